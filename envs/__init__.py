@@ -1,0 +1,1 @@
+"""Where agents act: reward and termination functions of the tasks."""

@@ -1,0 +1,1 @@
+"""Probabilistic models: ensembles in batched matrix products, and dynamics models around them."""

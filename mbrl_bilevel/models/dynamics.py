@@ -1,0 +1,270 @@
+"""A dynamics model: an ensemble that predicts the change of observation, and the reward."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mbrl_bilevel.data.standardizer import Standardizer
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gaussian import (
+    Covariance,
+    DiagonalGaussian,
+    FullGaussian,
+    Gaussian,
+    GaussianEnsemble,
+)
+from mbrl_bilevel.protocols import Trajectories
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
+
+
+class NextStep(NamedTuple):
+    """What a model says follows: `reward` is None where the model has no reward head."""
+
+    observation: Float[Tensor, "*s o"]
+    reward: Float[Tensor, "*s"] | None
+
+
+class DynamicsModel(nn.Module):
+    """Predicts next_observation - observation (and the reward) from observation and action.
+
+    The network sees inputs x = (observation, action) and targets y = (change, reward), each
+    standardised per dimension by statistics of the training part. Everything public speaks the
+    environment's own units. `elites` are the members that sampling and planning use, best first.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        *,
+        learn_reward: bool = False,
+        members: int = 5,
+        hidden: Sequence[int] = (200, 200, 200),
+        covariance: Covariance = "diagonal",
+        log_std_bounds: tuple[float, float] = (-10.0, 2.0),
+        env_id: str | None = None,
+        observation_names: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.act_dim, self.learn_reward = obs_dim, act_dim, learn_reward
+        self.env_id = env_id
+        names = observation_names or [f"observation {i}" for i in range(obs_dim)]
+        if len(names) != obs_dim:
+            raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
+        self.observation_names = tuple(names)
+        self.network = GaussianEnsemble(
+            obs_dim + act_dim,
+            obs_dim + learn_reward,
+            members=members,
+            hidden=hidden,
+            covariance=covariance,
+            log_std_bounds=log_std_bounds,
+            generator=generator,
+        )
+        self.input_standardizer = Standardizer(obs_dim + act_dim)
+        self.target_standardizer = Standardizer(obs_dim + learn_reward)
+        self.register_buffer("elites", torch.arange(members))
+
+    @property
+    def members(self) -> int:
+        return self.network.members
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Readable names of the target dimensions."""
+        return (*self.observation_names, "reward") if self.learn_reward else self.observation_names
+
+    def fit_standardizers(self, train: Transitions) -> None:
+        """Takes the statistics of inputs and targets from the training part, and from no other."""
+        self.input_standardizer.fit(torch.cat([train.observation, train.action], -1))
+        self.target_standardizer.fit(self._targets(train))
+
+    def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b n"]]:
+        """Standardised inputs x and targets y of real transitions, as objectives see them."""
+        raw = torch.cat([transitions.observation, transitions.action], -1)
+        x = self.input_standardizer.standardize(raw)
+        return x, self.target_standardizer.standardize(self._targets(transitions))
+
+    def _targets(self, transitions: Transitions) -> Float[Tensor, "b n"]:
+        change = transitions.next_observation - transitions.observation
+        if not self.learn_reward:
+            return change
+        return torch.cat([change, transitions.reward.unsqueeze(-1)], -1)
+
+    def predict(self, obs: Float[Tensor, "*e b o"], act: Float[Tensor, "*e b a"]) -> Gaussian:
+        """Every member's Gaussian over (change of observation, reward), [E, B, n], in raw units."""
+        x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
+        return self._restore(self.network(x))
+
+    def _restore(self, standardised: Gaussian) -> Gaussian:
+        scale = self.target_standardizer.std
+        mean = self.target_standardizer.restore(standardised.mean)
+        if isinstance(standardised, DiagonalGaussian):
+            return DiagonalGaussian(mean, standardised.log_std + scale.log())
+        return FullGaussian(mean, scale.unsqueeze(-1) * standardised.scale_tril)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        obs: Float[Tensor, "b o"],
+        act: Float[Tensor, "b a"],
+        generator: torch.Generator,
+        member: Int[Tensor, "b"] | None = None,
+    ) -> NextStep:
+        """One sampled next step per row, from `member[b]`, or from the mixture of elites.
+
+        The mixture gives every row one elite at random, with equal shares of the batch, so that
+        each row is computed by one member only.
+        """
+        if member is not None:
+            gaussian = self.predict(obs, act)
+            y = gaussian.rsample(self._noise(gaussian.mean, generator))
+            return self._next(obs, y[member, torch.arange(len(obs), device=obs.device)])
+        count, elites = len(obs), len(self.elites)
+        rows = -(-count // elites) * elites
+        order = torch.randperm(rows, generator=generator, device=obs.device)
+        index = (order % max(count, 1)).reshape(elites, -1)
+        step = self.sample_each(self.network.select(self.elites), obs[index], act[index], generator)
+        inverse = order.argsort()[:count]  # rows past `count` only fill up the last member
+        reward = None if step.reward is None else step.reward.flatten()[inverse]
+        return NextStep(step.observation.flatten(0, 1)[inverse], reward)
+
+    def sample_each(
+        self,
+        network: GaussianEnsemble,
+        obs: Float[Tensor, "e b o"],
+        act: Float[Tensor, "e b a"],
+        generator: torch.Generator | None,
+    ) -> NextStep:
+        """Every member moves its own rows one step; without a generator, by its mean."""
+        x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
+        gaussian = network(x)
+        y = gaussian.mean
+        if generator is not None:
+            y = gaussian.rsample(self._noise(y, generator))
+        return self._next(obs, self.target_standardizer.restore(y))
+
+    @staticmethod
+    def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
+        change = y[..., : self.obs_dim]
+        return NextStep(obs + change, y[..., self.obs_dim] if self.learn_reward else None)
+
+    @torch.no_grad()
+    def trajectories(
+        self,
+        obs: Float[Tensor, "b o"],
+        actions: Float[Tensor, "b n t a"],
+        generator: torch.Generator,
+        particles: int = 1,
+        deterministic: bool = False,
+    ) -> Trajectories:
+        """Rolls every action sequence through each elite, `particles` times (TS-infinity of PETS).
+
+        Returns observations [elites * particles, b, n, t + 1, o]: a particle stays with its member
+        for the whole horizon (Chua et al. 2018). `deterministic` follows the members' means.
+        """
+        network, elites = self.network.select(self.elites), len(self.elites)
+        b, n, horizon, _ = actions.shape
+        act = actions.flatten(0, 1).repeat(particles, 1, 1).expand(elites, -1, -1, -1)
+        state = obs.unsqueeze(1).expand(-1, n, -1).flatten(0, 1).repeat(particles, 1)
+        state = state.expand(elites, -1, -1)
+        observations, rewards = [state], []
+        for t in range(horizon):
+            step = self.sample_each(
+                network, state, act[:, :, t], None if deterministic else generator
+            )
+            state = step.observation
+            observations.append(state)
+            if step.reward is not None:
+                rewards.append(step.reward)
+        shape = (elites * particles, b, n)
+        return Trajectories(
+            torch.stack(observations, -2).reshape(*shape, horizon + 1, -1),
+            torch.stack(rewards, -1).reshape(*shape, horizon) if rewards else None,
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Writes model.safetensors and model.yaml into `folder`, each by rename."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights, description = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, weights)
+        description.write_text(yaml.safe_dump(self.description(), sort_keys=False))
+        weights.replace(folder / WEIGHTS)
+        description.replace(folder / DESCRIPTION)
+
+    def description(self) -> dict[str, Any]:
+        """What `load` needs to build the same model again."""
+        return {
+            "obs_dim": self.obs_dim,
+            "act_dim": self.act_dim,
+            "learn_reward": self.learn_reward,
+            "members": self.members,
+            "hidden": list(self.network.hidden),
+            "covariance": self.network.covariance,
+            "log_std_bounds": list(self.network.log_std_bounds),
+            "elites": len(self.elites),
+            "env_id": self.env_id,
+            "observation_names": list(self.observation_names),
+        }
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "DynamicsModel":
+        """The model that `save` wrote into `folder`.
+
+        Raises:
+            InputError: no model there, or files that are damaged or do not fit each other.
+        """
+        folder = Path(folder)
+        if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
+            raise InputError(
+                f"{folder} holds no model ({WEIGHTS} and {DESCRIPTION}); "
+                "name a run folder of `mbrl-bilevel train-model`"
+            )
+        try:
+            description = yaml.safe_load((folder / DESCRIPTION).read_text())
+            weights = load_file(folder / WEIGHTS, device=str(device))
+            return cls._build(description, weights).to(device)
+        except InputError:
+            raise
+        except (yaml.YAMLError, SafetensorError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the model in {folder} is damaged ({_one_line(error)}); train it again"
+            ) from None
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"the model in {folder} does not fit its own description ({_one_line(error)}); "
+                "train it again"
+            ) from None
+
+    @classmethod
+    def _build(cls, description: Mapping[str, Any], weights: dict[str, Tensor]) -> "DynamicsModel":
+        sizes = dict(description)
+        elites = sizes.pop("elites")
+        bounds = sizes.pop("log_std_bounds")
+        with torch.device("meta"):  # nothing is allocated for a description that does not fit
+            model = cls(log_std_bounds=(bounds[0], bounds[1]), **sizes)
+            model.elites = torch.empty(elites, dtype=torch.long)
+        model.load_state_dict(weights, assign=True)
+        if not all(v.isfinite().all() for v in weights.values()):
+            raise ValueError("its weights are not finite")
+        if not 0 <= int(model.elites.min()) <= int(model.elites.max()) < model.members:
+            raise ValueError("its elites are no members")
+        return model.requires_grad_(True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

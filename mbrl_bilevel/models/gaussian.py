@@ -1,0 +1,173 @@
+"""Gaussian distributions over targets, and the network ensemble that predicts them."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.networks import EnsembleMLP
+
+Covariance = Literal["diagonal", "full"]
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(exp(2 log_std))). Every figure is summed over the n target dimensions."""
+
+    mean: Float[Tensor, "*s n"]
+    log_std: Float[Tensor, "*s n"]
+
+    @property
+    def std(self) -> Float[Tensor, "*s n"]:
+        return self.log_std.exp()
+
+    @property
+    def scale_tril(self) -> Float[Tensor, "*s n n"]:
+        """L with covariance = L L^T."""
+        return torch.diag_embed(self.std)
+
+    def log_prob(self, y: Float[Tensor, "*t n"]) -> Float[Tensor, "*u"]:
+        z = (y - self.mean) * torch.exp(-self.log_std)
+        n = self.mean.shape[-1]
+        return -0.5 * z.square().sum(-1) - self.log_std.sum(-1) - 0.5 * n * math.log(2 * math.pi)
+
+    def entropy(self) -> Float[Tensor, "*s"]:
+        n = self.mean.shape[-1]
+        return self.log_std.sum(-1) + 0.5 * n * math.log(2 * math.pi * math.e)
+
+    def rsample(self, noise: Float[Tensor, "*t n"]) -> Float[Tensor, "*u n"]:
+        """Pathwise samples mean + std * noise, for standard normal noise (axes broadcast)."""
+        return self.mean + self.std * noise
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """N(mean, L L^T) with L = scale_tril, lower triangular with a positive diagonal."""
+
+    mean: Float[Tensor, "*s n"]
+    scale_tril: Float[Tensor, "*s n n"]
+
+    @property
+    def std(self) -> Float[Tensor, "*s n"]:
+        """Marginal standard deviation of each dimension."""
+        return self.scale_tril.square().sum(-1).sqrt()
+
+    def log_prob(self, y: Float[Tensor, "*t n"]) -> Float[Tensor, "*u"]:
+        diff = (y - self.mean).unsqueeze(-1)
+        z = torch.linalg.solve_triangular(self.scale_tril, diff, upper=False).squeeze(-1)
+        n = self.mean.shape[-1]
+        return -0.5 * z.square().sum(-1) - self._half_logdet() - 0.5 * n * math.log(2 * math.pi)
+
+    def entropy(self) -> Float[Tensor, "*s"]:
+        n = self.mean.shape[-1]
+        return self._half_logdet() + 0.5 * n * math.log(2 * math.pi * math.e)
+
+    def rsample(self, noise: Float[Tensor, "*t n"]) -> Float[Tensor, "*u n"]:
+        """Pathwise samples mean + L noise, for standard normal noise (leading axes broadcast)."""
+        return self.mean + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def _half_logdet(self) -> Float[Tensor, "*s"]:
+        return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+Gaussian = DiagonalGaussian | FullGaussian
+
+
+def soft_bound(value: Float[Tensor, "*s"], low: float, high: float) -> Float[Tensor, "*s"]:
+    """Bounds `value` smoothly to (low, high) with a slope of almost 1 in between.
+
+    high - softplus(high - v) from above, low + softplus(v - low) from below (Chua et al. 2018),
+    scaled so that neither bound can be passed, however far `value` runs.
+    """
+    softplus = nn.functional.softplus
+    value = high - softplus(high - value)
+    return low + softplus(value - low) * (high - low) / softplus(value.new_tensor(high - low))
+
+
+def soft_bound_inverse(
+    bounded: Float[Tensor, "*s"], low: float, high: float
+) -> Float[Tensor, "*s"]:
+    """The value that `soft_bound` takes to `bounded`, for low < bounded < high."""
+
+    def softplus_inverse(z: Tensor) -> Tensor:
+        return z + torch.log(-torch.expm1(-z))
+
+    top = nn.functional.softplus(bounded.new_tensor(high - low))
+    value = low + softplus_inverse((bounded - low) * top / (high - low))
+    return high - softplus_inverse(high - value)
+
+
+class GaussianEnsemble(nn.Module):
+    """E networks, each predicting N(mu(x), S(x)) of a standardised target y of n dimensions.
+
+    The heads share a trunk: n means, n log standard deviations bounded to `log_std_bounds`, and
+    with `covariance="full"` the n (n - 1) / 2 entries under the diagonal of scale_tril, in units
+    of their row's deviation.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        members: int = 5,
+        hidden: Sequence[int] = (200, 200, 200),
+        covariance: Covariance = "diagonal",
+        log_std_bounds: tuple[float, float] = (-10.0, 2.0),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if members < 1 or outputs < 1 or inputs < 1:
+            raise InputError(
+                f"an ensemble of {members} members from {inputs} inputs to {outputs} outputs: "
+                "each number must be at least 1"
+            )
+        if not log_std_bounds[0] < log_std_bounds[1]:
+            raise InputError(f"log_std_bounds {log_std_bounds}: the lower must be below the upper")
+        self.inputs, self.outputs, self.members = inputs, outputs, members
+        self.hidden, self.covariance = tuple(hidden), covariance
+        self.log_std_bounds = log_std_bounds
+        off_diagonal = outputs * (outputs - 1) // 2 if covariance == "full" else 0
+        self.network = EnsembleMLP(members, inputs, hidden, 2 * outputs + off_diagonal, generator)
+
+    def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
+        """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
+        n = self.outputs
+        out = self.network(x)
+        mean, log_std = out[..., :n], soft_bound(out[..., n : 2 * n], *self.log_std_bounds)
+        if self.covariance == "diagonal":
+            return DiagonalGaussian(mean, log_std)
+        unit = torch.diag_embed(torch.ones_like(log_std))
+        rows, columns = torch.tril_indices(n, n, -1, device=out.device)
+        unit[..., rows, columns] = out[..., 2 * n :]
+        return FullGaussian(mean, log_std.exp().unsqueeze(-1) * unit)
+
+    def select(self, members: Int[Tensor, "k"]) -> "GaussianEnsemble":
+        """An ensemble of copies of the named members, in that order."""
+        if torch.equal(members.cpu(), torch.arange(self.members)):
+            return self
+        chosen = copy.copy(self)
+        chosen._modules = dict(self._modules)
+        chosen.network = self.network.select(members)
+        chosen.members = len(members)
+        return chosen
+
+    @torch.no_grad()
+    def set_std(self, std: Float[Tensor, "e n"]) -> None:
+        """Makes member e predict the same deviations std[e] everywhere (clamped to the bounds).
+
+        The way to a likelihood for a model whose training says nothing of its noise: plug in the
+        deviation of held-out residuals.
+        """
+        n, (low, high) = self.outputs, self.log_std_bounds
+        margin = 1e-3 * (high - low)
+        log_std = std.log().clamp(low + margin, high - margin)
+        head = self.network.layers[-1]
+        head.weight[..., n : 2 * n] = 0.0
+        head.bias[:, 0, n : 2 * n] = soft_bound_inverse(log_std, low, high)

@@ -1,0 +1,73 @@
+"""An ensemble of multilayer perceptrons, one batched matrix product per layer."""
+
+import copy
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class EnsembleLinear(nn.Module):
+    """E linear layers side by side: y[e] = x[e] @ weight[e] + bias[e].
+
+    Initialised as PETS does: a normal of standard deviation 1 / (2 sqrt(inputs)), truncated at two
+    deviations (Chua et al. 2018), which keeps untrained members close to zero.
+    """
+
+    def __init__(
+        self, members: int, inputs: int, outputs: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        std = 1.0 / (2.0 * math.sqrt(inputs))
+        weight = torch.empty(members, inputs, outputs)
+        nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+
+    def forward(self, x: Float[Tensor, "e b i"]) -> Float[Tensor, "e b j"]:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    def select(self, members: Int[Tensor, "k"]) -> "EnsembleLinear":
+        """A layer of copies of the named members, in that order."""
+        chosen = copy.copy(self)
+        chosen._parameters = {
+            "weight": nn.Parameter(self.weight.detach()[members]),
+            "bias": nn.Parameter(self.bias.detach()[members]),
+        }
+        return chosen
+
+
+class EnsembleMLP(nn.Module):
+    """E perceptrons with SiLU layers. A shared input [B, i] is shown to every member."""
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.members = members
+        sizes = [inputs, *hidden, outputs]
+        self.layers = nn.ModuleList(
+            EnsembleLinear(members, i, j, generator) for i, j in pairwise(sizes)
+        )
+
+    def forward(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b j"]:
+        if x.ndim == 2:
+            x = x.expand(self.members, *x.shape)
+        for layer in self.layers[:-1]:
+            x = nn.functional.silu(layer(x))
+        return self.layers[-1](x)
+
+    def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":
+        """A network of copies of the named members, in that order."""
+        chosen = copy.copy(self)
+        chosen._modules = {"layers": nn.ModuleList(layer.select(members) for layer in self.layers)}
+        chosen.members = len(members)
+        return chosen

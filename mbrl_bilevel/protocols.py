@@ -1,0 +1,84 @@
+"""The protocols that hold the toolkit together.
+
+The core knows these shapes of things and nothing of the tasks, agents or commands built on them.
+Letters of shapes: b batch, n samples (candidate sequences), t time, p particles, e members,
+o observation, a action.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+RewardFunction = Callable[
+    [Float[Tensor, "*s o"], Float[Tensor, "*s a"], Float[Tensor, "*s o"]], Float[Tensor, "*s"]
+]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What a planner must know of an environment beyond its dynamics.
+
+    `reward(obs, act, next_obs)` works on batches of tensors in the environment's own units; it is
+    None where the reward cannot be read from observations and must be learned.
+    """
+
+    @property
+    def env_id(self) -> str: ...
+
+    @property
+    def reward(self) -> RewardFunction | None: ...
+
+    @property
+    def observation_names(self) -> Sequence[str]: ...
+
+    def terminated(self, next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]: ...
+
+
+class Trajectories(NamedTuple):
+    """Imagined (or simulated) futures of candidate action sequences, one per particle.
+
+    `observations[..., 0, :]` is the start; `rewards` is None where the model has no reward head.
+    """
+
+    observations: Float[Tensor, "p b n t+1 o"]
+    rewards: Float[Tensor, "p b n t"] | None
+
+
+@runtime_checkable
+class TrajectoryModel(Protocol):
+    """Anything that a planner can look ahead with: a learned model or the simulator itself."""
+
+    def trajectories(
+        self,
+        obs: Float[Tensor, "b o"],
+        actions: Float[Tensor, "b n t a"],
+        generator: torch.Generator,
+    ) -> Trajectories: ...
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Chooses action sequences for a batch of environments; warm-started between calls."""
+
+    def __call__(
+        self,
+        model: TrajectoryModel,
+        task: Task,
+        obs: Float[Tensor, "b o"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "b t a"]: ...
+
+    def reset(self) -> None: ...
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """What acts in a real environment, one observation at a time."""
+
+    def act(self, obs: np.ndarray) -> np.ndarray: ...
+
+    def reset(self) -> None: ...

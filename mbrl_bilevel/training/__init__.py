@@ -1,0 +1,1 @@
+"""Training: the one fit loop, its batches, its checkpoints and what it writes down."""

@@ -1,0 +1,74 @@
+"""Which rows every member sees in each gradient step."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+
+Resampling = Literal["shared", "bootstrap"]
+
+
+class Batches:
+    """Endless row indices [E, B]: epochs over shuffled rows, each member over rows of its own.
+
+    `rows` [E, N] are the rows that each member may see: all of them in order (shared: every member
+    gets the same batch) or drawn with replacement (bootstrap). An epoch's last, smaller batch is
+    left out, and the next epoch is shuffled anew. The state is a generator and a position, so that
+    an interrupted epoch continues exactly.
+    """
+
+    def __init__(
+        self,
+        rows: Int[Tensor, "e n"],
+        batch_size: int,
+        generator: torch.Generator,
+        *,
+        shared: bool,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"a batch size of {batch_size}: choose at least 1")
+        self.rows, self.generator, self.shared = rows, generator, shared
+        self.batch_size = min(batch_size, rows.shape[1])
+        self.per_epoch = rows.shape[1] // self.batch_size
+        self._begin_epoch()
+
+    def __next__(self) -> Int[Tensor, "e b"]:
+        if self.position >= self.per_epoch:
+            self._begin_epoch()
+        start = self.position * self.batch_size
+        self.position += 1
+        return self.order[:, start : start + self.batch_size]
+
+    def _begin_epoch(self) -> None:
+        self.epoch_state = self.generator.get_state()
+        self.position = 0
+        members, count = self.rows.shape
+        keys = torch.rand(
+            1 if self.shared else members,
+            count,
+            generator=self.generator,
+            device=self.rows.device,
+            dtype=torch.float64,  # float32 keys would tie, and ties would favour early rows
+        )
+        self.order = self.rows.gather(1, keys.argsort(1).expand(members, -1))
+
+    def state(self) -> dict[str, Tensor]:
+        return {"epoch_state": self.epoch_state, "position": torch.tensor(self.position)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continues where the state was taken: the epoch's shuffle is drawn again."""
+        self.generator.set_state(state["epoch_state"])
+        self._begin_epoch()
+        self.position = int(state["position"])
+
+
+def resample(
+    count: int, members: int, resampling: Resampling, generator: torch.Generator
+) -> Int[Tensor, "e n"]:
+    """The rows of a training set of `count` that each member learns from."""
+    if resampling == "shared":
+        return torch.arange(count, device=generator.device).expand(members, -1)
+    return torch.randint(count, (members, count), generator=generator, device=generator.device)

@@ -1,0 +1,104 @@
+"""The one fit loop: every objective and every network ensemble is trained here."""
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.training.batches import Resampling
+from mbrl_bilevel.training.objective import Objective
+from mbrl_bilevel.training.run_folder import RunFolder
+from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule, Trainer
+
+
+def fit(
+    network: GaussianEnsemble,
+    objective: Objective,
+    train: Samples,
+    held_out: Samples,
+    *,
+    generator: torch.Generator,
+    steps: int = 20_000,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    resampling: Resampling = "shared",
+    schedule: Schedule = "cosine",
+    clip_norm: float = 100.0,
+    patience: int | None = 30,
+    evaluate_every: int | None = None,
+    names: Sequence[str] | None = None,
+    run: RunFolder | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = 20.0,
+) -> FitResult:
+    """Trains every member by Adam and leaves in `network` each member's best held-out parameters.
+
+    One step: a batch of rows per member, the objective's loss per member, gradients clipped per
+    member, Adam. Members share nothing but the clock: an ensemble is the same as members trained
+    one by one. `patience` counts evaluations without progress of any member; `generator` lives on
+    the data's device and decides everything random.
+
+    Raises:
+        InputError: empty data, steps below 1, or an ensemble that does not fit the data.
+    """
+    _check(network, train, held_out, steps)
+    trainer = Trainer(
+        network,
+        objective,
+        train,
+        held_out,
+        generator,
+        batch_size=batch_size,
+        resampling=resampling,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        steps=steps,
+        clip_norm=clip_norm,
+    )
+    if evaluate_every is None:
+        evaluate_every = max(200, math.ceil(4 * len(held_out.x) / batch_size))
+    names = names or [str(i) for i in range(train.y.shape[1])]
+    if run is not None:
+        if resume:
+            trainer.load(run.path)
+        run.continue_from(trainer.step)
+    began = last_saved = time.monotonic()
+    stopped = False
+    with tqdm(total=steps, initial=trainer.step, unit="step", desc=objective.name) as bar:
+        while trainer.step < steps and not (stopped := trainer.stale(patience)):
+            count = min(evaluate_every - trainer.step % evaluate_every, steps - trainer.step)
+            started = time.monotonic()
+            for _ in range(count):
+                trainer.train_step()
+                bar.update()
+            rate = count / (time.monotonic() - started)
+            figures = trainer.evaluate(names)
+            bar.set_postfix(
+                {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
+            )
+            if run is not None:
+                run.log(trainer.step, figures | {"train/steps_per_second": rate})
+                done = trainer.step == steps or trainer.stale(patience)
+                if done or time.monotonic() - last_saved > checkpoint_seconds:
+                    trainer.save(run.path)
+                    last_saved = time.monotonic()
+    return trainer.finish(time.monotonic() - began, stopped)
+
+
+def _check(network: GaussianEnsemble, train: Samples, held_out: Samples, steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"{steps} training steps: choose at least 1")
+    for part, data in (("training", train), ("held-out", held_out)):
+        if len(data.x) == 0:
+            raise InputError(f"the {part} part is empty: collect more episodes")
+        if data.x.shape[1] != network.inputs or data.y.shape[1] != network.outputs:
+            raise InputError(
+                f"the {part} part has {data.x.shape[1]} inputs and {data.y.shape[1]} targets, the "
+                f"network {network.inputs} and {network.outputs}: build it for this data"
+            )

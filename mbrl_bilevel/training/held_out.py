@@ -1,0 +1,74 @@
+"""Held-out figures while training, and the best state that each member has had by them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+
+CHUNK = 16_384  # rows per forward pass: bounds the memory of an evaluation
+
+
+@torch.no_grad()
+def held_out_figures(
+    network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+) -> dict[str, Tensor]:
+    """Figures per member in standardised units.
+
+    `nll` [E], nats per dimension; `mse` [E], averaged over dimensions; `squared_error` [E, n].
+    """
+    log_prob = x.new_zeros(network.members)
+    squared_error = x.new_zeros(network.members, y.shape[-1])
+    for x_chunk, y_chunk in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        gaussian = network(x_chunk)
+        log_prob += gaussian.log_prob(y_chunk).sum(-1)
+        squared_error += (gaussian.mean - y_chunk).square().sum(-2)
+    squared_error /= len(x)
+    nll = -log_prob / (len(x) * y.shape[-1])
+    return {"nll": nll, "mse": squared_error.mean(-1), "squared_error": squared_error}
+
+
+class BestMembers:
+    """Keeps, for each member apart, the parameters with the lowest held-out score so far.
+
+    `stale` counts the evaluations since any member last improved by more than `tolerance`.
+    """
+
+    def __init__(self, network: GaussianEnsemble, tolerance: float = 1e-3) -> None:
+        self.parameters = {k: v.detach().clone() for k, v in network.named_parameters()}
+        first = next(iter(self.parameters.values()))
+        self.score = torch.full((network.members,), torch.inf, device=first.device)
+        self.reference = self.score.clone()
+        self.tolerance = tolerance
+        self.stale = 0
+
+    @torch.no_grad()
+    def update(self, network: GaussianEnsemble, score: Float[Tensor, "e"]) -> None:
+        better = score < self.score  # False for NaN: a lost member keeps its best
+        self.score = torch.where(better, score, self.score)
+        for name, value in network.named_parameters():
+            self.parameters[name] = torch.where(
+                better.view(-1, *[1] * (value.ndim - 1)), value, self.parameters[name]
+            )
+        progress = score < self.reference - self.tolerance
+        self.reference = torch.where(progress, score, self.reference)
+        self.stale = 0 if bool(progress.any()) else self.stale + 1
+
+    @torch.no_grad()
+    def restore(self, network: GaussianEnsemble) -> None:
+        """Gives every member its best parameters back."""
+        for name, value in network.named_parameters():
+            value.copy_(self.parameters[name])
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "score": self.score,
+            "reference": self.reference,
+            "stale": torch.tensor(self.stale),
+            **{f"parameters.{k}": v for k, v in self.parameters.items()},
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.score, self.reference = state["score"], state["reference"]
+        self.stale = int(state["stale"])
+        self.parameters = {k: state[f"parameters.{k}"] for k in self.parameters}

@@ -1,0 +1,35 @@
+"""What the fit loop asks of an objective."""
+
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Gives the loss of one gradient step; `selects_by` names the held-out figure that counts.
+
+    The training loss is never a measure of progress (a policy-gradient surrogate is none): early
+    stopping, plateau schedule and elites all go by the held-out figure.
+    """
+
+    name: str
+    selects_by: Literal["nll", "mse"]
+
+    def __call__(
+        self,
+        network: GaussianEnsemble,
+        x: Float[Tensor, "e b d"],
+        y: Float[Tensor, "e b n"],
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
+        """The loss per member (mean over the batch, sum over dimensions) and figures to log."""
+
+    def calibrate(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+    ) -> None:
+        """Called with held-out data before every evaluation, for what the loss leaves open."""

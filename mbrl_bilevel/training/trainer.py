@@ -1,0 +1,193 @@
+"""The state of a fit, and the gradient step that moves it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.training.batches import Batches, Resampling, resample
+from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
+from mbrl_bilevel.training.held_out import BestMembers, held_out_figures
+from mbrl_bilevel.training.objective import Objective
+
+Schedule = Literal["constant", "cosine", "plateau"]
+
+
+class Samples(NamedTuple):
+    """Standardised inputs and targets, on the device that trains."""
+
+    x: Float[Tensor, "b d"]
+    y: Float[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit ended: held-out figures of the restored best members, and their order."""
+
+    steps: int
+    seconds: float
+    stopped_early: bool
+    nll: list[float]
+    mse: list[float]
+    order: list[int]
+
+
+def clip_by_member(parameters: Iterable[nn.Parameter], max_norm: float) -> Float[Tensor, "e"]:
+    """Scales every member's gradient to a norm of at most `max_norm`; returns the norms before.
+
+    A norm over the whole ensemble would let one member's outlier slow the others.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    scale = (max_norm / (norm + 1e-12)).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
+    return norm
+
+
+class Trainer:
+    """The state of a fit: everything that a checkpoint holds, and the step that moves it."""
+
+    def __init__(
+        self,
+        network: GaussianEnsemble,
+        objective: Objective,
+        train: Samples,
+        held_out: Samples,
+        generator: torch.Generator,
+        *,
+        batch_size: int = 256,
+        resampling: Resampling = "shared",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "constant",
+        steps: int = 1,
+        clip_norm: float = 100.0,
+    ) -> None:
+        self.network, self.objective = network, objective
+        self.train, self.held_out = train, held_out
+        self.parameters = list(network.parameters())
+        self.generator = generator
+        rows = resample(len(train.x), network.members, resampling, generator)
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        order = torch.Generator(generator.device).manual_seed(int(seed))
+        self.batches = Batches(rows, batch_size, order, shared=resampling == "shared")
+        self.best = BestMembers(network)
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}
+        self.clip_norm = clip_norm
+        lr_schedulers = torch.optim.lr_scheduler
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self.by_step = (
+            lr_schedulers.CosineAnnealingLR(self.optimizer, steps, 0.01 * learning_rate)
+            if schedule == "cosine"
+            else None
+        )
+        self.by_score = (
+            lr_schedulers.ReduceLROnPlateau(self.optimizer, factor=0.3, patience=5)
+            if schedule == "plateau"
+            else None
+        )
+
+    def train_step(self) -> None:
+        rows = next(self.batches)
+        if self.batches.shared:
+            members = self.network.members
+            x = self.train.x[rows[0]].expand(members, -1, -1)
+            y = self.train.y[rows[0]].expand(members, -1, -1)
+        else:
+            x, y = self.train.x[rows], self.train.y[rows]
+        loss, figures = self.objective(self.network, x, y, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        norm = clip_by_member(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        if self.by_step is not None:
+            self.by_step.step()
+        self.step += 1
+        for name, value in {"loss": loss.detach(), "gradient_norm": norm, **figures}.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
+
+    def evaluate(self, names: Sequence[str]) -> dict[str, float]:
+        """Held-out figures and the averages of the training figures since the last evaluation."""
+        self.objective.calibrate(self.network, *self.held_out)
+        figures = held_out_figures(self.network, *self.held_out)
+        score = figures[self.objective.selects_by]
+        self.best.update(self.network, score)
+        if self.by_score is not None:
+            self.by_score.step(score.mean().item())
+        rmse = figures["squared_error"].mean(0).sqrt().tolist()
+        count = self.sums.pop("count").item()
+        logged = {f"held_out/{k}": figures[k].mean().item() for k in ("nll", "mse")}
+        logged |= {f"held_out_rmse/{name}": v for name, v in zip(names, rmse, strict=True)}
+        for name in ("nll", "mse"):
+            logged |= {
+                f"held_out_{name}/member_{e}": v for e, v in enumerate(figures[name].tolist())
+            }
+        for name, total in self.sums.items():
+            logged[f"train/{name}"] = total.mean().item() / count
+        logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self.sums = {}
+        return logged
+
+    def stale(self, patience: int | None) -> bool:
+        """Whether no member has made progress for `patience` evaluations."""
+        return patience is not None and self.best.stale >= patience
+
+    def finish(self, seconds: float, stopped_early: bool) -> FitResult:
+        self.best.restore(self.network)
+        figures = held_out_figures(self.network, *self.held_out)
+        return FitResult(
+            steps=self.step,
+            seconds=seconds,
+            stopped_early=stopped_early,
+            nll=figures["nll"].tolist(),
+            mse=figures["mse"].tolist(),
+            order=self.best.score.argsort().tolist(),
+        )
+
+    def save(self, folder: Path) -> None:
+        tensors = {f"network.{k}": v.detach() for k, v in self.network.named_parameters()}
+        for i, p in enumerate(self.parameters):
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state[p].items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.state().items()}
+        tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
+        tensors["generator"] = self.generator.get_state()
+        schedulers = {
+            name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
+            for name, s in (("by_step", self.by_step), ("by_score", self.by_score))
+            if s is not None
+        }
+        lr = self.optimizer.param_groups[0]["lr"]
+        save_checkpoint(folder, tensors, {"step": self.step, "lr": lr, "schedulers": schedulers})
+
+    def load(self, folder: Path) -> None:
+        """Continues from the folder's checkpoint; from the start where there is none yet."""
+        loaded = load_checkpoint(folder, str(self.train.x.device))
+        if loaded is None:
+            return
+        tensors, state = loaded
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        with torch.no_grad():
+            for name, p in self.network.named_parameters():
+                p.copy_(tensors[f"network.{name}"])
+        for i, p in enumerate(self.parameters):
+            self.optimizer.state[p] = part(f"optimizer.{i}.")
+        self.best.load_state(part("best."))
+        self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
+        self.generator.set_state(tensors["generator"].cpu())
+        self.step = state["step"]
+        self.optimizer.param_groups[0]["lr"] = state["lr"]
+        for name, saved in state["schedulers"].items():
+            getattr(self, name).load_state_dict(saved)

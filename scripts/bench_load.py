@@ -1,0 +1,99 @@
+"""Transitions a second from HDF5 to tensors, beside Minari's own iterator."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import gymnasium
+import minari
+import numpy as np
+import torch
+from minari.data_collector import EpisodeBuffer
+
+from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.scripts.timing import median_ratio, take_turns
+
+OBS, ACT = 17, 6
+SHAPES = {"long": (100, 1_000), "short": (5_000, 20)}  # episodes, steps of each
+
+
+def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+    """Loads both shapes of 100,000 transitions by both loaders in turn; short episodes lead."""
+    rng = np.random.default_rng(seed)
+    figures: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder, _minari_at(folder):
+        for shape, (episodes, steps) in SHAPES.items():
+            _create(f"bench/{shape}-v0", episodes, steps, rng)
+            path = next(Path(folder).rglob(f"{shape}-v0/data/main_data.hdf5"))
+            seconds = take_turns(
+                {
+                    "ours": lambda s=shape: load_dataset(f"bench/{s}-v0"),
+                    "peer": lambda s=shape: _iterate(f"bench/{s}-v0"),
+                    "limit": path.read_bytes,
+                },
+                min(rounds, 5),
+            )
+            figures[shape] = {
+                **{k: episodes * steps / median(v) / 1e6 for k, v in seconds.items()},
+                "ratio": median_ratio(seconds["peer"], seconds["ours"]),
+                "share_of_limit": median_ratio(seconds["limit"], seconds["ours"]),
+            }
+    short, long = figures["short"], figures["long"]
+    return {
+        **short,
+        "peer_name": "minari's iterate_episodes, 5,000 episodes of 20 steps",
+        "unit": "million transitions/s",
+        "more": {
+            "100 episodes of 1,000 steps, million transitions/s": long["ours"],
+            "minari on those": long["peer"],
+            "ratio on those": long["ratio"],
+        },
+    }
+
+
+class _minari_at:
+    """Points Minari at a folder for a while."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        self.before = os.environ.get("MINARI_DATASETS_PATH")
+        os.environ["MINARI_DATASETS_PATH"] = self.folder
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = self.before
+
+
+def _create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator) -> None:
+    buffers = [
+        EpisodeBuffer(
+            id=i,
+            observations=rng.standard_normal((steps + 1, OBS)),
+            actions=rng.uniform(-1, 1, (steps, ACT)).astype(np.float32),
+            rewards=rng.standard_normal(steps),
+            terminations=np.zeros(steps, bool),
+            truncations=np.arange(steps) == steps - 1,
+            infos=None,
+        )
+        for i in range(episodes)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            buffers,
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (OBS,), np.float64),
+            action_space=gymnasium.spaces.Box(-1, 1, (ACT,), np.float32),
+        )
+
+
+def _iterate(dataset_id: str) -> None:
+    for _ in minari.load_dataset(dataset_id).iterate_episodes():
+        pass

@@ -1,0 +1,47 @@
+"""What every command shares: its flags, its outcome and where its words go."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from mbrl_bilevel.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Flags of every command."""
+
+    seed: int = 0
+    """Seed of every random generator; the same seed gives the same result on the same machine."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where tensors live; auto takes a GPU if there is one."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout; everything else goes to stderr."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found: figures for a program (`--json`) and a text for a person."""
+
+    figures: dict[str, Any]
+    text: str
+
+
+def say(line: str) -> None:
+    """A line for the person who watches; never on stdout, which belongs to the outcome."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `--device`.
+
+    Raises:
+        InputError: `cuda` was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return torch.device(name)

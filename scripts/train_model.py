@@ -1,0 +1,186 @@
+"""`train-model`: a dynamics model from a Minari data set."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mbrl_bilevel.data.minari import Dataset, load_dataset, require_env
+from mbrl_bilevel.data.transitions import Transitions, split_by_episode
+from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.evaluation.one_step import OneStep, one_step
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
+from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.training.batches import Resampling
+from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.objective import Objective
+from mbrl_bilevel.training.run_folder import RunFolder
+from mbrl_bilevel.training.trainer import Samples, Schedule
+
+PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held out, test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Command):
+    """Flags of train-model."""
+
+    dataset: str
+    """Minari id, or the folder of a Minari data set."""
+    objective: Literal["mse", "nll", "beta_nll"] = "nll"
+    """What one gradient step minimises."""
+    out: Path
+    """The run folder: config, metrics, TensorBoard events, checkpoint and model go there."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint."""
+    download: bool = False
+    """Fetch the data set by its id where it is not on this machine."""
+    env: str | None = None
+    """The environment that the data set must come from (checked), e.g. HalfCheetah-v5."""
+    max_transitions: int | None = None
+    """Use only so many transitions, whole episodes drawn by the seed."""
+    members: int = 5
+    """Members of the ensemble."""
+    elites: int | None = None
+    """How many members act, the best by held-out error; default: all."""
+    hidden: tuple[int, ...] = (200, 200, 200)
+    """Units of the hidden layers."""
+    covariance: Covariance = "diagonal"
+    """Of each member's Gaussian."""
+    learn_reward: Literal["auto", "yes", "no"] = "auto"
+    """Predict the reward too; auto: where the task's reward function is not known."""
+    beta: float = 0.5
+    """Exponent of beta_nll."""
+    steps: int = 20_000
+    """Gradient steps at the most."""
+    batch_size: int = 256
+    """Rows per member and step."""
+    learning_rate: float = 1e-3
+    """Adam's, at the start of the schedule."""
+    weight_decay: float = 1e-5
+    """Decoupled weight decay."""
+    schedule: Schedule = "cosine"
+    """Of the learning rate."""
+    resampling: Resampling = "shared"
+    """Whether members see the same batches, or each its own bootstrap sample of the data."""
+    patience: int = 30
+    """Evaluations without progress of any member before training stops."""
+    clip_norm: float = 100.0
+    """Largest norm of a member's gradient."""
+
+
+def run(config: Config) -> Outcome:
+    device = resolve_device(config.device)
+    dataset = load_dataset(config.dataset, download=config.download)
+    if config.env is not None:
+        require_env(dataset, config.env)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    train, held_out, test = split(dataset, config.seed, config.max_transitions)
+    ignored = ("json", "resume", "download", "device")
+    resolved = {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
+    with RunFolder(config.out, resolved, resume=config.resume) as folder:
+        say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
+        say(
+            f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
+            f"{len(test)} to test, {dataset.transitions.episodes} episodes, on {device}"
+        )
+        model = build_model(config, dataset, generator)
+        train, held_out, test = (part.to(device) for part in (train, held_out, test))
+        model.fit_standardizers(train)
+        result = fit(
+            model.network,
+            objective(config),
+            Samples(*model.encode(train)),
+            Samples(*model.encode(held_out)),
+            generator=generator,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            resampling=config.resampling,
+            schedule=config.schedule,
+            clip_norm=config.clip_norm,
+            patience=config.patience,
+            names=model.target_names,
+            run=folder,
+            resume=config.resume,
+        )
+        model.elites = torch.tensor(result.order[: config.elites], device=device)
+        model.save(config.out)
+        on_test = one_step(model.network.select(model.elites), *model.encode(test))
+        figures = {
+            "run": str(config.out),
+            "steps": result.steps,
+            "seconds": round(result.seconds, 2),
+            "stopped_early": result.stopped_early,
+            "held_out_nll": sum(result.nll) / len(result.nll),
+            "held_out_mse": sum(result.mse) / len(result.mse),
+            "test": on_test.figures(),
+            "transitions": {"train": len(train), "held_out": len(held_out), "test": len(test)},
+            "objective": config.objective,
+            "dataset": dataset.id,
+            "seed": config.seed,
+        }
+        folder.summarize(figures)
+    return Outcome(figures, _text(config, on_test))
+
+
+def split(
+    dataset: Dataset, seed: int, max_transitions: int | None = None
+) -> tuple[Transitions, ...]:
+    """The training, held-out and test parts that every command agrees on, given the run's seed."""
+    generator = torch.Generator().manual_seed(seed)
+    transitions = dataset.transitions
+    if max_transitions is not None and max_transitions < len(transitions):
+        share = max_transitions / len(transitions)
+        transitions = split_by_episode(transitions, (share, 1 - share), generator)[0]
+    return split_by_episode(transitions, PARTS, generator)
+
+
+def build_model(config: Config, dataset: Dataset, generator: torch.Generator) -> DynamicsModel:
+    """An untrained model of the data set's sizes, its dimensions named where the task is known."""
+    task = TASKS.get(dataset.env_id) if dataset.env_id else None
+    learn_reward = config.learn_reward == "yes"
+    if config.learn_reward == "auto":
+        learn_reward = task is None or task.reward is None
+    transitions = dataset.transitions
+    with torch.device(generator.device):
+        return DynamicsModel(
+            transitions.observation.shape[1],
+            transitions.action.shape[1],
+            learn_reward=learn_reward,
+            members=config.members,
+            hidden=config.hidden,
+            covariance=config.covariance,
+            env_id=dataset.env_id,
+            observation_names=task.observation_names if task is not None else None,
+            generator=generator,
+        )
+
+
+def objective(config: Config) -> Objective:
+    """The objective that `--objective` names."""
+    match config.objective:
+        case "mse":
+            return MSE()
+        case "nll":
+            return NLL()
+        case "beta_nll":
+            return BetaNLL(config.beta)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _text(config: Config, test: OneStep) -> str:
+    return (
+        f"test episodes: RMSE {test.rmse:.4f}, NLL {test.nll:.3f} per dimension, R2 {test.r2:.4f}, "
+        f"calibration error {test.ece:.3f} (standardised units, mixture of members)\n"
+        f"next: mbrl-bilevel eval-model --model {config.out}\n"
+        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out} --env ENV --episodes 5"
+    )

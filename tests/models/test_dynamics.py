@@ -1,0 +1,178 @@
+"""The dynamics model against slow references, and its files against damage."""
+
+import pytest
+import torch
+import yaml
+
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+
+
+def transitions(count=50, obs_dim=3, act_dim=2, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    obs = 5 + 3 * torch.randn(count, obs_dim, generator=g)
+    return Transitions(
+        observation=obs,
+        action=torch.randn(count, act_dim, generator=g),
+        reward=7 + torch.randn(count, generator=g),
+        next_observation=obs + 0.1 * torch.randn(count, obs_dim, generator=g),
+        terminated=torch.zeros(count, dtype=torch.bool),
+        truncated=torch.zeros(count, dtype=torch.bool),
+        episode=torch.arange(count) // 10,
+    )
+
+
+def dynamics(seed=0, **arguments):
+    g = torch.Generator().manual_seed(seed)
+    model = DynamicsModel(3, 2, members=4, hidden=(16,), generator=g, **arguments)
+    model.fit_standardizers(transitions())
+    return model
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+@pytest.mark.parametrize("learn_reward", [False, True])
+def test_likelihood_in_raw_units_is_that_of_the_standardised_target(covariance, learn_reward):
+    """log p(raw) = log p(standardised) - sum log scale: the change of variables."""
+    model, data = dynamics(covariance=covariance, learn_reward=learn_reward).double(), transitions()
+    data = Transitions(
+        *(v.double() if v.is_floating_point() else v for v in vars(data).values())
+    )
+    x, y = model.encode(data)
+    raw = data.next_observation - data.observation
+    if learn_reward:
+        raw = torch.cat([raw, data.reward.unsqueeze(-1)], -1)
+    left = model.predict(data.observation, data.action).log_prob(raw)
+    right = model.network(x).log_prob(y) - model.target_standardizer.std.log().sum()
+    torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
+
+
+def test_targets_are_standardised_changes():
+    model, data = dynamics(learn_reward=True), transitions()
+    x, y = model.encode(data)
+    for part in (x, y):
+        torch.testing.assert_close(part.mean(0), torch.zeros(part.shape[1]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            part.std(0, correction=0), torch.ones(part.shape[1]), rtol=1e-4, atol=0
+        )
+
+
+def test_samples_of_one_member_have_its_mean_and_deviation():
+    model = dynamics()
+    obs, act = transitions(1).observation, transitions(1).action
+    count = 20_000
+    member = torch.full((count,), 2)
+    g = torch.Generator().manual_seed(1)
+    samples = model.sample(obs.expand(count, -1), act.expand(count, -1), g, member).observation
+    gaussian = model.predict(obs, act)
+    std = gaussian.std[2, 0]
+    # 20,000 samples: standard errors of sigma / 141 and sigma / 200; four of them.
+    assert ((samples.mean(0) - obs[0] - gaussian.mean[2, 0]).abs() < 4 * std / 141).all()
+    assert ((samples.std(0) - std).abs() < 4 * std / 200).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 10_001])
+def test_the_mixture_gives_every_row_its_own_next_step(count):
+    model = dynamics(learn_reward=True)
+    model.elites = torch.tensor([3, 1, 0])
+    model.network.set_std(torch.full((4, 4), 1e-6))
+    data = transitions(count, seed=3)
+    g = torch.Generator().manual_seed(2)
+    step = model.sample(data.observation, data.action, g)
+    means = model.predict(data.observation, data.action).mean
+    observation = data.observation + means[..., :3]
+    distance = (observation - step.observation).abs().amax(-1)
+    chosen = distance.argmin(0)
+    assert distance.amin(0).max() < 1e-3
+    assert set(chosen.tolist()) <= {0, 1, 3}
+    torch.testing.assert_close(
+        step.reward, means[chosen, torch.arange(count), 3], rtol=0, atol=1e-3
+    )
+    if count > 100:  # equal shares, up to the rows that fill the last member
+        assert (torch.bincount(chosen, minlength=4)[[0, 1, 3]] / count - 1 / 3).abs().max() < 1e-3
+
+
+def test_trajectories_are_repeated_single_steps_of_one_member():
+    model = dynamics(learn_reward=True)
+    model.elites = torch.tensor([2, 0])
+    g = torch.Generator().manual_seed(4)
+    obs, actions = torch.randn(3, 3, generator=g), torch.randn(3, 5, 6, 2, generator=g)
+    imagined = model.trajectories(obs, actions, g, deterministic=True)
+    assert imagined.observations.shape == (2, 3, 5, 7, 3)
+    for p, member in enumerate([2, 0]):
+        state = obs.unsqueeze(1).expand(-1, 5, -1).reshape(-1, 3)
+        for t in range(6):
+            mean = model.predict(state, actions[:, :, t].reshape(-1, 2)).mean[member]
+            state = state + mean[:, :3]
+            torch.testing.assert_close(
+                imagined.observations[p, :, :, t + 1].reshape(-1, 3), state, rtol=1e-4, atol=1e-4
+            )
+            torch.testing.assert_close(
+                imagined.rewards[p, :, :, t].reshape(-1), mean[:, 3], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_particles_of_sampled_trajectories_differ_and_repeat_by_seed():
+    model = dynamics()
+    obs, actions = torch.randn(2, 3), torch.randn(2, 5, 6, 2)
+
+    def roll(seed):
+        g = torch.Generator().manual_seed(seed)
+        return model.trajectories(obs, actions, g, particles=3)
+
+    first, second, other = roll(0), roll(0), roll(1)
+    assert first.rewards is None
+    assert first.observations.shape == (12, 2, 5, 7, 3)
+    assert torch.equal(first.observations, second.observations)
+    assert not torch.equal(first.observations, other.observations)
+    assert (first.observations[:, :, :, 1:].std(0) > 0).all()
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
+    model = dynamics(covariance=covariance, learn_reward=True, env_id="Hopper-v5")
+    model.elites = torch.tensor([3, 1])
+    model.save(tmp_path)
+    loaded = DynamicsModel.load(tmp_path)
+    data = transitions()
+    ours, theirs = (m.predict(data.observation, data.action) for m in (model, loaded))
+    assert torch.equal(ours.mean, theirs.mean)
+    assert torch.equal(ours.scale_tril, theirs.scale_tril)
+    assert loaded.env_id == "Hopper-v5"
+    assert loaded.elites.tolist() == [3, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model.yaml"]
+
+
+def damage_yaml(folder, **changes):
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "holds no model"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "damaged"),
+        (lambda f: (f / "model.yaml").write_text("{: ["), "damaged"),
+        (lambda f: (f / "model.yaml").write_text("- 1"), "does not fit"),
+        (lambda f: (f / "model.yaml").write_text("!!python/object/apply:os.getcwd []"), "damaged"),
+        (lambda f: damage_yaml(f, obs_dim=4, observation_names=list("abcd")), "does not fit"),
+        (lambda f: damage_yaml(f, hidden=[10**9]), "does not fit"),
+        (lambda f: damage_yaml(f, surprise=1), "does not fit"),
+    ],
+)
+def test_damaged_models_are_refused_in_one_sentence(tmp_path, damage, words):
+    dynamics().save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InputError, match=words) as error:
+        DynamicsModel.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = dynamics()
+    with torch.no_grad():
+        model.network.network.layers[0].weight[0, 0, 0] = torch.nan
+    model.save(tmp_path)
+    with pytest.raises(InputError, match="not finite"):
+        DynamicsModel.load(tmp_path)

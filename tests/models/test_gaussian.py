@@ -1,0 +1,136 @@
+"""Gaussians against torch.distributions; the ensemble against separate networks."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gaussian import (
+    DiagonalGaussian,
+    FullGaussian,
+    GaussianEnsemble,
+    soft_bound,
+    soft_bound_inverse,
+)
+
+
+@pytest.mark.parametrize("n", [1, 2, 17])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_diagonal_agrees_with_torch_distributions(n, batch):
+    g = torch.Generator().manual_seed(n)
+    mean, log_std, y = (torch.randn(3, batch, n, generator=g).double() for _ in range(3))
+    ours = DiagonalGaussian(mean, log_std)
+    theirs = Independent(Normal(mean, log_std.exp()), 1)
+    torch.testing.assert_close(ours.log_prob(y), theirs.log_prob(y), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.entropy(), theirs.entropy(), rtol=1e-12, atol=1e-12)
+    assert ours.log_prob(y).shape == (3, batch)
+
+
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_full_agrees_with_torch_distributions(n):
+    g = torch.Generator().manual_seed(n)
+    mean, y = (torch.randn(3, 4, n, generator=g).double() for _ in range(2))
+    factor = torch.randn(3, 4, n, n, generator=g).double().tril(-1)
+    scale_tril = factor + torch.diag_embed(torch.rand(3, 4, n, generator=g).double() + 0.5)
+    ours, theirs = FullGaussian(mean, scale_tril), MultivariateNormal(mean, scale_tril=scale_tril)
+    torch.testing.assert_close(ours.log_prob(y), theirs.log_prob(y), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.entropy(), theirs.entropy(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.std, theirs.variance.sqrt(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_samples_have_the_mean_and_covariance_of_the_distribution(covariance):
+    g = torch.Generator().manual_seed(0)
+    net = GaussianEnsemble(3, 2, members=2, hidden=(8,), covariance=covariance, generator=g)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=g))
+        gaussian = net(torch.randn(1, 3, generator=g))
+        samples = gaussian.rsample(torch.randn(200_000, 2, 1, 2, generator=g))[:, 0, 0]
+    scale = gaussian.scale_tril[0, 0]
+    expected = scale @ scale.T
+    # 200,000 samples: standard errors of about sigma / 447 and sigma^2 / 316; four of them.
+    bound = 4 * expected.diagonal().max().item()
+    torch.testing.assert_close(samples.mean(0), gaussian.mean[0, 0], rtol=0, atol=bound / 400)
+    torch.testing.assert_close(samples.T.cov(), expected, rtol=0, atol=bound / 300)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-12, 0), st.floats(0.5, 6))
+def test_no_value_passes_the_soft_bound(value, low, width):
+    bounded = soft_bound(torch.tensor(value, dtype=torch.float64), low, low + width).item()
+    assert low <= bounded <= low + width
+
+
+def test_the_soft_bound_is_monotone_and_inverted():
+    value = torch.linspace(-14, 6, 400, dtype=torch.float64)
+    bounded = soft_bound(value, -10.0, 2.0)
+    assert (bounded.diff() > 0).all()
+    torch.testing.assert_close(soft_bound_inverse(bounded, -10.0, 2.0), value, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("shift", [-1e4, 1e4])
+def test_the_bound_on_the_noise_acts_in_the_network(shift):
+    net = GaussianEnsemble(3, 2, members=2, hidden=(8,), log_std_bounds=(-3.0, 0.5))
+    with torch.no_grad():
+        net.network.layers[-1].bias += shift
+        std = net(torch.randn(10, 3)).std
+    assert (std >= math.exp(-3.0) * 0.9999).all()
+    assert (std <= math.exp(0.5) * 1.0001).all()
+
+
+def test_the_batched_ensemble_equals_separate_networks():
+    g = torch.Generator().manual_seed(0)
+    net = GaussianEnsemble(4, 3, members=3, hidden=(16, 8), generator=g).double()
+    x = torch.randn(7, 4, generator=g).double()
+    for e, mean in enumerate(net(x).mean):
+        layers = []
+        for layer in net.network.layers:
+            linear = nn.Linear(*layer.weight.shape[1:]).double()
+            linear.weight.data, linear.bias.data = layer.weight[e].T, layer.bias[e, 0]
+            layers += [linear, nn.SiLU()]
+        torch.testing.assert_close(nn.Sequential(*layers[:-1])(x)[:, :3], mean)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_members_may_each_have_an_input_of_their_own(covariance):
+    net = GaussianEnsemble(4, 3, members=3, hidden=(16,), covariance=covariance)
+    x = torch.randn(3, 7, 4)
+    y = torch.randn(3, 7, 3)
+    own = net(x).log_prob(y)
+    for e in range(3):
+        torch.testing.assert_close(own[e], net(x[e]).log_prob(y[e])[e])
+
+
+def test_selected_members_are_copies_in_the_order_asked_for():
+    net = GaussianEnsemble(4, 3, members=4, hidden=(16,))
+    x = torch.randn(7, 4)
+    chosen = net.select(torch.tensor([2, 0]))
+    torch.testing.assert_close(chosen(x).mean, net(x).mean[[2, 0]])
+    with torch.no_grad():
+        chosen.network.layers[0].weight.zero_()
+    assert (net.network.layers[0].weight != 0).any()
+    assert net.members == 4
+
+
+def test_a_plugged_in_deviation_is_predicted_everywhere():
+    net = GaussianEnsemble(4, 2, members=3, hidden=(16,))
+    mean = net(torch.ones(1, 4)).mean
+    std = torch.tensor([[0.01, 1.0], [0.2, 3.0], [1.0, 0.5]])
+    net.set_std(std)
+    gaussian = net(10 * torch.randn(5, 4))
+    torch.testing.assert_close(gaussian.std, std.unsqueeze(1).expand(-1, 5, -1), rtol=1e-4, atol=0)
+    torch.testing.assert_close(net(torch.ones(1, 4)).mean, mean)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"members": 0}, "0 members"), ({"log_std_bounds": (1.0, -1.0)}, "below the upper")],
+)
+def test_impossible_ensembles_are_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        GaussianEnsemble(3, 2, **arguments)

@@ -1,0 +1,83 @@
+"""Likelihood objectives against their closed forms and against each other."""
+
+import math
+
+import pytest
+import torch
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
+
+
+def case(covariance="diagonal", n=3):
+    g = torch.Generator().manual_seed(0)
+    net = GaussianEnsemble(4, n, members=2, hidden=(8,), covariance=covariance, generator=g)
+    net.double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=g).double())
+    x, y = torch.randn(2, 6, 4, generator=g).double(), torch.randn(2, 6, n, generator=g).double()
+    return net, x, y, g
+
+
+def mean_gradient(net, loss, n=3):
+    """Gradient of the loss with respect to the bias of the mean head."""
+    net.zero_grad()
+    loss.sum().backward()
+    return net.network.layers[-1].bias.grad[:, 0, :n].clone()
+
+
+def test_nll_is_summed_over_dimensions_and_averaged_over_the_batch():
+    net, x, y, g = case()
+    loss, _ = NLL()(net, x, y, g)
+    p = net(x)
+    z = (y - p.mean) / p.std
+    terms = 0.5 * z.square() + p.log_std + 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(loss, terms.sum(-1).mean(-1))
+
+
+def test_beta_zero_is_nll():
+    net, x, y, g = case()
+    torch.testing.assert_close(BetaNLL(0.0)(net, x, y, g)[0], NLL()(net, x, y, g)[0])
+
+
+def test_beta_one_gives_the_mean_the_gradient_of_half_the_squared_error():
+    net, x, y, g = case()
+    beta = mean_gradient(net, BetaNLL(1.0)(net, x, y, g)[0])
+    mse = mean_gradient(net, MSE()(net, x, y, g)[0])
+    torch.testing.assert_close(2 * beta, mse, rtol=1e-12, atol=1e-12)
+
+
+def test_beta_weights_every_dimension_by_its_detached_variance():
+    net, x, y, g = case()
+    p = net(x)
+    weight = p.std.detach() ** (2 * 0.5)
+    by_hand = weight * (0.5 * ((y - p.mean) / p.std).square() + p.log_std)
+    gradient = mean_gradient(net, by_hand.sum(-1).mean(-1))
+    torch.testing.assert_close(gradient, mean_gradient(net, BetaNLL(0.5)(net, x, y, g)[0]))
+
+
+def test_mse_plugs_in_the_deviation_of_held_out_residuals():
+    """For a fixed mean that deviation is the maximum-likelihood one: no other does better."""
+    net, x, y, _ = case()
+    x, y = x[0], y[0]
+    MSE().calibrate(net, x, y)
+    residual = (net(x).mean - y).square().mean(-2).sqrt()
+    torch.testing.assert_close(net(x).std[:, 0], residual, rtol=1e-6, atol=0)
+    best = net(x).log_prob(y).mean(-1)
+    for factor in (0.95, 1.05):
+        net.set_std(factor * residual)
+        assert (net(x).log_prob(y).mean(-1) < best).all()
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.1, math.nan])
+def test_beta_outside_its_range_is_refused(beta):
+    with pytest.raises(InputError, match="beta"):
+        BetaNLL(beta)
+
+
+def test_beta_nll_refuses_a_full_covariance():
+    net, x, y, g = case("full")
+    with pytest.raises(InputError, match="diagonal"):
+        BetaNLL()(net, x, y, g)
