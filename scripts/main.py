@@ -11,6 +11,7 @@ from mbrl_bilevel import __version__
 from mbrl_bilevel.errors import InputError
 
 COMMANDS = {
+    "demo": "the whole tour offline, in a few minutes",
     "collect": "make a real Minari data set with a shipped behaviour policy",
     "train-model": "train a dynamics model from a Minari data set",
     "eval-model": "judge a dynamics model on held-out data",
@@ -47,7 +48,11 @@ def run(argv: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
     command = tyro.cli(
-        module.Config, prog=f"mbrl-bilevel {name}", args=argv[1:], description=COMMANDS[name]
+        module.Config,
+        prog=f"mbrl-bilevel {name}",
+        args=argv[1:],
+        description=COMMANDS[name],
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     import torch
 

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import torch
 
-from mbrl_bilevel.data.minari import Dataset, load_dataset, require_env
+from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
@@ -73,9 +74,13 @@ class Config(Command):
 
 def run(config: Config) -> Outcome:
     device = resolve_device(config.device)
+    if config.elites is not None and not 1 <= config.elites <= config.members:
+        raise InputError(
+            f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
+        )
     dataset = load_dataset(config.dataset, download=config.download)
     if config.env is not None:
-        require_env(dataset, config.env)
+        dataset.require_env(config.env)
     generator = torch.Generator(device).manual_seed(config.seed)
     train, held_out, test = split(dataset, config.seed, config.max_transitions)
     ignored = ("json", "resume", "download", "device")

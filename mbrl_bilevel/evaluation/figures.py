@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -62,4 +63,28 @@ def error_growth(result: KStep) -> Figure:
     axes.set(xlabel="steps ahead", ylabel="RMSE (standard deviations of the observation)")
     axes.set_title(f"open loop from {result.starts} held-out starts", loc="left", fontsize=10)
     axes.legend(frameon=False)
+    return figure
+
+
+def tour(found: dict[str, Any]) -> Figure:
+    """The demo at a glance: for each environment error growth and the returns of who acted."""
+    figure, rows = plt.subplots(len(found), 3, figsize=(11, 3.1 * len(found)), layout="constrained")
+    for (env, result), (growth, quantiles, returns) in zip(found.items(), rows, strict=True):
+        steps = [int(k) for k in result["model"]["k_step"]]
+        growth.loglog(steps, list(result["model"]["k_step"].values()), marker="o", color=BLUE)
+        growth.set(xlabel="steps ahead", ylabel="open-loop RMSE (std)", title=env)
+        quantiles.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+        quantiles.plot(LEVELS, result["model"]["coverage"], color=BLUE, marker="o", ms=3)
+        quantiles.set(
+            xlabel="predicted quantile", ylabel="share of targets below", title="calibration"
+        )
+        who = {f"{result['behaviour']['policy']} policy": "behaviour", "MPC": "mpc"}
+        for place, key in enumerate(who.values()):
+            values = result[key]["returns"]
+            returns.bar(place, result[key]["mean_return"], color=(GREY, ORANGE)[place], width=0.6)
+            returns.scatter([place] * len(values), values, color="black", s=9, zorder=3)
+        returns.set_xticks(range(len(who)), who)
+        returns.set(ylabel="return", title=f"over {max(result['mpc']['lengths'])} steps")
+        for axes in (growth, quantiles, returns):
+            axes.spines[["top", "right"]].set_visible(False)
     return figure

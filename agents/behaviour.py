@@ -1,0 +1,106 @@
+"""Policies that collect data: the shipped actors, and uniform random actions."""
+
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Float32
+from numpy import ndarray
+from safetensors import safe_open
+
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Actions for a batch of observations, sampled by `generator`; without one, deterministic."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    def __call__(
+        self, observation: ndarray, generator: np.random.Generator | None = None
+    ) -> ndarray: ...
+
+
+class RandomPolicy:
+    """Uniform actions in the box; without a generator, the middle of the box."""
+
+    def __init__(self, action_low: ndarray, action_high: ndarray, env_id: str) -> None:
+        self.action_low, self.action_high = action_low, action_high
+        self.metadata = {"env_id": env_id, "policy": "random", "algorithm": "uniform random"}
+
+    def __call__(
+        self, observation: ndarray, generator: np.random.Generator | None = None
+    ) -> ndarray:
+        shape = (len(observation), *self.action_low.shape)
+        unit = np.full(shape, 0.5) if generator is None else generator.random(shape)
+        return (self.action_low + unit * (self.action_high - self.action_low)).astype(np.float32)
+
+
+class BehaviourPolicy:
+    """A squashed Gaussian actor with two hidden layers of ReLU (Haarnoja et al. 2018).
+
+    mean, log_std = heads(h), log_std clipped to [-20, 2];
+    action = low + (tanh(mean + exp(log_std) noise) + 1) / 2 (high - low).
+    `metadata` names env_id, policy and the measured returns.
+    """
+
+    def __init__(self, weights: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
+        self.weights, self.metadata = dict(weights), dict(metadata)
+
+    def __call__(
+        self, observation: ndarray, generator: np.random.Generator | None = None
+    ) -> Float32[ndarray, "b a"]:
+        """Actions [b, a] for observations [b, o] in the environment's own units."""
+        w = self.weights
+        hidden = np.maximum(observation.astype(np.float32) @ w["w1"].T + w["b1"], 0)
+        hidden = np.maximum(hidden @ w["w2"].T + w["b2"], 0)
+        raw = hidden @ w["w_mu"].T + w["b_mu"]
+        if generator is not None:
+            log_std = np.clip(hidden @ w["w_log_std"].T + w["b_log_std"], LOG_STD_MIN, LOG_STD_MAX)
+            raw = raw + np.exp(log_std) * generator.standard_normal(raw.shape, dtype=np.float32)
+        low, high = w["action_low"], w["action_high"]
+        return low + (np.tanh(raw) + 1) / 2 * (high - low)
+
+
+def shipped_policies() -> dict[tuple[str, str], dict[str, str]]:
+    """Metadata of every shipped actor, by (env_id, policy name)."""
+    found = {}
+    for entry in files("mbrl_bilevel.agents").joinpath("policies").iterdir():
+        if entry.name.endswith(".safetensors"):
+            with as_file(entry) as path, safe_open(path, "numpy") as file:
+                metadata = file.metadata()
+            found[metadata["env_id"], metadata["policy"]] = {**metadata, "file": entry.name}
+    return found
+
+
+def load_policy(env_id: str, name: str) -> Policy:
+    """The policy `name` for an environment: random, a shipped one, or expert, the best shipped one.
+
+    Raises:
+        InputError: nothing of that name is shipped for `env_id`; the sentence names what is.
+    """
+    if name == "random":
+        space = make_env(env_id).action_space
+        assert isinstance(space, spaces.Box)
+        if not space.is_bounded():
+            raise InputError(f"{env_id} has actions {space}; random actions need a bounded box")
+        return RandomPolicy(space.low, space.high, env_id)
+    shipped = {policy: meta for (env, policy), meta in shipped_policies().items() if env == env_id}
+    if name == "expert" and shipped:
+        name = max(shipped, key=lambda policy: float(shipped[policy]["return_deterministic"]))
+    if name not in shipped:
+        names = ", ".join(["random", *sorted(shipped), *(["expert"] if shipped else [])])
+        raise InputError(f"no policy {name!r} is shipped for {env_id}; choose one of: {names}")
+    with (
+        as_file(files("mbrl_bilevel.agents").joinpath("policies", shipped[name]["file"])) as path,
+        safe_open(path, "numpy") as file,
+    ):
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return BehaviourPolicy(weights, shipped[name])

@@ -1,0 +1,226 @@
+"""Real data sets: a policy driven through an environment, written in Minari's format."""
+
+import importlib.metadata
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_dataset import parse_dataset_id
+from minari.namespace import create_namespace, list_local_namespaces
+from tqdm import tqdm
+
+from mbrl_bilevel.agents.behaviour import Policy
+from mbrl_bilevel.data.dataset_folder import datasets_root, is_dataset_id
+from mbrl_bilevel.envs.make import quiet_mujoco
+from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Episodes in the order they were driven, and the returns of those that came to their end."""
+
+    episodes: list[EpisodeBuffer]
+    complete_returns: list[float]
+
+    @property
+    def mean_return(self) -> float:
+        """Over complete episodes; where there is none, of the single cut one."""
+        if self.complete_returns:
+            return float(np.mean(self.complete_returns))
+        return float(np.sum(self.episodes[0].rewards))
+
+
+def new_dataset_path(dataset_id: str, *, overwrite: bool = False) -> Path:
+    """Where a new data set of this id will stand.
+
+    Raises:
+        InputError: no valid id, one that is taken (without `overwrite`), or a place that cannot be
+            written.
+    """
+    if not is_dataset_id(dataset_id):
+        raise InputError(
+            f"{dataset_id!r} is no data set id; it takes the form 'namespace/name-v0' "
+            "(letters, digits, - and _; the namespace may be left out)"
+        )
+    root = datasets_root()
+    path = root / dataset_id
+    taken = (path / "data").exists()
+    if taken and not overwrite:
+        raise InputError(
+            f"data set {dataset_id!r} already exists in {root}; "
+            "choose another id or pass --overwrite to replace it"
+        )
+    if path.exists() and not taken:
+        raise InputError(
+            f"{path} is a folder but no data set; choose another id than {dataset_id!r}"
+        )
+    inside = next((p for p in path.parents if root in p.parents and (p / "data").exists()), None)
+    if inside is not None:
+        raise InputError(
+            f"{dataset_id!r} would lie inside the data set {inside}; choose another id"
+        )
+    if not os.access(root, os.W_OK):
+        raise InputError(f"{root} cannot be written; point MINARI_DATASETS_PATH to another folder")
+    return path
+
+
+def roll_out(
+    env: gymnasium.Env, policy: Policy, steps: int, *, seed: int, deterministic: bool = False
+) -> Rollouts:
+    """Exactly `steps` steps, one episode after another; the last one is cut and marked truncated.
+
+    Every episode records the seed of its own reset; a seed gives the same data bit for bit.
+
+    Raises:
+        InputError: fewer than 2 steps, or a negative seed.
+    """
+    if steps < 2:
+        raise InputError(f"--steps {steps}: at least 2 transitions are needed")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: a seed is 0 or more")
+    generator = np.random.default_rng(seed)
+    rollouts = Rollouts([], [])
+    with tqdm(total=steps, unit="step", desc="collect") as bar:
+        left = steps
+        while left > 0:
+            noise = None if deterministic else generator
+            episode_seed = int(generator.integers(2**31))
+            episode, complete = _episode(env, policy, noise, episode_seed, left, bar)
+            rollouts.episodes.append(episode)
+            left -= len(episode)
+            if complete:
+                rollouts.complete_returns.append(float(np.sum(episode.rewards)))
+                bar.set_postfix(mean_return=f"{rollouts.mean_return:.1f}", refresh=False)
+    return rollouts
+
+
+def _episode(
+    env: gymnasium.Env,
+    policy: Policy,
+    generator: np.random.Generator | None,
+    seed: int,
+    limit: int,
+    bar: tqdm,
+) -> tuple[EpisodeBuffer, bool]:
+    """One episode of at most `limit` steps, and whether it came to its own end."""
+    observation, _ = env.reset(seed=seed)
+    observations = [observation]
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
+    terminated = truncated = False
+    while not (terminated or truncated) and len(rewards) < limit:
+        action = policy(observation[None], generator)[0]
+        observation, reward, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+        bar.update()
+    ends = np.zeros((2, len(rewards)), bool)
+    complete = terminated or truncated
+    ends[:, -1] = terminated, truncated or not complete
+    episode = EpisodeBuffer(
+        seed=seed,
+        observations=np.stack(observations),
+        actions=np.stack(actions),
+        rewards=np.array(rewards),
+        terminations=ends[0],
+        truncations=ends[1],
+    )
+    return episode, complete
+
+
+def write_dataset(
+    path: Path,
+    dataset_id: str,
+    rollouts: Rollouts,
+    env: gymnasium.Env,
+    *,
+    algorithm: str,
+    description: str,
+    command: str,
+) -> None:
+    """Writes a Minari data set aside and moves it to `path` in one step, over what stood there.
+
+    Whatever interrupts it, `path` holds the old data set, the whole new one, or nothing.
+
+    Raises:
+        InputError: the data cannot be written.
+    """
+    root = datasets_root()
+    namespace = parse_dataset_id(dataset_id)[0]
+    try:
+        with tempfile.TemporaryDirectory(prefix=".collect-", dir=root) as aside:
+            with _minari_at(aside), quiet_mujoco():
+                _create(dataset_id, rollouts, env, algorithm, description, command)
+            if namespace is not None and namespace not in list_local_namespaces():
+                create_namespace(namespace)
+            _replace(Path(aside) / dataset_id, path, Path(aside) / ".old")
+    except OSError as error:
+        raise InputError(
+            f"cannot write the data set to {path} ({error}); make room there"
+        ) from error
+
+
+def _create(
+    dataset_id: str,
+    rollouts: Rollouts,
+    env: gymnasium.Env,
+    algorithm: str,
+    description: str,
+    command: str,
+) -> None:
+    assert env.spec is not None
+    task = TASKS.get(env.spec.id)
+    scores = task.reference_scores if task is not None else None
+    version = importlib.metadata.version("mbrl-bilevel")
+    with warnings.catch_warnings():
+        # Minari asks for an e-mail address, which is nobody's business here.
+        warnings.filterwarnings("ignore", message="`author_email` is set to None")
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            rollouts.episodes,
+            env=env,
+            eval_env=env.spec,
+            algorithm_name=algorithm,
+            author=f"mbrl-bilevel {version}",
+            code_permalink=command,
+            description=description,
+            ref_min_score=scores[0] if scores else None,
+            ref_max_score=scores[1] if scores else None,
+        )
+
+
+def _replace(new: Path, path: Path, old: Path) -> None:
+    """Moves `new` to `path`; what stood there goes to `old`, or back if the move fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+
+
+@contextmanager
+def _minari_at(root: str) -> Iterator[None]:
+    """Minari reads where its data sets lie from the environment alone."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = root
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

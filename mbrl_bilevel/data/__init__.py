@@ -1,0 +1,1 @@
+"""Data sets: from a Minari id to standardised tensors."""

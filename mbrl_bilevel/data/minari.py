@@ -1,0 +1,254 @@
+"""Minari data sets, by id or by folder, as tensors."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from minari.serialization import deserialize_space
+from torch import Tensor
+
+from mbrl_bilevel.data.dataset_folder import dataset_folder
+from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.errors import InputError
+
+ACTION_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory: its transitions and what its metadata says of them.
+
+    `env_id` is None where the metadata names no environment. `observation_names` is None for a
+    plain Box; for a Dict of Boxes it names the columns in the order of the flattened observation
+    (that of `gymnasium.spaces.flatten` in the recording environment), for example "position[0]".
+    """
+
+    id: str
+    env_id: str | None
+    transitions: Transitions
+    observation_low: Float[Tensor, "o"]
+    observation_high: Float[Tensor, "o"]
+    action_low: Float[Tensor, "a"]
+    action_high: Float[Tensor, "a"]
+    observation_names: tuple[str, ...] | None
+    metadata: dict[str, Any]
+
+    def require_env(self, env_id: str) -> None:
+        """Refuses data of another environment than `env_id`; data that names none passes.
+
+        Raises:
+            InputError: the metadata names another environment.
+        """
+        if self.env_id is not None and self.env_id != env_id:
+            raise InputError(
+                f"data set {self.id!r} was collected in {self.env_id}, not in {env_id}; "
+                f"choose a data set of {env_id} or pass --env {self.env_id}"
+            )
+
+
+def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
+    """Every transition of a Minari data set, given by its id or by its folder.
+
+    Observations must be a flat Box, or a Dict of flat Boxes, which is flattened; actions must be a
+    flat Box. Actions outside their box are kept, with a UserWarning. All tensors are float32 on
+    the CPU, in the order of episodes and time.
+
+    Raises:
+        InputError: there is no such data set (or no network to fetch it from with `download`), its
+            spaces are of another kind, its file is damaged, or it holds NaN, infinite values or
+            fewer than two transitions.
+    """
+    folder = dataset_folder(dataset, download=download)
+    metadata = _metadata(folder)
+    name = str(metadata.get("dataset_id", dataset))
+    observations = _description(metadata, "observation_space", folder)
+    leaves = list(_boxes(observations, name, "observations", folder))
+    action_space = _space(_description(metadata, "action_space", folder), folder)
+    if not _is_flat_box(action_space):
+        raise InputError(_unsupported(name, "actions", action_space))
+    episodes, steps = (
+        _count(metadata, "total_episodes", folder),
+        _count(metadata, "total_steps", folder),
+    )
+    if steps < 2:
+        raise InputError(
+            f"data set {name!r} holds {episodes} episodes and {steps} transitions, too few to "
+            "learn from; collect at least 2 transitions"
+        )
+    data = read_episodes(
+        folder / "main_data.hdf5",
+        episodes=episodes,
+        steps=steps,
+        observation_leaves=[(path, box.shape[0]) for path, box in leaves],
+        action_dim=action_space.shape[0],
+    )
+    _require_finite(data, name, [path for path, _ in leaves])
+    transitions = _transitions(data)
+    _warn_of_actions_outside(transitions.action, action_space, name)
+    return Dataset(
+        id=name,
+        env_id=_env_id(metadata),
+        transitions=transitions,
+        observation_low=_bound([box.low for _, box in leaves]),
+        observation_high=_bound([box.high for _, box in leaves]),
+        action_low=_bound([action_space.low]),
+        action_high=_bound([action_space.high]),
+        observation_names=_names(leaves) if observations.get("type") == "Dict" else None,
+        metadata=metadata,
+    )
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    path = folder / "metadata.json"
+    try:
+        metadata = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read {path} ({error}): the data set is incomplete; "
+            "delete it and download or collect it again"
+        ) from error
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path} holds no JSON object; download or collect the data set again")
+    if metadata.get("data_format", "hdf5") != "hdf5":
+        raise InputError(
+            f"{path} says data_format {metadata['data_format']!r}; only hdf5 is supported"
+        )
+    return metadata
+
+
+def _count(metadata: dict[str, Any], key: str, folder: Path) -> int:
+    count = metadata.get(key)
+    if not isinstance(count, int) or count < 0:
+        raise InputError(
+            f"{folder / 'metadata.json'} has {key} = {count!r} where a count is expected; "
+            "download or collect the data set again"
+        )
+    return count
+
+
+def _description(metadata: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    """A space as the metadata describe it, which keep the order of a Dict's keys."""
+    if key not in metadata:
+        raise InputError(
+            f"{folder / 'metadata.json'} has no {key}; download or collect the data set again with "
+            "Minari 0.5 or later"
+        )
+    try:
+        return dict(json.loads(metadata[key]))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'metadata.json'} has a damaged {key} ({error})") from error
+
+
+def _space(description: dict[str, Any], folder: Path) -> spaces.Space:
+    try:
+        return deserialize_space(description)
+    except Exception as error:  # whatever a space makes of a damaged description
+        raise InputError(
+            f"{folder / 'metadata.json'} has a damaged space {json.dumps(description)[:80]} "
+            f"({type(error).__name__} {error}); download or collect the data set again"
+        ) from error
+
+
+def _env_id(metadata: dict[str, Any]) -> str | None:
+    try:
+        return str(json.loads(metadata["env_spec"])["id"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _is_flat_box(space: spaces.Space) -> TypeGuard[spaces.Box]:
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def _boxes(
+    description: dict[str, Any], name: str, path: str, folder: Path
+) -> Iterator[tuple[str, spaces.Box]]:
+    """The flat Boxes of a space, each with its path below the episode's group."""
+    parts = description.get("subspaces")
+    if description.get("type") == "Dict" and isinstance(parts, dict) and parts:
+        for key, part in parts.items():
+            yield from _boxes(part, name, f"{path}/{key}", folder)
+        return
+    space = _space(description, folder)
+    if not _is_flat_box(space):
+        raise InputError(_unsupported(name, path, space))
+    yield path, space
+
+
+def _unsupported(name: str, path: str, space: spaces.Space) -> str:
+    what = f"{type(space).__name__} {path}"
+    if isinstance(space, spaces.Box):
+        kind = "image" if space.dtype == np.uint8 and len(space.shape) in (2, 3) else "Box"
+        what = f"{kind} {path} of shape {list(space.shape)}"
+    return (
+        f"data set {name!r} has {what}; only flat observations (Box with one axis, or a Dict of "
+        "them) and flat Box actions are supported"
+    )
+
+
+def _names(leaves: list[tuple[str, spaces.Box]]) -> tuple[str, ...]:
+    short = [(path.removeprefix("observations/"), box.shape[0]) for path, box in leaves]
+    return tuple(f"{path}[{i}]" for path, width in short for i in range(width))
+
+
+def _bound(parts: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+
+
+def _require_finite(data: Episodes, name: str, leaves: list[str]) -> None:
+    columns = [
+        *zip(leaves, data.observations, [1] * len(leaves), strict=True),
+        ("actions", data.actions, 0),
+        ("rewards", data.rewards, 0),
+    ]
+    for path, values, extra in columns:
+        finite = np.isfinite(values)
+        if finite.all():
+            continue
+        row = int(np.argmin(finite.reshape(len(values), -1).all(1)))
+        ends = np.cumsum(data.lengths + extra)
+        episode = int(np.searchsorted(ends, row, side="right"))
+        step = row - int(ends[episode] - data.lengths[episode] - extra)
+        bad = np.asarray(values[row]).reshape(-1)
+        value = bad[~np.isfinite(bad)][0]
+        raise InputError(
+            f"data set {name!r} has {path} = {value} at episode {episode}, step {step}; "
+            "remove or mend that episode (values must be finite in float32)"
+        )
+
+
+def _transitions(data: Episodes) -> Transitions:
+    observations = data.observations
+    rows = np.concatenate(observations, axis=1) if len(observations) > 1 else observations[0]
+    ends = np.cumsum(data.lengths + 1)
+    last, first = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    last[ends - 1] = True
+    first[ends - data.lengths - 1] = True
+    return Transitions(
+        observation=torch.from_numpy(rows[~last]),
+        action=torch.from_numpy(data.actions),
+        reward=torch.from_numpy(data.rewards),
+        next_observation=torch.from_numpy(rows[~first]),
+        terminated=torch.from_numpy(data.terminations.astype(bool)),
+        truncated=torch.from_numpy(data.truncations.astype(bool)),
+        episode=torch.from_numpy(np.repeat(np.arange(len(data.lengths)), data.lengths)),
+    )
+
+
+def _warn_of_actions_outside(action: Tensor, space: spaces.Box, name: str) -> None:
+    excess = torch.maximum(action - _bound([space.high]), _bound([space.low]) - action).amax(-1)
+    outside = int((excess > ACTION_TOLERANCE).sum())
+    if outside:
+        warnings.warn(
+            f"data set {name!r} has {outside} of {len(action)} actions outside their box, by at "
+            f"most {float(excess.max()):.3g}; they are kept as they are",
+            stacklevel=3,
+        )

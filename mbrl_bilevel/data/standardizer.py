@@ -1,0 +1,56 @@
+"""Standardisation of tensors by the mean and deviation of the training part."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mbrl_bilevel.errors import InputError
+
+CONSTANT_BELOW = 1e-6
+
+
+class Standardizer(nn.Module):
+    """(value - mean) / std per dimension; mean 0 and std 1 until fitted.
+
+    Fit it on the training part only. `mean` and `std` [d] are buffers, saved with the model.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dims))
+        self.register_buffer("std", torch.ones(dims))
+
+    @torch.no_grad()
+    def fit(self, values: Float[Tensor, "b d"]) -> "Standardizer":
+        """Takes mean and population deviation of `values`, computed in float64; returns itself.
+
+        A dimension whose deviation is at most 1e-6 of its largest absolute value is constant as far
+        as float32 can tell: its std becomes 1, so that rounding noise is never blown up.
+
+        Raises:
+            InputError: no rows, another number of dimensions, or values that are not finite.
+        """
+        if values.shape[0] == 0 or values.shape[1] != self.mean.shape[0]:
+            raise InputError(
+                f"cannot standardise {self.mean.shape[0]} dimensions by values of shape "
+                f"{list(values.shape)}; give at least one row of that width"
+            )
+        wide = values.double()
+        mean, std = wide.mean(0), wide.std(0, correction=0)
+        if not bool(torch.isfinite(mean + std).all()):
+            raise InputError("cannot standardise by values that hold NaN or Inf; remove them first")
+        constant = std <= CONSTANT_BELOW * wide.abs().amax(0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(constant, 1.0, std))
+        return self
+
+    def standardize(self, values: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
+        """From own units to units of standard deviations."""
+        return (values - self.mean) / self.std
+
+    def restore(self, values: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
+        """From units of standard deviations back to own units."""
+        return values * self.std + self.mean

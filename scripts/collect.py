@@ -1,0 +1,79 @@
+"""`collect`: a real Minari data set by a shipped behaviour policy."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from mbrl_bilevel.agents.behaviour import load_policy
+from mbrl_bilevel.agents.collect import new_dataset_path, roll_out, write_dataset
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.scripts.command import Command, Outcome, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Command):
+    """Flags of collect."""
+
+    env: str
+    """The gymnasium environment, e.g. HalfCheetah-v5."""
+    policy: Literal["random", "simple", "medium", "good", "expert"]
+    """Who acts; expert is the best policy shipped for the environment."""
+    steps: int
+    """Exactly so many transitions; the last episode is cut and marked truncated."""
+    dataset: str
+    """Minari id of the new data set, e.g. mine/halfcheetah-medium-v0."""
+    deterministic: bool = False
+    """Take the policy's mean instead of sampling its actions."""
+    overwrite: bool = False
+    """Replace a data set of the same id, once the new one is complete."""
+
+
+def run(config: Config) -> Outcome:
+    path = new_dataset_path(config.dataset, overwrite=config.overwrite)
+    env = make_env(config.env)
+    policy = load_policy(config.env, config.policy)
+    say(f"collecting {config.steps:,} steps of {config.env} by {config.policy} into {path}")
+    start = time.perf_counter()
+    rollouts = roll_out(
+        env, policy, config.steps, seed=config.seed, deterministic=config.deterministic
+    )
+    write_dataset(
+        path,
+        config.dataset,
+        rollouts,
+        env,
+        algorithm=f"{policy.metadata['algorithm']}, policy {policy.metadata['policy']!r}",
+        description=(
+            f"{config.steps} transitions of {config.env} by the behaviour policy "
+            f"{policy.metadata['policy']!r} of mbrl-bilevel, "
+            f"{'deterministic' if config.deterministic else 'sampled'} actions, seed {config.seed}."
+        ),
+        command=_command(config),
+    )
+    env.close()
+    seconds = time.perf_counter() - start
+    figures = {
+        "dataset": config.dataset,
+        "steps": config.steps,
+        "episodes": len(rollouts.episodes),
+        "mean_return": rollouts.mean_return,
+        "seconds": seconds,
+        "transitions_per_second": config.steps / seconds,
+        "path": str(path),
+        "seed": config.seed,
+    }
+    text = (
+        f"{config.steps:,} transitions in {len(rollouts.episodes)} episodes, mean return "
+        f"{rollouts.mean_return:.1f}, in {seconds:.1f} s ({config.steps / seconds:,.0f} a second)\n"
+        f"written to {path}\n"
+        f"next: mbrl-bilevel train-model --dataset {config.dataset} --out runs/model"
+    )
+    return Outcome(figures, text)
+
+
+def _command(config: Config) -> str:
+    flag = " --deterministic" if config.deterministic else ""
+    return (
+        f"mbrl-bilevel collect --env {config.env} --policy {config.policy} --steps {config.steps} "
+        f"--dataset {config.dataset} --seed {config.seed}{flag}"
+    )
