@@ -1,0 +1,32 @@
+"""The README's promises: its example runs as printed, its commands exist."""
+
+import re
+from pathlib import Path
+
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.main import COMMANDS, run
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_library_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+    made = ["collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2000"]
+    assert run([*made, "--dataset", "pendulum/random-v0"]) == 0
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert DynamicsModel.load(tmp_path / "pendulum-model").members == 5
+    r2 = float(re.search(r"r2=([-\d.]+)", capsys.readouterr().out)[1])
+    assert r2 > 0.7  # a model that has learned nothing has 0
+
+
+def test_the_table_of_commands_is_complete():
+    table = set(re.findall(r"^\| `([a-z-]+)", README, re.MULTILINE))
+    assert table == set(COMMANDS)
+
+
+def test_every_file_that_the_readme_points_to_is_there():
+    root = Path(__file__).parent.parent
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", README):
+        assert (root / target).exists(), target
