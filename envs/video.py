@@ -78,5 +78,8 @@ def mujoco_gl(backend: str | None) -> Iterator[None]:
 @contextmanager
 def write_video(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Opens an mp4 and yields the function that adds a frame [height width 3] of bytes to it."""
-    with imageio.get_writer(path, fps=fps) as writer:
+    writer = imageio.get_writer(path, fps=fps)
+    try:
         yield writer.append_data
+    finally:
+        writer.close()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.parallel import WorkerDied, play_episodes
+from mbrl_bilevel.agents.planner_settings import DEFAULTS, planner_settings
 from mbrl_bilevel.agents.recipe import MPCRecipe, PlayEpisode, PolicyRecipe, Recipe
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import TASKS
@@ -25,7 +26,6 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 
 CONFIG, SUMMARY, VIDEO = "config.yaml", "summary.json", "episode-0.mp4"
-PLANNER_FLAGS = ("horizon", "samples", "iterations", "elites", "beta", "init_std", "discount")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +44,22 @@ class Config(Command):
     """End episodes after so many steps; default: the environment's own limit."""
     planner: Literal["icem"] = "icem"
     """How mpc chooses its actions."""
-    horizon: int = 30
-    """Steps that the planner looks ahead."""
-    samples: int = 128
+    horizon: int | None = None
+    """Steps that the planner looks ahead; default of this and the next: measured, by task."""
+    samples: int | None = None
     """Action sequences of the planner's first iteration."""
-    iterations: int = 3
+    iterations: int | None = None
     """Rounds of sampling and refitting per step."""
-    elites: int = 10
+    elites: int | None = None
     """Best sequences that each round is refitted to."""
-    beta: float = 2.0
+    beta: float | None = None
     """Exponent of the noise's spectrum f^-beta; 0 is white, larger is smoother."""
-    init_std: float = 0.5
+    init_std: float | None = None
     """First standard deviation of sampled actions, in half-widths of the action bounds."""
-    discount: float = 1.0
+    discount: float | None = None
     """Weight of each later reward in the planner's returns relative to the one before."""
+    caution: float | None = None
+    """The most that an imagined step costs for being far from the model's data, in reward units."""
     policy: str = "medium"
     """The shipped policy of --agent policy: medium, expert, random, .... It acts by its mean."""
     video: bool = False
@@ -72,10 +74,11 @@ class Config(Command):
 
 def run(config: Config) -> Outcome:
     _check_flags(config)
-    recipe, env_id = _recipe(config), _env_id(config)
+    env_id = _env_id(config)
+    recipe = _recipe(config, env_id)
     limit = _check_agent(config, recipe, env_id)
     backend = rendering_backend() if config.video else None
-    folder = _numbered_folder(config, env_id)
+    folder = _numbered_folder(config, env_id, recipe)
     say(f"results: {folder}   {config.episodes} episodes of {env_id}")
     video = folder / VIDEO if config.video else None
     play = PlayEpisode(recipe, env_id, config.seed, config.max_steps, video)
@@ -116,10 +119,10 @@ def _check_flags(config: Config) -> None:
         raise InputError("--agent policy: name the environment by --env, e.g. --env Hopper-v5")
 
 
-def _recipe(config: Config) -> Recipe:
+def _recipe(config: Config, env_id: str) -> Recipe:
     if config.model is None:
         return PolicyRecipe(config.policy)
-    planner = {name: getattr(config, name) for name in PLANNER_FLAGS}
+    planner = planner_settings(env_id, **{name: getattr(config, name) for name in DEFAULTS})
     return MPCRecipe(config.model, planner, resolve_device(config.device).type)
 
 
@@ -147,11 +150,13 @@ def _check_agent(config: Config, recipe: Recipe, env_id: str) -> int:
     return min(known)
 
 
-def _numbered_folder(config: Config, env_id: str) -> Path:
+def _numbered_folder(config: Config, env_id: str, recipe: Recipe) -> Path:
     """The first of PARENT/eval-001, eval-002, ... that is not there, with the configuration."""
     parent = config.out or config.model or Path("runs", "eval-agent", f"{env_id}-{config.policy}")
     resolved = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     resolved |= {"env": env_id}
+    if isinstance(recipe, MPCRecipe):
+        resolved |= recipe.planner
     try:
         parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):

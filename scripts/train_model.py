@@ -13,11 +13,10 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
-from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags, prepare
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples, Schedule
 
@@ -25,13 +24,11 @@ PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Command):
+class Config(ObjectiveFlags, Command):
     """Flags of train-model."""
 
     dataset: str
     """Minari id, or the folder of a Minari data set."""
-    objective: Literal["mse", "nll", "beta_nll"] = "nll"
-    """What one gradient step minimises."""
     out: Path
     """The run folder: config, metrics, TensorBoard events, checkpoint and model go there."""
     resume: bool = False
@@ -52,13 +49,11 @@ class Config(Command):
     """Of each member's Gaussian."""
     learn_reward: Literal["auto", "yes", "no"] = "auto"
     """Predict the reward too; auto: where the task's reward function is not known."""
-    beta: float = 0.5
-    """Exponent of beta_nll."""
     steps: int = 20_000
     """Gradient steps at the most."""
     batch_size: int = 256
     """Rows per member and step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Adam's, at the start of the schedule."""
     weight_decay: float = 1e-5
     """Decoupled weight decay."""
@@ -68,7 +63,7 @@ class Config(Command):
     """Whether members see the same batches, or each its own bootstrap sample of the data."""
     patience: int = 30
     """Evaluations without progress of any member before training stops."""
-    clip_norm: float = 100.0
+    clip_norm: float = 1000.0
     """Largest norm of a member's gradient."""
 
 
@@ -94,11 +89,13 @@ def run(config: Config) -> Outcome:
         model = build_model(config, dataset, generator)
         train, held_out, test = (part.to(device) for part in (train, held_out, test))
         model.fit_standardizers(train)
+        held = Samples(*model.encode(held_out))
+        prepared = prepare(config, model, train, held, config.steps, generator)
         result = fit(
             model.network,
-            objective(config),
+            prepared.objective,
             Samples(*model.encode(train)),
-            Samples(*model.encode(held_out)),
+            held,
             generator=generator,
             steps=config.steps,
             batch_size=config.batch_size,
@@ -108,6 +105,7 @@ def run(config: Config) -> Outcome:
             schedule=config.schedule,
             clip_norm=config.clip_norm,
             patience=config.patience,
+            rows=prepared.rows,
             names=model.target_names,
             run=folder,
             resume=config.resume,
@@ -163,17 +161,6 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             observation_names=task.observation_names if task is not None else None,
             generator=generator,
         )
-
-
-def objective(config: Config) -> Objective:
-    """The objective that `--objective` names."""
-    match config.objective:
-        case "mse":
-            return MSE()
-        case "nll":
-            return NLL()
-        case "beta_nll":
-            return BetaNLL(config.beta)
 
 
 def _plain(value: Any) -> Any:

@@ -13,17 +13,15 @@ from torch import Tensor, nn
 class EnsembleLinear(nn.Module):
     """E linear layers side by side: y[e] = x[e] @ weight[e] + bias[e].
 
-    Initialised as PETS does: a normal of standard deviation 1 / (2 sqrt(inputs)), truncated at two
-    deviations (Chua et al. 2018), which keeps untrained members close to zero.
+    Weights start normal with standard deviation 1 / sqrt(inputs) (LeCun et al. 1998), biases at 0.
     """
 
     def __init__(
         self, members: int, inputs: int, outputs: int, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        std = 1.0 / (2.0 * math.sqrt(inputs))
         weight = torch.empty(members, inputs, outputs)
-        nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+        nn.init.normal_(weight, 0.0, 1.0 / math.sqrt(inputs), generator=generator)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 

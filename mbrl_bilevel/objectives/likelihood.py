@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
+from mbrl_bilevel.training.objective import NothingLearned
 
 
-class NLL:
+class NLL(NothingLearned):
     """Maximum likelihood: -log p(y | x), summed over dimensions."""
 
     name = "nll"
@@ -25,11 +26,6 @@ class NLL:
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
         return -network(x).log_prob(y).mean(-1), {}
-
-    def calibrate(
-        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
-    ) -> None:
-        """Nothing is open: the likelihood fits the noise itself."""
 
 
 class BetaNLL(NLL):
@@ -61,7 +57,7 @@ class BetaNLL(NLL):
         return (weight * nll).sum(-1).mean(-1), {}
 
 
-class MSE:
+class MSE(NothingLearned):
     """Squared error of the mean, summed over dimensions; the noise is plugged in.
 
     `calibrate` sets every member's deviation, the same for every input, to that of its held-out

@@ -20,13 +20,14 @@ from mbrl_bilevel.objectives.estimators import (
     score_function,
 )
 from mbrl_bilevel.rewards.closed_form import check_entropy_weight
+from mbrl_bilevel.training.objective import NothingLearned
 
 Estimator = Literal["exact", "reparameterized", "score_function"]
 Target = Float[Tensor, "*y b n"] | Int[Tensor, "*y b"]
 Model = Callable[[Tensor], Gaussian | Categorical]
 
 
-class PolicyGradient(nn.Module):
+class PolicyGradient(nn.Module, NothingLearned):
     """The loss -J, J = mean_b w(x) (E[r(y_hat, y, x)] + lam H(p(. | x))) (theory T1).
 
     Called with a model (or its distribution), x and y it returns one loss per member. Rewards and
@@ -111,11 +112,6 @@ class PolicyGradient(nn.Module):
         loss = -(gain if weight is None or inner is not None else weight * gain).mean(-1)
         metrics = {"reward": expected.mean(-1).detach(), "entropy": entropy.mean(-1).detach()}
         return loss, metrics
-
-    def calibrate(
-        self, network: nn.Module, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
-    ) -> None:
-        """Nothing is open: the reward and the entropy set the covariance (theory T3)."""
 
     def draw_noise(
         self, distribution: Gaussian | Categorical, generator: torch.Generator | None

@@ -108,6 +108,18 @@ class Mahalanobis(nn.Module):
         factor = self.scale_tril(x)
         return factor @ factor.mT
 
+    @torch.no_grad()
+    def set_precision(self, U: Float[Tensor, "n n"]) -> None:
+        """Makes the global U this one; an input-dependent U(x) keeps its movement around it.
+
+        Raises:
+            InputError: U is not finite, not positive definite or does not fit the form.
+        """
+        log_diagonal, lower = _coordinates(_initial_matrix(U, self.outputs), self.form)
+        self.log_diagonal.copy_(log_diagonal)
+        if self.lower is not None:
+            self.lower.copy_(lower)
+
     def precision_diagonal(self, x: Float[Tensor, "*x b d"] | None = None) -> Float[Tensor, "*s n"]:
         """U_ii: [n], or [B, n] if U depends on x."""
         square = self._factor(x).square()

@@ -65,6 +65,36 @@ class Batches:
         self.position = int(state["position"])
 
 
+def cross_fit(
+    episode: Int[Tensor, "n"], members: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "e n1"], Int[Tensor, "e n2"]]:
+    """Rows that each member learns from, and the rows left out from it: another fold of episodes.
+
+    Every row is left out by exactly one member. Folds differ in length; shorter ones are filled up
+    with rows of their own.
+
+    Raises:
+        InputError: fewer than two members, or fewer episodes than members.
+    """
+    numbers, index = episode.unique(return_inverse=True)
+    if members < 2 or len(numbers) < members:
+        raise InputError(
+            f"cross-fitting needs 2 members or more and an episode for each; there are {members} "
+            f"members and {len(numbers)} training episodes: use held-out outer data instead"
+        )
+    order = torch.randperm(len(numbers), generator=generator, device=generator.device)
+    fold = order.argsort().to(index.device)[index] % members
+    return (
+        _fill([torch.nonzero(fold != e).squeeze(-1) for e in range(members)]),
+        _fill([torch.nonzero(fold == e).squeeze(-1) for e in range(members)]),
+    )
+
+
+def _fill(rows: list[Tensor]) -> Int[Tensor, "e n"]:
+    longest = max(len(r) for r in rows)
+    return torch.stack([r[torch.arange(longest, device=r.device) % len(r)] for r in rows])
+
+
 def resample(
     count: int, members: int, resampling: Resampling, generator: torch.Generator
 ) -> Int[Tensor, "e n"]:

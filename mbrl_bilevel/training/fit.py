@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
@@ -24,23 +26,26 @@ def fit(
     generator: torch.Generator,
     steps: int = 20_000,
     batch_size: int = 256,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-3,
     weight_decay: float = 0.0,
     resampling: Resampling = "shared",
     schedule: Schedule = "cosine",
-    clip_norm: float = 100.0,
+    clip_norm: float = 1000.0,
+    rows: Int[Tensor, "e n"] | None = None,
     patience: int | None = 30,
     evaluate_every: int | None = None,
     names: Sequence[str] | None = None,
     run: RunFolder | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 20.0,
+    on_evaluation: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Trains every member by Adam and leaves in `network` each member's best held-out parameters.
 
     One step: a batch of rows per member, the objective's loss per member, gradients clipped per
     member, Adam. Members share nothing but the clock: an ensemble is the same as members trained
-    one by one. `patience` counts evaluations without progress of any member; `generator` lives on
+    one by one. `rows` names the training rows that each member may see, where `resampling` does not
+    decide it. `patience` counts evaluations without progress of any member; `generator` lives on
     the data's device and decides everything random.
 
     Raises:
@@ -60,6 +65,7 @@ def fit(
         schedule=schedule,
         steps=steps,
         clip_norm=clip_norm,
+        rows=rows,
     )
     if evaluate_every is None:
         evaluate_every = max(200, math.ceil(4 * len(held_out.x) / batch_size))
@@ -82,6 +88,8 @@ def fit(
             bar.set_postfix(
                 {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
             )
+            if on_evaluation is not None:
+                on_evaluation(trainer.step)
             if run is not None:
                 run.log(trainer.step, figures | {"train/steps_per_second": rate})
                 done = trainer.step == steps or trainer.stale(patience)

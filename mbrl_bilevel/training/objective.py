@@ -33,3 +33,36 @@ class Objective(Protocol):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
         """Called with held-out data before every evaluation, for what the loss leaves open."""
+
+    def after_step(
+        self, network: GaussianEnsemble, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Called after every gradient step, to move what the objective itself learns."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint must hold of the objective."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continues from `state()`."""
+
+
+class NothingLearned:
+    """The part of `Objective` for objectives that learn nothing themselves."""
+
+    def calibrate(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+    ) -> None:
+        """Nothing is open: the loss decides all of the prediction."""
+
+    def after_step(
+        self, network: GaussianEnsemble, step: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Nothing moves."""
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing is to be kept."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Nothing was kept."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
@@ -67,19 +67,22 @@ class Trainer:
         weight_decay: float = 0.0,
         schedule: Schedule = "constant",
         steps: int = 1,
-        clip_norm: float = 100.0,
+        clip_norm: float = 1000.0,
+        rows: Int[Tensor, "e n"] | None = None,
     ) -> None:
         self.network, self.objective = network, objective
         self.train, self.held_out = train, held_out
         self.parameters = list(network.parameters())
         self.generator = generator
-        rows = resample(len(train.x), network.members, resampling, generator)
+        shared = rows is None and resampling == "shared"
+        if rows is None:
+            rows = resample(len(train.x), network.members, resampling, generator)
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         order = torch.Generator(generator.device).manual_seed(int(seed))
-        self.batches = Batches(rows, batch_size, order, shared=resampling == "shared")
+        self.batches = Batches(rows, batch_size, order, shared=shared)
         self.best = BestMembers(network)
         self.step = 0
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, tuple[Tensor, int]] = {}
         self.clip_norm = clip_norm
         lr_schedulers = torch.optim.lr_scheduler
         self.optimizer = torch.optim.AdamW(
@@ -112,9 +115,19 @@ class Trainer:
         if self.by_step is not None:
             self.by_step.step()
         self.step += 1
-        for name, value in {"loss": loss.detach(), "gradient_norm": norm, **figures}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
+        self._add("train/loss", loss.detach())
+        self._add("train/gradient_norm", norm)
+        for name, value in figures.items():
+            self._add(f"train/{name}", value)
+        for name, value in self.objective.after_step(
+            self.network, self.step, self.generator
+        ).items():
+            self._add(f"outer/{name}", value)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        """Sums a figure on the device: reading it out at every step would wait for the device."""
+        total, count = self.sums.get(name, (torch.zeros_like(value), 0))
+        self.sums[name] = (total + value, count + 1)
 
     def evaluate(self, names: Sequence[str]) -> dict[str, float]:
         """Held-out figures and the averages of the training figures since the last evaluation."""
@@ -125,15 +138,14 @@ class Trainer:
         if self.by_score is not None:
             self.by_score.step(score.mean().item())
         rmse = figures["squared_error"].mean(0).sqrt().tolist()
-        count = self.sums.pop("count").item()
         logged = {f"held_out/{k}": figures[k].mean().item() for k in ("nll", "mse")}
         logged |= {f"held_out_rmse/{name}": v for name, v in zip(names, rmse, strict=True)}
         for name in ("nll", "mse"):
             logged |= {
                 f"held_out_{name}/member_{e}": v for e, v in enumerate(figures[name].tolist())
             }
-        for name, total in self.sums.items():
-            logged[f"train/{name}"] = total.mean().item() / count
+        for name, (total, count) in self.sums.items():
+            logged[name] = total.double().mean().item() / count
         logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self.sums = {}
         return logged
@@ -160,6 +172,7 @@ class Trainer:
             tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state[p].items()}
         tensors |= {f"best.{k}": v for k, v in self.best.state().items()}
         tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
+        tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
         tensors["generator"] = self.generator.get_state()
         schedulers = {
             name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
@@ -186,6 +199,7 @@ class Trainer:
             self.optimizer.state[p] = part(f"optimizer.{i}.")
         self.best.load_state(part("best."))
         self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
+        self.objective.load_state(part("objective."))
         self.generator.set_state(tensors["generator"].cpu())
         self.step = state["step"]
         self.optimizer.param_groups[0]["lr"] = state["lr"]

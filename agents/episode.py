@@ -1,0 +1,61 @@
+"""One episode of an agent in a real environment."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+
+from mbrl_bilevel.protocols import Agent
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How an episode went; `total_reward` is undiscounted, in the environment's own units."""
+
+    total_reward: float
+    length: int
+    terminated: bool
+    acting_seconds: float
+    simulator_seconds: float
+    non_finite_sequences: int = 0
+    """Imagined futures that the agent's planner threw away because they were not finite."""
+
+
+def run_episode(
+    agent: Agent,
+    env: gymnasium.Env,
+    seed: int,
+    *,
+    max_steps: int | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    on_frame: Callable[[np.ndarray], None] | None = None,
+) -> Episode:
+    """Runs `agent` from a reset by `seed` until the episode ends, or for `max_steps` steps.
+
+    `on_step(length, total_reward)` is called after every step, `on_frame` with the rendered image
+    [height width 3] of every state, if `env` was made with render_mode="rgb_array".
+    """
+    agent.reset()
+    obs, _ = env.reset(seed=seed)
+    total, length, acting, simulating = 0.0, 0, 0.0, 0.0
+    terminated = truncated = False
+    while not (terminated or truncated) and length != max_steps:
+        _show(env, on_frame)
+        start = time.perf_counter()
+        action = agent.act(obs)
+        between = time.perf_counter()
+        obs, reward, terminated, truncated, _ = env.step(action)
+        simulating += time.perf_counter() - between
+        acting += between - start
+        total, length = total + float(reward), length + 1
+        if on_step is not None:
+            on_step(length, total)
+    _show(env, on_frame)
+    return Episode(total, length, bool(terminated), acting, simulating)
+
+
+def _show(env: gymnasium.Env, on_frame: Callable[[np.ndarray], None] | None) -> None:
+    if on_frame is not None:
+        on_frame(np.asarray(env.render()))

@@ -1,0 +1,109 @@
+"""Episodes in several processes at once."""
+
+import ctypes
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import RawArray, RawValue
+from typing import Any
+
+import numpy as np
+import torch
+
+from mbrl_bilevel.agents.episode import Episode
+
+Play = Callable[[int, Callable[[int, float], None]], Episode]
+Tick = Callable[[Sequence[int], Sequence[float]], None]
+
+
+class WorkerDied(RuntimeError):
+    """A process that ran an episode is gone without a word."""
+
+
+def episode_seeds(seed: int, index: int) -> tuple[int, int]:
+    """Seeds of the environment and of the agent for episode `index`, below 2^31.
+
+    They depend on `seed` and `index` alone, so the order and place of episodes do not matter.
+    """
+    state = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
+    return int(state[0] >> 1), int(state[1] >> 1)
+
+
+def play_episodes(
+    play: Play, episodes: int, *, workers: int, threads: int = 1, on_tick: Tick | None = None
+) -> Iterator[tuple[int, Episode]]:
+    """Yields (index, episode) as they finish, each from `play(index, on_step)` in a new process.
+
+    `play` must pickle, and call `on_step(length, total_reward)` after each step; `on_tick` gets
+    every episode's length and total so far, about five times a second. Each process has `threads`
+    torch threads. Leaving the iteration early, as Ctrl-C does, ends episodes at their next step.
+
+    Raises:
+        WorkerDied: a process was killed or crashed.
+    """
+    lengths, totals = RawArray(ctypes.c_longlong, episodes), RawArray(ctypes.c_double, episodes)
+    stop = RawValue(ctypes.c_bool, False)
+    pool = ProcessPoolExecutor(
+        min(workers, episodes),
+        multiprocessing.get_context("spawn"),
+        initializer=_prepare,
+        initargs=(lengths, totals, stop, threads),
+    )
+    try:
+        with _sigint_ignored():
+            waiting = {pool.submit(_play, play, i): i for i in range(episodes)}
+        while waiting:
+            done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            if on_tick is not None:
+                on_tick(lengths[:], totals[:])
+            for future in done:
+                yield waiting[future], future.result()
+                del waiting[future]
+        if on_tick is not None:
+            on_tick(lengths[:], totals[:])
+    except BrokenProcessPool:
+        raise WorkerDied(
+            f"a process died with {len(waiting)} of {episodes} episodes unfinished (killed, "
+            "perhaps for want of memory); try fewer --workers"
+        ) from None
+    finally:
+        stop.value = True
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Processes started meanwhile leave Ctrl-C to their parent, from their first moment on."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # signals belong to the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_shared: Any = None
+
+
+def _prepare(lengths: Any, totals: Any, stop: Any, threads: int) -> None:
+    global _shared
+    _shared = lengths, totals, stop
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def _play(play: Play, index: int) -> Episode:
+    lengths, totals, stop = _shared
+
+    def on_step(length: int, total_reward: float) -> None:
+        lengths[index], totals[index] = length, total_reward
+        if stop.value:
+            raise KeyboardInterrupt
+
+    return play(index, on_step)

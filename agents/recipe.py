@@ -1,0 +1,136 @@
+"""How to build an agent and play an episode with it, small enough to send to another process."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from mbrl_bilevel.agents.behaviour import Policy, load_policy
+from mbrl_bilevel.agents.caution import near_data
+from mbrl_bilevel.agents.episode import Episode, run_episode
+from mbrl_bilevel.agents.mpc import MPC
+from mbrl_bilevel.agents.parallel import episode_seeds
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.tasks import get_task
+from mbrl_bilevel.envs.video import write_video
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.planning.icem import ICEM
+from mbrl_bilevel.protocols import Task
+
+
+@dataclass(frozen=True)
+class MPCRecipe:
+    """MPC by iCEM with the model in a folder; `planner` holds the settings of `ICEM`, and caution.
+
+    As of every recipe, `agent(env, env_id, seed)` takes all that is random from `seed`.
+    """
+
+    model: Path
+    planner: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> MPC:
+        """The agent.
+
+        Raises:
+            InputError: no model there, one of another environment, a task without any reward, or a
+                planner setting outside its range.
+        """
+        task, space = get_task(env_id), env.action_space
+        model = DynamicsModel.load(self.model, self.device)
+        self._check(model, task, env)
+        assert isinstance(space, gymnasium.spaces.Box)
+        settings = dict(self.planner)
+        caution = settings.pop("caution", 0.0)
+        planner = ICEM(space.low, space.high, **settings)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        seen = near_data(task, model, caution) if caution else task
+        return MPC(model, seen, planner, generator, self.device)
+
+    def _check(self, model: DynamicsModel, task: Task, env: gymnasium.Env) -> None:
+        trained = model.env_id
+        if trained is not None and trained != task.env_id:
+            raise InputError(
+                f"the model in {self.model} was trained for {trained}, not for {task.env_id}: "
+                f"evaluate it with --env {trained}, or train another"
+            )
+        assert env.observation_space.shape is not None
+        assert env.action_space.shape is not None
+        sizes = (*env.observation_space.shape, *env.action_space.shape)
+        if (model.obs_dim, model.act_dim) != sizes:
+            raise InputError(
+                f"the model in {self.model} has {model.obs_dim} observation and {model.act_dim} "
+                f"action dimensions, {task.env_id} has {sizes[0]} and {sizes[1]}: "
+                "choose the environment that it was trained for"
+            )
+        if task.reward is None and not model.learn_reward:
+            raise InputError(
+                f"{task.env_id} has no known reward function and the model in {self.model} did not "
+                "learn one: train it with --learn-reward yes"
+            )
+
+
+class PolicyAgent:
+    """A policy that acts by its mean; a policy of random actions, by samples of the generator."""
+
+    def __init__(self, policy: Policy, generator: np.random.Generator | None) -> None:
+        self.policy, self.generator = policy, generator
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        return self.policy(obs[None], self.generator)[0]
+
+    def reset(self) -> None:
+        """Nothing: a policy has no memory."""
+
+
+@dataclass(frozen=True)
+class PolicyRecipe:
+    """One of the shipped behaviour policies."""
+
+    policy: str
+
+    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> PolicyAgent:
+        """The agent; InputError where nothing of that name is shipped for the environment."""
+        generator = np.random.default_rng(seed) if self.policy == "random" else None
+        return PolicyAgent(load_policy(env_id, self.policy), generator)
+
+
+Recipe = MPCRecipe | PolicyRecipe
+
+
+@dataclass(frozen=True)
+class PlayEpisode:
+    """Episode `index` of an evaluation, the same wherever and whenever it is played.
+
+    `video` takes the first episode's frames.
+    """
+
+    recipe: Recipe
+    env_id: str
+    seed: int
+    max_steps: int | None = None
+    video: Path | None = None
+
+    def __call__(self, index: int, on_step: Callable[[int, float], None] | None = None) -> Episode:
+        filmed = self.video if index == 0 else None
+        env_seed, agent_seed = episode_seeds(self.seed, index)
+        with ExitStack() as stack:
+            mode = {"render_mode": "rgb_array"} if filmed is not None else {}
+            env = make_env(self.env_id, **mode)
+            stack.callback(env.close)
+            agent = self.recipe.agent(env, self.env_id, agent_seed)
+            on_frame = None
+            if filmed is not None:
+                fps = env.metadata.get("render_fps", 30)
+                on_frame = stack.enter_context(write_video(filmed, fps))
+            episode = run_episode(
+                agent, env, env_seed, max_steps=self.max_steps, on_step=on_step, on_frame=on_frame
+            )
+        planner = getattr(agent, "planner", None)  # a policy has none
+        return replace(episode, non_finite_sequences=getattr(planner, "non_finite_sequences", 0))

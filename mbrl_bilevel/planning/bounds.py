@@ -1,0 +1,36 @@
+"""The box of actions that a planner may choose from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+
+
+def action_bounds(
+    low: Sequence[float] | np.ndarray | Tensor, high: Sequence[float] | np.ndarray | Tensor
+) -> tuple[Float[Tensor, "a"], Float[Tensor, "a"]]:
+    """Both bounds as tensors [a].
+
+    Raises:
+        InputError: unequal lengths, a bound that is not finite, or a low one not below its high.
+    """
+    lower, upper = torch.as_tensor(low), torch.as_tensor(high)
+    if lower.ndim != 1 or lower.shape != upper.shape or not len(lower):
+        raise InputError(
+            f"action bounds of shapes {list(lower.shape)} and {list(upper.shape)}: "
+            "both must be vectors of the same length"
+        )
+    if not (lower.isfinite().all() and upper.isfinite().all()):
+        raise InputError(
+            f"action bounds {lower.tolist()} to {upper.tolist()}: planners need finite bounds; "
+            "rescale the actions of the environment"
+        )
+    if not (lower < upper).all():
+        raise InputError(
+            f"action bounds {lower.tolist()} to {upper.tolist()}: each low must be below its high"
+        )
+    return lower, upper

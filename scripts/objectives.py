@@ -1,0 +1,231 @@
+"""From the flags of `train-model` to the objective that they name."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
+from mbrl_bilevel.bilevel.hypergradient import Estimator
+from mbrl_bilevel.bilevel.implicit import Implicit
+from mbrl_bilevel.bilevel.linear_solve import CG
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches, fisher_metric
+from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient
+from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
+from mbrl_bilevel.objectives.policy_gradient import Estimator as InnerEstimator
+from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.weights import PrecisionWeights
+from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
+from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
+from mbrl_bilevel.rewards.neural import NeuralReward
+from mbrl_bilevel.training.batches import cross_fit
+from mbrl_bilevel.training.objective import Objective
+from mbrl_bilevel.training.trainer import Samples
+
+Reward = Literal["identity", "scalar", "diagonal", "full", "diagonal_x", "full_x", "neural"]
+OuterData = Literal["cross_fit", "held_out", "train"]
+Weights = Literal["none", "power", "learned"]
+HypergradientName = Literal["closed_form", "implicit", "fisher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveFlags:
+    """What `train-model` says of its objective."""
+
+    objective: Literal["mse", "nll", "beta_nll", "pg", "bilevel"] = "nll"
+    """What one gradient step minimises."""
+    beta: float = 0.5
+    """Exponent of beta_nll."""
+    reward: Reward | None = None
+    """U of the reward: fixed by its closed form in pg (default diagonal), learned in bilevel
+    (default diagonal_x, which depends on the input)."""
+    inner_estimator: InnerEstimator = "exact"
+    """How the policy gradient is estimated; neural rewards need reparameterized."""
+    samples: int = 8
+    """Generations per datum of sampled estimators."""
+    entropy_weight: float = 1.0
+    """lambda; only the reward's scale relative to it matters."""
+    outer_data: OuterData = "cross_fit"
+    """What bilevel learns its reward on: per member the fold of episodes left out from it, the
+    held-out episodes, or (for comparison) the training data itself."""
+    hypergradient: HypergradientName = "closed_form"
+    """How bilevel differentiates the outer level."""
+    weights: Weights = "power"
+    """w(x) = s(x)^(2 b) in the inner objective of bilevel: none, or b fixed or learned."""
+    weight_exponent: float = 0.5
+    """b: 0 weights the mean as nll does, 1 as mse does."""
+    outer_every: int = 2
+    """Inner steps per outer step."""
+    outer_batch_size: int = 128
+    """Rows per member of an outer batch."""
+    outer_learning_rate: float = 3e-3
+    """Adam's for the reward, at the start of its cosine schedule."""
+
+
+class Prepared(NamedTuple):
+    """An objective, and the training rows of each member where the objective decides them."""
+
+    objective: Objective
+    rows: Tensor | None = None
+
+
+def prepare(
+    flags: ObjectiveFlags,
+    model: DynamicsModel,
+    train: Transitions,
+    held_out: Samples,
+    steps: int,
+    generator: torch.Generator,
+) -> Prepared:
+    """The objective that `--objective` names, on the device of the model.
+
+    Raises:
+        InputError: flags that exclude one another, or too few episodes to hold any out.
+    """
+    match flags.objective:
+        case "mse":
+            return Prepared(MSE())
+        case "nll":
+            return Prepared(NLL())
+        case "beta_nll":
+            return Prepared(BetaNLL(flags.beta))
+        case "pg":
+            return Prepared(_policy_gradient(flags, model))
+    return _bilevel(flags, model, train, held_out, steps, generator)
+
+
+def _policy_gradient(flags: ObjectiveFlags, model: DynamicsModel) -> PolicyGradient:
+    diagonal_model = model.network.covariance == "diagonal"
+    rules = {
+        "scalar": scalar_rule,
+        "diagonal": diagonal_rule,
+        "full": partial(full_rule, diagonal_model=diagonal_model),
+    }
+    name = flags.reward or "diagonal"
+    inner = {
+        "estimator": flags.inner_estimator,
+        "samples": flags.samples,
+        "lam": flags.entropy_weight,
+    }
+    outputs, device = model.network.outputs, model.elites.device
+    if name == "identity":
+        return PolicyGradient(Mahalanobis(outputs, form="scalar").to(device), **inner)
+    if name not in rules:
+        raise InputError(
+            f"--objective pg --reward {name}: it has no closed form; choose identity, scalar, "
+            "diagonal or full, or learn it with --objective bilevel"
+        )
+    form: Form = name  # type: ignore[assignment]
+    reward = Mahalanobis(outputs, form=form)
+    return ClosedFormPolicyGradient(reward, rules[name], **inner).to(device)
+
+
+def _bilevel(
+    flags: ObjectiveFlags,
+    model: DynamicsModel,
+    train: Transitions,
+    held_out: Samples,
+    steps: int,
+    generator: torch.Generator,
+) -> Prepared:
+    device = model.elites.device
+    reward = _learned_reward(flags, model, generator)
+    weights = None
+    if flags.weights != "none" and isinstance(reward, Mahalanobis):
+        learn = flags.weights == "learned"
+        if learn and flags.hypergradient == "closed_form":
+            raise InputError(
+                "--weights learned: the closed form says nothing of weights; "
+                "add --hypergradient fisher or implicit"
+            )
+        weights = PrecisionWeights(reward, flags.entropy_weight, flags.weight_exponent, learn=learn)
+    inner = PolicyGradient(
+        reward,
+        estimator=flags.inner_estimator,
+        samples=flags.samples,
+        lam=flags.entropy_weight,
+        weights=weights,
+    ).to(device)
+    samples = Samples(*model.encode(train))
+    rows, outer = _outer(flags, model.members, train, samples, held_out, generator)
+    objective = Bilevel(
+        inner,
+        outer,
+        estimator=_estimator(flags, inner, model.network.covariance),
+        every=flags.outer_every,
+        learning_rate=flags.outer_learning_rate,
+        steps=steps,
+    )
+    return Prepared(objective, rows)
+
+
+def _learned_reward(
+    flags: ObjectiveFlags, model: DynamicsModel, generator: torch.Generator
+) -> Mahalanobis | NeuralReward:
+    name = flags.reward or "diagonal_x"
+    if name == "identity":
+        raise InputError("--objective bilevel --reward identity: nothing is left to learn; use pg")
+    network = model.network
+    form: Form = "diagonal"
+    for candidate in ("scalar", "diagonal", "full"):
+        if name.startswith(candidate):
+            form = candidate  # type: ignore[assignment]
+    if form == "full" and network.covariance == "diagonal":
+        raise InputError(
+            f"--reward {name} under --covariance diagonal gives variances that are too small; "
+            "choose --covariance full or a diagonal reward"
+        )
+    inputs = network.inputs if name.endswith("_x") else None
+    base = Mahalanobis(
+        network.outputs,
+        form=form,
+        inputs=inputs,
+        initial=0.5 * flags.entropy_weight,
+        generator=generator,
+    )
+    if name != "neural":
+        return base
+    if flags.inner_estimator == "exact" or flags.hypergradient == "closed_form":
+        raise InputError(
+            "--reward neural has no closed form: add --inner-estimator reparameterized and "
+            "--hypergradient fisher or implicit"
+        )
+    return NeuralReward(base, network.inputs, generator=generator)
+
+
+def _outer(
+    flags: ObjectiveFlags,
+    members: int,
+    train: Transitions,
+    samples: Samples,
+    held_out: Samples,
+    generator: torch.Generator,
+) -> tuple[Tensor | None, OuterBatches]:
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    order = torch.Generator(generator.device).manual_seed(seed)
+    if flags.outer_data == "cross_fit":
+        rows, left_out = cross_fit(train.episode, members, generator)
+        return rows, OuterBatches(*samples, left_out, flags.outer_batch_size, order)
+    data = held_out if flags.outer_data == "held_out" else samples
+    every_row = torch.arange(len(data.x), device=data.x.device).expand(members, -1)
+    return None, OuterBatches(*data, every_row, flags.outer_batch_size, order)
+
+
+def _estimator(
+    flags: ObjectiveFlags, inner: PolicyGradient, covariance: Covariance
+) -> Estimator | None:
+    """Five products a step: the linear system is warm-started and moves little between steps."""
+    if flags.hypergradient == "closed_form":
+        return None
+    if flags.hypergradient == "fisher" and covariance == "full":
+        raise InputError(
+            "--hypergradient fisher is for --covariance diagonal; use closed_form or implicit"
+        )
+    curvature = GaussNewton(fisher_metric(inner)) if flags.hypergradient == "fisher" else None
+    return Implicit(curvature, CG(), damping=1e-2, max_iterations=5, warn=False, check_every=None)

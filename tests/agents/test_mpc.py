@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.agents.mpc import MPC
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning.icem import ICEM
+from mbrl_bilevel.protocols import Agent, Task, TrajectoryModel
+from tests.planning.closed_worlds import ClosedTask, LinearModel
+
+MODEL = LinearModel(torch.tensor([[1.0, 0.1], [0.0, 1.0]]), torch.tensor([[0.0], [0.1]]))
+TASK = ClosedTask(lambda obs, act, next_obs: -next_obs.square().sum(-1))
+
+
+def agent(seed: int = 0, **planner: int) -> MPC:
+    box = np.array([1.0], dtype=np.float32)
+    generator = torch.Generator().manual_seed(seed)
+    return MPC(MODEL, TASK, ICEM(-box, box, **{"horizon": 10, **planner}), generator)
+
+
+class Scripted:
+    """A planner that returns 10 environment + time, and counts its resets."""
+
+    def __init__(self) -> None:
+        self.resets = 0
+
+    def __call__(
+        self, model: TrajectoryModel, task: Task, obs: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        assert obs.dtype == torch.float32
+        env = 10 * torch.arange(len(obs), dtype=obs.dtype)[:, None, None]
+        return env + torch.arange(4, dtype=obs.dtype)[:, None] + torch.zeros(2)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def test_the_first_action_of_the_plan_is_taken() -> None:
+    planner = Scripted()
+    mpc = MPC(MODEL, TASK, planner, torch.Generator())
+    one, many = mpc.act(np.zeros(2)), mpc.act(np.zeros((3, 2)))
+    assert one.dtype == np.float32
+    np.testing.assert_array_equal(one, [0, 0])
+    np.testing.assert_array_equal(many, [[0, 0], [10, 10], [20, 20]])
+    mpc.reset()
+    assert planner.resets == 1
+    assert mpc.steps == 2
+    assert 0 < mpc.planning_ms_per_step == 1e3 * mpc.planning_seconds / 2
+    assert isinstance(mpc, Agent)
+
+
+def test_a_double_integrator_is_brought_to_rest() -> None:
+    """Under the true dynamics 60 steps of 0.1 s suffice from 1 m away with forces up to 1."""
+    mpc, obs = agent(), np.array([1.0, 0.0])
+    for _ in range(60):
+        action = mpc.act(obs)
+        assert -1 <= action[0] <= 1
+        obs = MODEL.A.numpy() @ obs + MODEL.B.numpy() @ action
+    assert np.abs(obs).max() < 0.1
+
+
+def test_reset_forgets_the_last_episode() -> None:
+    fresh, used = agent(3), agent(4)
+    for _ in range(3):
+        used.act(np.array([5.0, -1.0]))
+    used.reset()
+    used.generator.manual_seed(3)
+    obs = np.array([0.3, 0.2])
+    np.testing.assert_array_equal(fresh.act(obs), used.act(obs))
+
+
+def test_an_observation_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Closed-v0 is not finite"):
+        agent().act(np.array([np.nan, 0.0]))

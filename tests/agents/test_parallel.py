@@ -1,0 +1,79 @@
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from mbrl_bilevel.agents.episode import Episode
+from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds, play_episodes
+from mbrl_bilevel.errors import InputError
+
+
+@dataclass(frozen=True)
+class Toy:
+    """An episode of `steps` steps whose total is its seed; `fatal` is how episode 1 ends."""
+
+    steps: int = 3
+    fatal: str = ""
+
+    def __call__(self, index: int, on_step: Callable[[int, float], None]) -> Episode:
+        if index == 1 and self.fatal == "killed":
+            os._exit(9)
+        if index == 1 and self.fatal == "bad input":
+            raise InputError("the thing is 3")
+        seed = float(episode_seeds(0, index)[0])
+        for step in range(self.steps):
+            on_step(step + 1, seed)
+            time.sleep(0.01)
+        return Episode(seed, self.steps, False, 0.0, 0.0)
+
+
+def test_seeds_belong_to_the_episode() -> None:
+    seeds = [episode_seeds(7, index) for index in range(100)]
+    assert len({seed for pair in seeds for seed in pair}) == 200
+    assert all(0 <= seed < 2**31 for pair in seeds for seed in pair)
+    assert episode_seeds(7, 3) == seeds[3]
+    assert episode_seeds(8, 3) != seeds[3]
+
+
+@pytest.mark.slow
+def test_every_episode_comes_back_once_and_progress_is_told() -> None:
+    ticks: list[tuple[Sequence[float], ...]] = []
+    found = dict(play_episodes(Toy(), 4, workers=2, on_tick=lambda *now: ticks.append(now)))
+    expected = [float(episode_seeds(0, index)[0]) for index in range(4)]
+    assert [found[index].total_reward for index in range(4)] == expected
+    assert ticks[-1] == ([3] * 4, expected)
+
+
+def failing(fatal: str, error: type[Exception], words: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(error, match=words):
+        list(play_episodes(Toy(fatal=fatal), 2, workers=1))
+    assert time.perf_counter() - started < 60
+
+
+def test_a_worker_that_dies_is_an_error_and_no_hang() -> None:
+    failing("killed", WorkerDied, "process died with 1 of 2 episodes unfinished")
+
+
+@pytest.mark.slow
+def test_bad_input_in_a_worker_comes_through() -> None:
+    failing("bad input", InputError, "the thing is 3")
+
+
+@pytest.mark.slow
+def test_leaving_early_stops_the_episodes() -> None:
+    started = time.perf_counter()
+
+    def interrupt(lengths: Sequence[int], totals: Sequence[float]) -> None:
+        if sum(lengths):
+            raise KeyboardInterrupt
+
+    with (
+        closing(play_episodes(Toy(steps=10_000), 1, workers=1, on_tick=interrupt)) as episodes,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        list(episodes)
+    assert time.perf_counter() - started < 60

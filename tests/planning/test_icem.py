@@ -1,0 +1,240 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning import icem as icem_module
+from mbrl_bilevel.planning.colored_noise import colored_noise
+from mbrl_bilevel.planning.icem import ICEM
+from mbrl_bilevel.protocols import Planner, Trajectories
+from tests.planning.closed_worlds import ClosedTask, LinearModel
+
+T = 8
+# A double integrator with a step of 0.2: observation (position, speed), action force.
+A = torch.tensor([[1.0, 0.2], [0.0, 1.0]], dtype=torch.float64)
+B = torch.tensor([[0.02], [0.2]], dtype=torch.float64)
+START = torch.tensor([[1.0, 0.5], [-0.4, 1.0], [0.3, -0.8]], dtype=torch.float64)
+
+
+def quadratic(obs: Tensor, act: Tensor, next_obs: Tensor) -> Tensor:
+    return -next_obs.square().sum(-1) - 0.3 * act.square().sum(-1)
+
+
+def planner(**changes: Any) -> ICEM:
+    settings: dict[str, Any] = {"action_low": [-8.0], "action_high": [8.0], "horizon": T}
+    return ICEM(**{**settings, **changes})
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def lq_return(obs: Tensor, plan: Tensor) -> Tensor:
+    """Returns of plans [b t a] under the true dynamics, step by step."""
+    total = torch.zeros(len(obs), dtype=obs.dtype)
+    for t in range(plan.shape[1]):
+        after = obs @ A.T + plan[:, t] @ B.T
+        total += quadratic(obs, plan[:, t], after)
+        obs = after
+    return total
+
+
+def lq_optimum(obs: Tensor) -> Tensor:
+    """The optimal return -x^T P x, by the Riccati recursion backwards from the last step."""
+    R, Q = torch.tensor([[0.3]], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    P = torch.zeros(2, 2, dtype=torch.float64)
+    for _ in range(T):
+        S = Q + P  # the reward is paid on the next state
+        gain = torch.linalg.solve(R + B.T @ S @ B, B.T @ S @ A)
+        P = A.T @ S @ (A - B @ gain)
+    return -torch.einsum("bi,ij,bj->b", obs, P, obs)
+
+
+@pytest.mark.parametrize("beta", [0.0, 2.0])
+def test_the_linear_quadratic_optimum_is_reached(beta: float) -> None:
+    plan = planner(iterations=12, samples=300, beta=beta, population_decay=1.05)(
+        LinearModel(A, B), ClosedTask(quadratic), START, seeded()
+    )
+    optimum, idle = lq_optimum(START), lq_return(START, torch.zeros(3, T, 1, dtype=torch.float64))
+    reached = (lq_return(START, plan) - idle) / (optimum - idle)
+    assert (reached <= 1 + 1e-9).all()  # nothing beats the Riccati solution
+    assert (reached > 0.99).all(), reached  # within 1 % of what there is to win
+
+
+def test_an_optimum_outside_the_box_ends_on_its_face() -> None:
+    aim = torch.tensor([9.0, -9.0])
+    task = ClosedTask(lambda obs, act, next_obs: -(act - aim).square().sum(-1))
+    box = {"action_low": [-1.0, -3.0], "action_high": [2.0, 0.5]}
+    plan_in_box = planner(**box, init_std=1.0, iterations=20, samples=500, population_decay=1.0)
+    model = LinearModel(A.float(), torch.zeros(2, 2))
+    plan = plan_in_box(model, task, START.float(), seeded())
+    torch.testing.assert_close(plan, torch.tensor([2.0, -3.0]).expand(3, T, 2), atol=0.01, rtol=0)
+    for candidates in model.candidates:
+        assert (candidates >= torch.tensor([-1.0, -3.0])).all()
+        assert (candidates <= torch.tensor([2.0, 0.5])).all()
+
+
+def test_the_generator_decides_and_nothing_else() -> None:
+    def plans(seed: int) -> Tensor:
+        torch.manual_seed(torch.seed())
+        generator, plan = seeded(seed), planner()
+        model, task = LinearModel(A, B), ClosedTask(quadratic)
+        return torch.stack([plan(model, task, START, generator) for _ in range(2)])
+
+    assert torch.equal(plans(3), plans(3))
+    assert not torch.equal(plans(3), plans(4))
+
+
+def fixed_noise(rows: list[int]) -> Callable[..., Tensor]:
+    """Noise that belongs to the environment (by its number in `rows`), however they are batched."""
+    calls = 0
+
+    def noise(shape: tuple[int, ...], steps: int, beta: float, *_: Any, dtype: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return torch.cat(
+            [
+                colored_noise((1, *shape[1:]), steps, beta, seeded(100 * row + calls), dtype=dtype)
+                for row in rows
+            ]
+        )
+
+    return noise
+
+
+def test_a_batch_plans_as_its_environments_do_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plans(rows: list[int]) -> Tensor:
+        monkeypatch.setattr(icem_module, "colored_noise", fixed_noise(rows))
+        plan, obs, steps = planner(), START[rows], []
+        for _ in range(3):
+            steps.append(plan(LinearModel(A, B), ClosedTask(quadratic), obs, seeded()))
+            obs = obs @ A.T + steps[-1][:, 0] @ B.T
+        return torch.stack(steps)
+
+    alone = torch.cat([plans([row]) for row in range(3)], dim=1)
+    torch.testing.assert_close(plans([0, 1, 2]), alone)
+
+
+def test_the_kept_elites_and_the_mean_move_on_by_a_step() -> None:
+    model, task, plan = LinearModel(A, B), ClosedTask(quadratic), planner(keep=0.5)
+    plan(model, task, START, seeded())
+    last = model.candidates[-1]
+    returns = torch.stack([lq_return(START, last[:, i]) for i in range(last.shape[1])], 1)
+    best = last.take_along_dim(returns.topk(5, dim=1).indices[..., None, None], dim=1)
+    plan(model, task, START, seeded(1))
+    shifted = torch.cat([best[:, :, 1:], best[:, :, -1:]], dim=2)
+    torch.testing.assert_close(model.candidates[3][:, :5], shifted)
+    assert [c.shape[1] for c in model.candidates] == [128, 107, 87, 133, 107, 87]
+
+
+def test_a_warm_start_finds_better_plans() -> None:
+    """With one small iteration a step, a second call at the same state must not start afresh."""
+    cold, warm = [], []
+    for seed in range(30):
+        plan, generator = planner(iterations=1, samples=20, elites=4), seeded(seed)
+        model, task = LinearModel(A, B), ClosedTask(quadratic)
+        first = plan(model, task, START, generator)
+        after = START @ A.T + first[:, 0] @ B.T
+        warm.append(lq_return(after, plan(model, task, after, generator)))
+        plan.reset()
+        cold.append(lq_return(after, plan(model, task, after, generator)))
+    gain = (torch.stack(warm) - torch.stack(cold)).flatten()
+    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5
+
+
+def test_the_best_sequence_of_all_iterations_is_returned() -> None:
+    """A model that pays only at its first call: later iterations must not replace its best."""
+    calls: list[Tensor] = []
+
+    class Fading:
+        def trajectories(self, obs: Tensor, actions: Tensor, _: torch.Generator) -> Trajectories:
+            calls.append(actions)
+            rewards = actions[None, ..., 0] if len(calls) == 1 else actions[None, ..., 0] - 1e3
+            states = torch.zeros(1, *actions.shape[:2], T + 1, 2, dtype=obs.dtype)
+            return Trajectories(states, rewards)
+
+    plan = planner()(Fading(), ClosedTask(), START, seeded())
+    best = calls[0].sum((2, 3)).argmax(1)
+    assert torch.equal(plan, calls[0][torch.arange(3), best])
+
+
+class Poisoned:
+    """The linear model, not a number wherever the first action is above `threshold`."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold, self.hits = threshold, 0
+
+    def trajectories(
+        self, obs: Tensor, actions: Tensor, generator: torch.Generator
+    ) -> Trajectories:
+        states, _ = LinearModel(A, B).trajectories(obs, actions, generator)
+        hit = actions[..., 0, 0] > self.threshold
+        self.hits += int(hit.sum())
+        states[:, :, :, 2:] = states[:, :, :, 2:].masked_fill(hit[..., None, None], math.nan)
+        return Trajectories(states, None)
+
+
+def test_a_model_that_is_never_finite_yields_actions_in_bounds() -> None:
+    plan, model = planner(), Poisoned(-math.inf)
+    for _ in range(3):
+        actions = plan(model, ClosedTask(quadratic), START, seeded())
+        assert actions.isfinite().all()
+        assert (actions.abs() <= 8).all()
+    assert plan.non_finite_sequences == model.hits > 0
+
+
+def test_futures_that_are_not_finite_are_avoided_and_counted() -> None:
+    plan, model = planner(iterations=8), Poisoned(-0.5)
+    # At this speed the best first force is about -2.8 where the first start wants brakes.
+    actions = plan(model, ClosedTask(quadratic), START, seeded())
+    assert (actions[:, 0, 0] <= -0.5).all()
+    assert plan.non_finite_sequences == model.hits > 0
+
+
+def test_fewer_finite_sequences_than_elites_do_not_spoil_the_fit() -> None:
+    plan, model = planner(init_std=0.1), Poisoned(-1.3)  # 1.6 deviations below: 7 of 128
+    for seed in range(5):
+        plan.reset()
+        actions = plan(model, ClosedTask(quadratic), START, seeded(seed))
+        assert actions.isfinite().all()
+        assert (actions[:, 0, 0] <= -1.3).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"horizon": 0}, "horizon 0"),
+        ({"samples": 0}, "samples 0"),
+        ({"iterations": 0}, "iterations 0"),
+        ({"elites": 0}, "elites 0"),
+        ({"elites": 129}, "only 128 samples"),
+        ({"beta": math.nan}, "beta nan"),
+        ({"discount": 1.5}, "discount 1.5"),
+        ({"action_high": [math.inf]}, "finite bounds"),
+        ({"action_low": [8.0]}, "below its high"),
+        ({"action_low": [-1.0, -1.0]}, "same length"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        planner(**changes)
+
+
+def test_another_batch_needs_a_reset() -> None:
+    plan, model, task = planner(), LinearModel(A, B), ClosedTask(quadratic)
+    plan(model, task, START, seeded())
+    with pytest.raises(InputError, match="reset"):
+        plan(model, task, START[:1], seeded())
+    plan.reset()
+    assert plan(model, task, START[:1], seeded()).shape == (1, T, 1)
+
+
+def test_the_smallest_problem() -> None:
+    plan = planner(horizon=1, samples=1, elites=1, iterations=1)
+    assert isinstance(plan, Planner)
+    model, task = LinearModel(A, B), ClosedTask(quadratic)
+    assert plan(model, task, START[:1], seeded()).shape == (1, 1, 1)

@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning.score import score
+from mbrl_bilevel.protocols import Trajectories
+from tests.planning.closed_worlds import ClosedTask, LinearModel, Recorded
+
+P, B, N, T, OBS, ACT = 3, 2, 5, 7, 4, 2
+
+
+def sum_reward(obs: Tensor, act: Tensor, next_obs: Tensor) -> Tensor:
+    return obs.sum(-1) + 2 * act.sum(-1) - 3 * next_obs[..., 0]
+
+
+def leaves(next_obs: Tensor) -> Tensor:
+    return next_obs[..., 1] > 0.8
+
+
+def world(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    observations = torch.randn(P, B, N, T + 1, OBS, generator=generator, dtype=torch.float64)
+    actions = torch.randn(B, N, T, ACT, generator=generator, dtype=torch.float64)
+    return observations, actions
+
+
+def slow_return(
+    observations: Tensor, actions: Tensor, rewards: Tensor | None, ends: bool, discount: float
+) -> tuple[list[list[float]], int]:
+    """One loop per axis, one step at a time, as an environment would pay."""
+    table, broken_sequences = [], 0
+    for b in range(B):
+        row = []
+        for n in range(N):
+            returns, broken = [], False
+            for p in range(P):
+                total = 0.0
+                for t in range(T):
+                    now, after = observations[p, b, n, t], observations[p, b, n, t + 1]
+                    if rewards is None:
+                        reward = float(sum_reward(now, actions[b, n, t], after))
+                    else:
+                        reward = float(rewards[p, b, n, t])
+                    if not (math.isfinite(reward) and all(math.isfinite(v) for v in after)):
+                        total, broken = -math.inf, True
+                        break
+                    total += discount**t * reward
+                    if ends and float(after[1]) > 0.8:
+                        break
+                returns.append(total)
+            row.append(sum(returns) / P)
+            broken_sequences += broken
+        table.append(row)
+    return table, broken_sequences
+
+
+def run(
+    observations: Tensor,
+    actions: Tensor,
+    rewards: Tensor | None = None,
+    *,
+    ends: bool = True,
+    discount: float = 1.0,
+) -> tuple[Tensor, int]:
+    task = ClosedTask(sum_reward if rewards is None else None, leaves if ends else None)
+    scored = score(
+        Recorded(observations, rewards),
+        task,
+        observations[0, :, 0, 0],
+        actions,
+        torch.Generator(),
+        discount=discount,
+    )
+    return scored.returns, int(scored.non_finite)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("discount", [1.0, 0.9])
+@pytest.mark.parametrize("head", [False, True])
+def test_returns_match_the_slow_loop(ends: bool, discount: float, head: bool) -> None:
+    observations, actions = world()
+    rewards = observations[..., 1:, 2] ** 3 if head else None
+    returns, non_finite = run(observations, actions, rewards, ends=ends, discount=discount)
+    expected, _ = slow_return(observations, actions, rewards, ends, discount)
+    torch.testing.assert_close(returns, torch.tensor(expected, dtype=torch.float64))
+    assert non_finite == 0
+    if ends:
+        assert int(leaves(observations[..., 1:-1, :]).any(-1).sum()) > 5  # the mask had work to do
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("ends", [False, True])
+def test_non_finite_futures_count_as_the_slow_loop_says(value: float, ends: bool) -> None:
+    for seed in range(5):
+        observations, actions = world(seed)
+        generator = torch.Generator().manual_seed(seed)
+        hit = torch.rand(P, B, N, T, generator=generator) < 0.03
+        observations[..., 1:, 0] = observations[..., 1:, 0].masked_fill(hit, value)
+        returns, non_finite = run(observations, actions, ends=ends)
+        expected, broken = slow_return(observations, actions, None, ends, 1.0)
+        torch.testing.assert_close(returns, torch.tensor(expected, dtype=torch.float64))
+        assert non_finite == broken
+        assert 0 < broken < B * N
+
+
+def test_nothing_after_a_termination_leaks() -> None:
+    observations, actions = world()
+    observations[..., 3, 1] = 1.0
+    clean, _ = run(observations, actions)
+    observations[..., 4:, :] = math.nan
+    torch.testing.assert_close(run(observations, actions)[0], clean)
+    assert run(observations, actions)[1] == 0
+
+
+def test_a_reward_that_is_not_finite_is_the_worst() -> None:
+    observations, actions = world()
+    rewards = torch.zeros(P, B, N, T, dtype=torch.float64)
+    rewards[1, 0, 2, 3] = math.inf
+    returns, non_finite = run(observations, actions, rewards, ends=False)
+    assert returns[0, 2] == -math.inf
+    assert non_finite == 1
+    assert int(returns.isfinite().sum()) == B * N - 1
+
+
+def test_the_tasks_reward_goes_before_the_models_head() -> None:
+    observations, actions = world()
+    model = Recorded(observations, torch.full((P, B, N, T), 1e6, dtype=torch.float64))
+    scored = score(
+        model, ClosedTask(sum_reward), observations[0, :, 0, 0], actions, torch.Generator()
+    )
+    expected, _ = slow_return(observations, actions, None, False, 1.0)
+    torch.testing.assert_close(scored.returns, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_one_of_everything() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    returns, non_finite = score(
+        LinearModel(one, one),
+        ClosedTask(sum_reward),
+        one,
+        one.expand(1, 1, 1, 1),
+        torch.Generator(),
+    )
+    assert returns.tolist() == [[1 + 2 - 3 * 2]]
+    assert int(non_finite) == 0
+
+
+def test_no_reward_anywhere_is_bad_input() -> None:
+    observations, actions = world()
+
+    class Blind:
+        def trajectories(self, *_: object) -> Trajectories:
+            return Trajectories(observations, None)
+
+    with pytest.raises(InputError, match="no reward head"):
+        score(Blind(), ClosedTask(), observations[0, :, 0, 0], actions, torch.Generator())
