@@ -127,7 +127,8 @@ class Bilevel(NothingLearned):
                 noise = self.inner.draw_noise(network(x), generator)
         problem = training_problem(network, self.inner)
         found = estimator(problem, theta, phi, (x, y, noise), next(self.outer), self.linear_state)
-        self.linear_state = found.state
+        if found.state is not None:  # a start that is not finite would never become finite again
+            self.linear_state = torch.where(found.state.isfinite(), found.state, 0.0)
         self._take(found)
         return found.metrics()
 

@@ -10,7 +10,7 @@ from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
 
 
 class PrecisionWeights(nn.Module):
-    """w(x) = s(x)^(2 b), where s(x)^2 = (lam / 2) / U(x) is the deviation the reward asks for.
+    """w(x) = s(x)^(2 b), where s(x)^2 = (lam / 2) / U(x) is the variance the reward asks for.
 
     With w the gradient of the mean is that of beta-NLL (Seitzer et al. 2022): b = 0 weights data as
     NLL does, b = 1 as plain MSE does. One weight per dimension, [*, B, n], for a diagonal U; one
@@ -29,8 +29,16 @@ class PrecisionWeights(nn.Module):
         value = torch.as_tensor(exponent, dtype=reward.log_diagonal.dtype)
         if not bool(torch.isfinite(value)):
             raise InputError(f"exponent b of the weights {exponent}: must be finite; try 0 to 1")
-        self.reward, self.lam = reward, lam
+        # Registered by the objective alone: torch.func.functional_call cannot swap the parameters of
+        # a module that stands in two places, and would leave the copies behind.
+        self._reward = (reward,)
+        self.lam = lam
         self.exponent = nn.Parameter(value, requires_grad=learn)
+
+    @property
+    def reward(self) -> Mahalanobis:
+        """The reward whose precision gives the weights."""
+        return self._reward[0]
 
     def forward(self, x: Float[Tensor, "*x b d"]) -> Float[Tensor, "*w"]:
         """Weights [*, B] or, for a diagonal U, [*, B, n]."""

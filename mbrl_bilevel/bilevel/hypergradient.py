@@ -1,0 +1,91 @@
+"""What every hypergradient estimator takes and gives."""
+
+import warnings
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.bilevel.linear_solve import LinearSolution, Status
+from mbrl_bilevel.bilevel.parameters import Params
+from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient, Partials
+
+
+class ConvergenceWarning(UserWarning):
+    """A hypergradient stands on a linear system that was not solved to its tolerance."""
+
+
+class Hypergradient(NamedTuple):
+    """dF/dphi of the bilevel problem, and how far to trust it.
+
+    The error of `grad` is proportional to `inner_gradient_norm` [*e] (theta is not yet theta*) and
+    to the linear residual, so log both (`metrics`). `linear` is None for estimators that solve no
+    linear system. Hand `state` to the next call to start from here.
+    """
+
+    grad: Params
+    outer_loss: Float[Tensor, ""]
+    inner_gradient_norm: Float[Tensor, "*e"]
+    linear: LinearSolution | None = None
+    state: Tensor | None = None
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Scalars to log, still on the device: worst member where there are several."""
+        worst = {
+            "outer_loss": self.outer_loss,
+            "hypergradient_norm": torch.stack([g.norm() for g in self.grad.values()]).norm(),
+            "inner_gradient_norm": self.inner_gradient_norm.max(),
+        }
+        if self.linear is not None:
+            residual = self.linear.residual_norm / self.linear.rhs_norm.clamp_min(1e-30)
+            worst |= {
+                "linear_residual": residual.max(),
+                "linear_iterations": self.linear.iterations.max(),
+                "linear_status": self.linear.status.max(),
+            }
+        return worst
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """Estimates dF/dphi at (theta, phi); `state` is that of the previous call, or None.
+
+    All implicit estimators evaluate theory T8, dF/dphi - d2 inner/(dphi dtheta) v with H v =
+    dF/dtheta, and differ in H and in how the system is solved.
+    """
+
+    def __call__(
+        self,
+        problem: BilevelProblem,
+        theta: Params,
+        phi: Params,
+        inner_data: Any,
+        outer_data: Any,
+        state: Tensor | None = None,
+    ) -> Hypergradient: ...
+
+
+def from_linear_solution(
+    inner: InnerGradient, outer: Partials, solution: LinearSolution
+) -> Hypergradient:
+    """dF/dphi = explicit part - d2 inner/(dphi dtheta) v (theory T8); v becomes the state."""
+    indirect = inner.cross_product(solution.x)
+    grad = {name: explicit - indirect[name] for name, explicit in outer.phi.items()}
+    return Hypergradient(grad, outer.loss, inner.norm, solution, solution.x)
+
+
+def warn_unless_converged(solution: LinearSolution) -> None:
+    """A `ConvergenceWarning` with the worst residual where a system was not solved; one sync."""
+    if bool((solution.status == int(Status.CONVERGED)).all()):
+        return
+    found = {Status(int(code)).name.lower() for code in solution.status.unique()}
+    residual = (solution.residual_norm / solution.rhs_norm).max().item()
+    warnings.warn(
+        f"hypergradient: linear solve ended with {', '.join(sorted(found))} after "
+        f"{int(solution.iterations.max())} iterations at a relative residual of {residual:.1e}; "
+        "allow more iterations, add damping, use Gauss-Newton products or train the inner level "
+        "further",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
