@@ -3,7 +3,7 @@
 import ctypes
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def episode_seeds(seed: int, index: int) -> tuple[int, int]:
 
 def play_episodes(
     play: Play, episodes: int, *, workers: int, threads: int = 1, on_tick: Tick | None = None
-) -> Iterator[tuple[int, Episode]]:
+) -> Generator[tuple[int, Episode], None, None]:
     """Yields (index, episode) as they finish, each from `play(index, on_step)` in a new process.
 
     `play` must pickle, and call `on_step(length, total_reward)` after each step; `on_tick` gets

@@ -1,3 +1,3 @@
-"""Model-based reinforcement learning with dynamics models trained by likelihood or by a learned reward."""
+"""Model-based reinforcement learning: dynamics models trained by likelihood or a learned reward."""
 
 __version__ = "0.1.0"

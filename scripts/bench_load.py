@@ -3,6 +3,7 @@
 import os
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,8 +31,8 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
             path = next(Path(folder).rglob(f"{shape}-v0/data/main_data.hdf5"))
             seconds = take_turns(
                 {
-                    "ours": lambda s=shape: load_dataset(f"bench/{s}-v0"),
-                    "peer": lambda s=shape: _iterate(f"bench/{s}-v0"),
+                    "ours": partial(load_dataset, f"bench/{shape}-v0"),
+                    "peer": partial(_iterate, f"bench/{shape}-v0"),
                     "limit": path.read_bytes,
                 },
                 min(rounds, 5),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
@@ -27,7 +27,7 @@ class Stop:
     """One environment of the tour: its data, the training budget and the planner's settings."""
 
     env: str
-    policy: str
+    policy: Literal["random", "medium"]
     steps: int
     gradient_steps: int
     episodes: int

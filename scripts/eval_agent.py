@@ -135,6 +135,11 @@ def _env_id(config: Config) -> str:
         raise InputError(
             f"the model in {config.model} does not say its environment: name it by --env"
         )
+    if ":" in env_id:  # gymnasium would import that module, on the word of a file
+        raise InputError(
+            f"the model in {config.model} names the environment {env_id!r}, which would import "
+            "code: if you trust it, name it by --env"
+        )
     return env_id
 
 

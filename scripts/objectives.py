@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches, fisher_metric
-from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient
+from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
+from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.policy_gradient import Estimator as InnerEstimator
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
@@ -56,10 +57,12 @@ class ObjectiveFlags:
     held-out episodes, or (for comparison) the training data itself."""
     hypergradient: HypergradientName = "closed_form"
     """How bilevel differentiates the outer level."""
-    weights: Weights = "power"
-    """w(x) = s(x)^(2 b) in the inner objective of bilevel: none, or b fixed or learned."""
+    weights: Weights = "learned"
+    """w(x) = s(x)^(2 b) in the inner objective of bilevel: none; power, a fixed b; or learned: the
+    inner level is solved for b = 1 and b = 0, and the outer level learns per input and dimension
+    which mean to trust (with an implicit hypergradient it learns the exponent b instead)."""
     weight_exponent: float = 0.5
-    """b: 0 weights the mean as nll does, 1 as mse does."""
+    """b of power weights: 0 weights the mean as nll does, 1 as mse does."""
     outer_every: int = 2
     """Inner steps per outer step."""
     outer_batch_size: int = 128
@@ -102,13 +105,13 @@ def prepare(
 
 def _policy_gradient(flags: ObjectiveFlags, model: DynamicsModel) -> PolicyGradient:
     diagonal_model = model.network.covariance == "diagonal"
-    rules = {
+    rules: dict[str, Rule] = {
         "scalar": scalar_rule,
         "diagonal": diagonal_rule,
         "full": partial(full_rule, diagonal_model=diagonal_model),
     }
     name = flags.reward or "diagonal"
-    inner = {
+    inner: dict[str, Any] = {
         "estimator": flags.inner_estimator,
         "samples": flags.samples,
         "lam": flags.entropy_weight,
@@ -134,24 +137,7 @@ def _bilevel(
     steps: int,
     generator: torch.Generator,
 ) -> Prepared:
-    device = model.elites.device
-    reward = _learned_reward(flags, model, generator)
-    weights = None
-    if flags.weights != "none" and isinstance(reward, Mahalanobis):
-        learn = flags.weights == "learned"
-        if learn and flags.hypergradient == "closed_form":
-            raise InputError(
-                "--weights learned: the closed form says nothing of weights; "
-                "add --hypergradient fisher or implicit"
-            )
-        weights = PrecisionWeights(reward, flags.entropy_weight, flags.weight_exponent, learn=learn)
-    inner = PolicyGradient(
-        reward,
-        estimator=flags.inner_estimator,
-        samples=flags.samples,
-        lam=flags.entropy_weight,
-        weights=weights,
-    ).to(device)
+    inner = _learned_inner(flags, model, generator).to(model.elites.device)
     samples = Samples(*model.encode(train))
     rows, outer = _outer(flags, model.members, train, samples, held_out, generator)
     objective = Bilevel(
@@ -165,6 +151,40 @@ def _bilevel(
     return Prepared(objective, rows)
 
 
+def gated(flags: ObjectiveFlags) -> bool:
+    """Whether the objective needs a model of two means and a gate."""
+    return (
+        flags.objective == "bilevel"
+        and flags.weights == "learned"
+        and flags.hypergradient == "closed_form"
+    )
+
+
+def _learned_inner(
+    flags: ObjectiveFlags, model: DynamicsModel, generator: torch.Generator
+) -> PolicyGradient | GatedPolicyGradient:
+    network = model.network
+    if gated(flags):
+        if flags.reward not in (None, "diagonal_x") or flags.inner_estimator != "exact":
+            raise InputError(
+                "--weights learned by the closed form goes with --reward diagonal_x and the exact "
+                "estimator; choose --weights power or none for others"
+            )
+        return GatedPolicyGradient(network, generator=generator)
+    reward = _learned_reward(flags, model, generator)
+    weights = None
+    if flags.weights != "none" and isinstance(reward, Mahalanobis):
+        learn = flags.weights == "learned"
+        weights = PrecisionWeights(reward, flags.entropy_weight, flags.weight_exponent, learn=learn)
+    return PolicyGradient(
+        reward,
+        estimator=flags.inner_estimator,
+        samples=flags.samples,
+        lam=flags.entropy_weight,
+        weights=weights,
+    )
+
+
 def _learned_reward(
     flags: ObjectiveFlags, model: DynamicsModel, generator: torch.Generator
 ) -> Mahalanobis | NeuralReward:
@@ -175,7 +195,7 @@ def _learned_reward(
     form: Form = "diagonal"
     for candidate in ("scalar", "diagonal", "full"):
         if name.startswith(candidate):
-            form = candidate  # type: ignore[assignment]
+            form = candidate
     if form == "full" and network.covariance == "diagonal":
         raise InputError(
             f"--reward {name} under --covariance diagonal gives variances that are too small; "
@@ -218,10 +238,10 @@ def _outer(
 
 
 def _estimator(
-    flags: ObjectiveFlags, inner: PolicyGradient, covariance: Covariance
+    flags: ObjectiveFlags, inner: PolicyGradient | GatedPolicyGradient, covariance: Covariance
 ) -> Estimator | None:
     """Five products a step: the linear system is warm-started and moves little between steps."""
-    if flags.hypergradient == "closed_form":
+    if flags.hypergradient == "closed_form" or isinstance(inner, GatedPolicyGradient):
         return None
     if flags.hypergradient == "fisher" and covariance == "full":
         raise InputError(

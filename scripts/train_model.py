@@ -14,7 +14,7 @@ from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, prepare
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.run_folder import RunFolder
@@ -157,6 +157,7 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             members=config.members,
             hidden=config.hidden,
             covariance=config.covariance,
+            gated=gated(config),
             env_id=dataset.env_id,
             observation_names=task.observation_names if task is not None else None,
             generator=generator,

@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mbrl_bilevel.evaluation.k_step import KStep
@@ -16,7 +17,7 @@ from mbrl_bilevel.evaluation.one_step import LEVELS, OneStep
 BLUE, ORANGE, GREY = "#2a6fbb", "#e07b39", "#8a8a8a"
 
 
-def _axes(width: float = 6.0, height: float = 4.0) -> tuple[Figure, plt.Axes]:
+def _axes(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

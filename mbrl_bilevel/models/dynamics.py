@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import (
     Covariance,
     DiagonalGaussian,
@@ -50,6 +51,7 @@ class DynamicsModel(nn.Module):
         members: int = 5,
         hidden: Sequence[int] = (200, 200, 200),
         covariance: Covariance = "diagonal",
+        gated: bool = False,
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
         env_id: str | None = None,
         observation_names: Sequence[str] | None = None,
@@ -62,7 +64,8 @@ class DynamicsModel(nn.Module):
         if len(names) != obs_dim:
             raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
         self.observation_names = tuple(names)
-        self.network = GaussianEnsemble(
+        kind = GatedEnsemble if gated else GaussianEnsemble
+        self.network = kind(
             obs_dim + act_dim,
             obs_dim + learn_reward,
             members=members,
@@ -73,6 +76,7 @@ class DynamicsModel(nn.Module):
         )
         self.input_standardizer = Standardizer(obs_dim + act_dim)
         self.target_standardizer = Standardizer(obs_dim + learn_reward)
+        self.elites: Tensor
         self.register_buffer("elites", torch.arange(members))
 
     @property
@@ -215,6 +219,7 @@ class DynamicsModel(nn.Module):
             "members": self.members,
             "hidden": list(self.network.hidden),
             "covariance": self.network.covariance,
+            "gated": isinstance(self.network, GatedEnsemble),
             "log_std_bounds": list(self.network.log_std_bounds),
             "elites": len(self.elites),
             "env_id": self.env_id,

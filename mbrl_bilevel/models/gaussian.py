@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.networks import EnsembleMLP
+from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
 
 Covariance = Literal["diagonal", "full"]
 
@@ -133,8 +133,12 @@ class GaussianEnsemble(nn.Module):
         self.inputs, self.outputs, self.members = inputs, outputs, members
         self.hidden, self.covariance = tuple(hidden), covariance
         self.log_std_bounds = log_std_bounds
-        off_diagonal = outputs * (outputs - 1) // 2 if covariance == "full" else 0
-        self.network = EnsembleMLP(members, inputs, hidden, 2 * outputs + off_diagonal, generator)
+        self._build(generator)
+
+    def _build(self, generator: torch.Generator | None) -> None:
+        n = self.outputs
+        heads = 2 * n + (n * (n - 1) // 2 if self.covariance == "full" else 0)
+        self.network = EnsembleMLP(self.members, self.inputs, self.hidden, heads, generator)
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
@@ -153,8 +157,11 @@ class GaussianEnsemble(nn.Module):
         if torch.equal(members.cpu(), torch.arange(self.members)):
             return self
         chosen = copy.copy(self)
-        chosen._modules = dict(self._modules)
-        chosen.network = self.network.select(members)
+        chosen._modules = {
+            name: network.select(members)
+            for name, network in self._modules.items()
+            if isinstance(network, EnsembleMLP)
+        }
         chosen.members = len(members)
         return chosen
 
@@ -169,5 +176,6 @@ class GaussianEnsemble(nn.Module):
         margin = 1e-3 * (high - low)
         log_std = std.log().clamp(low + margin, high - margin)
         head = self.network.layers[-1]
+        assert isinstance(head, EnsembleLinear)
         head.weight[..., n : 2 * n] = 0.0
         head.bias[:, 0, n : 2 * n] = soft_bound_inverse(log_std, low, high)

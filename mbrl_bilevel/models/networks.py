@@ -66,6 +66,16 @@ class EnsembleMLP(nn.Module):
     def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":
         """A network of copies of the named members, in that order."""
         chosen = copy.copy(self)
-        chosen._modules = {"layers": nn.ModuleList(layer.select(members) for layer in self.layers)}
+        layers = (layer.select(members) for layer in self._linear_layers())
+        chosen._modules = {"layers": nn.ModuleList(layers)}
         chosen.members = len(members)
         return chosen
+
+    @torch.no_grad()
+    def copy_from(self, one: "EnsembleMLP") -> None:
+        """Makes every member the same as the only member of `one`."""
+        for ours, theirs in zip(self.parameters(), one.parameters(), strict=True):
+            ours.copy_(theirs.expand_as(ours))
+
+    def _linear_layers(self) -> list["EnsembleLinear"]:
+        return [layer for layer in self.layers if isinstance(layer, EnsembleLinear)]

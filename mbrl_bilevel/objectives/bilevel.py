@@ -1,6 +1,7 @@
 """The bilevel objective: a policy gradient whose reward is learned on data held out from it."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.training.batches import Batches
 from mbrl_bilevel.training.objective import NothingLearned
@@ -50,35 +52,45 @@ class Bilevel(NothingLearned):
     parameters of `inner` (those of its reward and its weights), once every `every` steps by Adam on
     the hypergradient. Without an `estimator` this is the closed form (theory T6), which asks for
     a Mahalanobis reward: the outer NLL of N(mu(x), (lam / 2) U(x)^-1) with the fitted mean held
-    still. With one, it is implicit differentiation through the network (theory T8).
+    still. With one, it is implicit differentiation through the network (theory T8), which says
+    little of an untrained network: phi then rests for `warm_up` steps, by default a tenth of them.
 
     Raises:
         InputError: nothing to learn in `inner`, or `every` below 1.
     """
 
     name = "bilevel"
+    selects_by: Literal["nll", "mse"]
 
     def __init__(
         self,
-        inner: PolicyGradient,
+        inner: PolicyGradient | GatedPolicyGradient,
         outer: OuterBatches,
         *,
         estimator: Estimator | None = None,
         every: int = 2,
         learning_rate: float = 3e-3,
         steps: int = 20_000,
+        warm_up: int | None = None,
     ) -> None:
         phi = [p for p in inner.parameters() if p.requires_grad]
         if not phi:
             raise InputError("the bilevel objective has no reward parameters to learn; use pg")
+        if estimator is not None and isinstance(inner, GatedPolicyGradient):
+            raise InputError("gated weights are learned by the closed form: leave estimator out")
         if every < 1:
             raise InputError(f"an outer step every {every} inner steps: choose at least 1")
         self.inner, self.outer, self.every = inner, outer, every
-        self.estimator, self.linear_state = estimator, None
+        self.estimator = estimator
+        self.linear_state: Tensor | None = None
         self.selects_by = inner.selects_by
-        self.optimizer = torch.optim.Adam(phi, lr=learning_rate)
+        if warm_up is None:
+            warm_up = 0 if estimator is None else steps // 10
+        self.warm_up = warm_up
+        # The second moment must forget the large first gradients, hence 0.99.
+        self.optimizer = torch.optim.Adam(phi, lr=learning_rate, betas=(0.9, 0.99))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, max(1, steps // every), 0.01 * learning_rate
+            self.optimizer, max(1, (steps - warm_up) // every), 0.01 * learning_rate
         )
 
     def __call__(
@@ -88,13 +100,18 @@ class Bilevel(NothingLearned):
         y: Float[Tensor, "e b n"],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
-        self.inner_batch = (x, y)
+        self.inner_batch = (x, y)  # an implicit estimator differentiates the same inner batch
         return self.inner(network, x, y, generator)
+
+    def calibrate(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+    ) -> None:
+        self.inner.calibrate(network, x, y)
 
     def after_step(
         self, network: GaussianEnsemble, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        if step % self.every:
+        if step <= self.warm_up or step % self.every:
             return {}
         self.optimizer.zero_grad(set_to_none=True)
         if self.estimator is None:
@@ -106,14 +123,11 @@ class Bilevel(NothingLearned):
         return figures
 
     def _closed_form(self, network: GaussianEnsemble) -> dict[str, Tensor]:
-        """F(U) = tr(U S_res) / lam - logdet(U) / 2 by its samples (theory T6)."""
         x, y = next(self.outer)
-        with torch.no_grad():
-            mean = network(x).mean
-        reward, lam = self.inner.reward, self.inner.lam
-        loss = (-reward(mean, y, x) / lam - 0.5 * reward.logdet(x)).mean()
+        loss = self.inner.settled_nll(network, x, y)
         loss.backward()
-        return {"loss": loss.detach() / y.shape[-1], "hypergradient_norm": self._gradient_norm()}
+        nll = loss.detach() / y.shape[-1]
+        return {"nll": nll, "hypergradient_norm": self._gradient_norm()}
 
     def _implicit(
         self, network: GaussianEnsemble, estimator: Estimator, generator: torch.Generator
@@ -121,7 +135,8 @@ class Bilevel(NothingLearned):
         theta = {k: p.detach() for k, p in network.named_parameters()}
         phi = {k: p.detach() for k, p in self.inner.named_parameters() if p.requires_grad}
         x, y = self.inner_batch
-        noise = None  # frozen within one solve, drawn anew for the next
+        assert isinstance(self.inner, PolicyGradient)
+        noise: Tensor | None = None  # frozen within one solve, drawn anew for the next
         if self.inner.estimator != "exact":
             with torch.no_grad():
                 noise = self.inner.draw_noise(network(x), generator)

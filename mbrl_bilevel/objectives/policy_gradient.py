@@ -113,6 +113,29 @@ class PolicyGradient(nn.Module, NothingLearned):
         metrics = {"reward": expected.mean(-1).detach(), "entropy": entropy.mean(-1).detach()}
         return loss, metrics
 
+    def settled_nll(
+        self,
+        model: Callable[[Tensor], Gaussian],
+        x: Float[Tensor, "*x b d"],
+        y: Float[Tensor, "*y b n"],
+    ) -> Float[Tensor, ""]:
+        """Outer NLL of the inner optimum S = (lam / 2) U^-1, the fitted mean held still.
+
+        F(U) = tr(U S_res) / lam - logdet(U) / 2 + n log(pi lam) / 2 by its samples (theory T6).
+
+        Raises:
+            InputError: the reward has no such optimum.
+        """
+        if not hasattr(self.reward, "logdet"):
+            raise InputError(
+                f"{type(self.reward).__name__} has no closed-form inner optimum: "
+                "choose another hypergradient than closed_form"
+            )
+        with torch.no_grad():
+            mean = model(x).mean
+        nll = -self.reward(mean, y, x) / self.lam - 0.5 * self.reward.logdet(x)
+        return nll.mean() + 0.5 * y.shape[-1] * math.log(math.pi * float(self.lam))
+
     def draw_noise(
         self, distribution: Gaussian | Categorical, generator: torch.Generator | None
     ) -> Float[Tensor, "g *e b n"]:

@@ -29,8 +29,8 @@ class PrecisionWeights(nn.Module):
         value = torch.as_tensor(exponent, dtype=reward.log_diagonal.dtype)
         if not bool(torch.isfinite(value)):
             raise InputError(f"exponent b of the weights {exponent}: must be finite; try 0 to 1")
-        # Registered by the objective alone: torch.func.functional_call cannot swap the parameters of
-        # a module that stands in two places, and would leave the copies behind.
+        # Registered by the objective alone: torch.func.functional_call cannot swap the parameters
+        # of a module that stands in two places, and would leave the copies behind.
         self._reward = (reward,)
         self.lam = lam
         self.exponent = nn.Parameter(value, requires_grad=learn)

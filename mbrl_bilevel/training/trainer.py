@@ -72,7 +72,7 @@ class Trainer:
     ) -> None:
         self.network, self.objective = network, objective
         self.train, self.held_out = train, held_out
-        self.parameters = list(network.parameters())
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.generator = generator
         shared = rows is None and resampling == "shared"
         if rows is None:

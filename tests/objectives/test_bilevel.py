@@ -23,7 +23,9 @@ def noisy(count=4000, seed=0, by_input=False):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(count, 2, generator=g)
     std = STD * torch.exp(0.8 * x[:, :1]) if by_input else STD
-    return Samples(x, x @ torch.tensor([[1.0, -1.0], [0.5, 2.0]]) + std * torch.randn(count, 2, generator=g))
+    return Samples(
+        x, x @ torch.tensor([[1.0, -1.0], [0.5, 2.0]]) + std * torch.randn(count, 2, generator=g)
+    )
 
 
 def seeded(seed=1):
@@ -79,7 +81,7 @@ def test_an_input_dependent_reward_follows_the_noise():
 def test_an_implicit_step_moves_the_parameters_that_the_optimiser_holds():
     """The weights share the reward; swapping parameters in and out must leave the originals."""
     data = noisy(200)
-    objective = bilevel(data, inputs=2, weights=True, estimator="fisher")
+    objective = bilevel(data, inputs=2, weights=True, estimator="fisher", steps=5)
     before = {k: p.detach().clone() for k, p in objective.inner.named_parameters()}
     held = {id(p) for p in objective.optimizer.param_groups[0]["params"]}
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())

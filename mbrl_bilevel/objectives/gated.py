@@ -1,0 +1,100 @@
+"""The inner level solved under two weightings at once; the outer level learns which to trust."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gated import GatedEnsemble
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+
+
+class GatedPolicyGradient(nn.Module):
+    """Two exact inner objectives -J (theory T2) under one reward U(x), weighted as mse and as nll.
+
+    With U(x) = (lam / 2) s(x)^-2 the weights w(x) = s(x)^(2 b) leave the optimum of an unrestricted
+    model where it is, but decide where a limited one spends its capacity: b = 1 where the noise is
+    large, b = 0 where it is small. So the first mean is fitted with b = 1 and the second with
+    b = 0; the gate g(x), a parameter of the outer level like the reward, learns on held-out data
+    per input and dimension which of the two to trust. The model's covariance is the inner optimum
+    S = (lam / 2) U(x)^-1 = s(x)^2 itself (theory T3), so lam falls out.
+
+    Raises:
+        InputError: a network that has not two means.
+    """
+
+    name = "pg"
+    selects_by: Literal["nll", "mse"] = "nll"
+
+    def __init__(
+        self,
+        network: GaussianEnsemble,
+        *,
+        exponents: tuple[float, float] = (1.0, 0.0),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.exponents = exponents
+        self.side = _gated(network).side_network(1, generator)
+
+    def forward(
+        self,
+        network: GaussianEnsemble,
+        x: Float[Tensor, "e b d"],
+        y: Float[Tensor, "e b n"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
+        """Sum of both inner losses [E], up to what does not depend on the means, for lam = 1."""
+        with torch.no_grad():
+            same = x[:1] if x.stride(0) == 0 else x  # members that share a batch share its noise
+            variance = torch.exp(2 * self._side(network, same)[0])
+        losses = [
+            (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
+            for b, mean in zip(self.exponents, _gated(network).means(x), strict=True)
+        ]
+        figures = {
+            f"weighted_error_b{b:g}": loss.detach()
+            for b, loss in zip(self.exponents, losses, strict=True)
+        }
+        return losses[0] + losses[1], figures
+
+    def settled_nll(
+        self,
+        network: GaussianEnsemble,
+        x: Float[Tensor, "e b d"],
+        y: Float[Tensor, "e b n"],
+    ) -> Float[Tensor, ""]:
+        """Outer NLL of the inner optimum, the fitted means held still (theory T6)."""
+        with torch.no_grad():
+            first, second = _gated(network).means(x)
+        log_std, gate = self._side(network, x)
+        z = (torch.lerp(second, first, gate) - y) * torch.exp(-log_std)
+        nll = 0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)
+        return nll.sum(-1).mean()
+
+    def calibrate(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+    ) -> None:
+        """Hands the gate and the noise over to the model."""
+        _gated(network).adopt(self.side)
+
+    def precision_diagonal(
+        self, network: GaussianEnsemble, x: Float[Tensor, "*x b d"]
+    ) -> Float[Tensor, "*x b n"]:
+        """U_ii(x) of the learned reward, for lam = 1."""
+        return 0.5 * torch.exp(-2 * self._side(network, x)[0])
+
+    def _side(self, network: GaussianEnsemble, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.side(x.reshape(1, -1, x.shape[-1]))
+        return _gated(network).read_side(out.reshape(*x.shape[:-1], -1))
+
+
+def _gated(network: GaussianEnsemble) -> GatedEnsemble:
+    if not isinstance(network, GatedEnsemble):
+        raise InputError(
+            "gated weights need a model of two means: build it by DynamicsModel(..., gated=True)"
+        )
+    return network
