@@ -4,8 +4,6 @@ import importlib.metadata
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from minari.namespace import create_namespace, list_local_namespaces
 from tqdm import tqdm
 
 from mbrl_bilevel.agents.behaviour import Policy
-from mbrl_bilevel.data.dataset_folder import datasets_root, is_dataset_id
+from mbrl_bilevel.data.dataset_folder import datasets_in, datasets_root, is_dataset_id
 from mbrl_bilevel.envs.make import quiet_mujoco
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.errors import InputError
@@ -159,7 +157,7 @@ def write_dataset(
     namespace = parse_dataset_id(dataset_id)[0]
     try:
         with tempfile.TemporaryDirectory(prefix=".collect-", dir=root) as aside:
-            with _minari_at(aside), quiet_mujoco():
+            with datasets_in(aside), quiet_mujoco():
                 _create(dataset_id, rollouts, env, algorithm, description, command)
             if namespace is not None and namespace not in list_local_namespaces():
                 create_namespace(namespace)
@@ -210,17 +208,3 @@ def _replace(new: Path, path: Path, old: Path) -> None:
         if old.exists() and not path.exists():
             old.rename(path)
         raise
-
-
-@contextmanager
-def _minari_at(root: str) -> Iterator[None]:
-    """Minari reads where its data sets lie from the environment alone."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = root
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before

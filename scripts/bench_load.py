@@ -1,6 +1,5 @@
 """Transitions a second from HDF5 to tensors, beside Minari's own iterator."""
 
-import os
 import tempfile
 import warnings
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from minari.data_collector import EpisodeBuffer
 
+from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.scripts.timing import median_ratio, take_turns
 
@@ -25,7 +25,7 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     """Loads both shapes of 100,000 transitions by both loaders in turn; short episodes lead."""
     rng = np.random.default_rng(seed)
     figures: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder, _minari_at(folder):
+    with tempfile.TemporaryDirectory() as folder, datasets_in(folder):
         for shape, (episodes, steps) in SHAPES.items():
             _create(f"bench/{shape}-v0", episodes, steps, rng)
             path = next(Path(folder).rglob(f"{shape}-v0/data/main_data.hdf5"))
@@ -53,23 +53,6 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
             "ratio on those": long["ratio"],
         },
     }
-
-
-class _minari_at:
-    """Points Minari at a folder for a while."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.before = os.environ.get("MINARI_DATASETS_PATH")
-        os.environ["MINARI_DATASETS_PATH"] = self.folder
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = self.before
 
 
 def _create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator) -> None:

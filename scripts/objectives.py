@@ -55,6 +55,8 @@ class ObjectiveFlags:
     outer_data: OuterData = "cross_fit"
     """What bilevel learns its reward on: per member the fold of episodes left out from it, the
     held-out episodes, or (for comparison) the training data itself."""
+    outer_folds: int = 10
+    """Folds of cross_fit; fewer where there are fewer episodes. Each member leaves one out."""
     hypergradient: HypergradientName = "closed_form"
     """How bilevel differentiates the outer level."""
     weights: Weights = "learned"
@@ -230,7 +232,8 @@ def _outer(
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     order = torch.Generator(generator.device).manual_seed(seed)
     if flags.outer_data == "cross_fit":
-        rows, left_out = cross_fit(train.episode, members, generator)
+        folds = max(members, min(flags.outer_folds, train.episodes))
+        rows, left_out = cross_fit(train.episode, members, generator, folds)
         return rows, OuterBatches(*samples, left_out, flags.outer_batch_size, order)
     data = held_out if flags.outer_data == "held_out" else samples
     every_row = torch.arange(len(data.x), device=data.x.device).expand(members, -1)

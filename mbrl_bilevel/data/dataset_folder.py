@@ -3,6 +3,8 @@
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import minari
@@ -91,3 +93,17 @@ def _require_hub(dataset_id: str) -> None:
             f"cannot download {dataset_id!r}: no connection to {endpoint} ({error}); connect to "
             "the network, or make a data set here with `mbrl-bilevel collect`"
         ) from error
+
+
+@contextmanager
+def datasets_in(root: Path | str) -> Iterator[None]:
+    """Lets Minari keep its data sets in `root` for a while; it reads that from the environment."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(Path(root).absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

@@ -67,25 +67,35 @@ def error_growth(result: KStep) -> Figure:
     return figure
 
 
+COLOURS = (BLUE, ORANGE, "#4a9a5b", "#a05195")
+
+
 def tour(found: dict[str, Any]) -> Figure:
-    """The demo at a glance: for each environment error growth and the returns of who acted."""
-    figure, rows = plt.subplots(len(found), 3, figsize=(11, 3.1 * len(found)), layout="constrained")
-    for (env, result), (growth, quantiles, returns) in zip(found.items(), rows, strict=True):
-        steps = [int(k) for k in result["model"]["k_step"]]
-        growth.loglog(steps, list(result["model"]["k_step"].values()), marker="o", color=BLUE)
-        growth.set(xlabel="steps ahead", ylabel="open-loop RMSE (std)", title=env)
+    """The demo at a glance: for each environment error growth, calibration and returns."""
+    figure, rows = plt.subplots(len(found), 3, figsize=(11, 3.2 * len(found)), layout="constrained")
+    for (env, visited), axes in zip(found.items(), rows, strict=True):
+        growth, quantiles, returns = axes
         quantiles.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-        quantiles.plot(LEVELS, result["model"]["coverage"], color=BLUE, marker="o", ms=3)
-        quantiles.set(
-            xlabel="predicted quantile", ylabel="share of targets below", title="calibration"
-        )
-        who = {f"{result['behaviour']['policy']} policy": "behaviour", "MPC": "mpc"}
-        for place, key in enumerate(who.values()):
-            values = result[key]["returns"]
-            returns.bar(place, result[key]["mean_return"], color=(GREY, ORANGE)[place], width=0.6)
-            returns.scatter([place] * len(values), values, color="black", s=9, zorder=3)
-        returns.set_xticks(range(len(who)), who)
-        returns.set(ylabel="return", title=f"over {max(result['mpc']['lengths'])} steps")
-        for axes in (growth, quantiles, returns):
-            axes.spines[["top", "right"]].set_visible(False)
+        acting = {f"{visited['behaviour']['policy']} policy": visited["behaviour"]}
+        for (objective, figures), colour in zip(visited["models"].items(), COLOURS, strict=False):
+            model, acting[f"MPC, {objective}"] = figures["model"], figures["mpc"]
+            steps = [int(k) for k in model["k_step"]]
+            label = {"label": objective, "color": colour, "marker": "o", "ms": 3.5}
+            growth.loglog(steps, list(model["k_step"].values()), **label)
+            quantiles.plot(LEVELS, model["coverage"], **label)
+        for place, (colour, result) in enumerate(
+            zip((GREY, *COLOURS), acting.values(), strict=False)
+        ):
+            returns.bar(place, result["mean_return"], color=colour, width=0.6)
+            jitter = [place] * len(result["returns"])
+            returns.scatter(jitter, result["returns"], color="black", s=9, zorder=3)
+        steps_acted = max(max(result["lengths"]) for result in acting.values())
+        growth.set(xlabel="steps ahead", ylabel="open-loop RMSE (std)", title=env)
+        quantiles.set(xlabel="predicted quantile", ylabel="share of targets below it")
+        quantiles.set_title("calibration")
+        returns.set_xticks(range(len(acting)), acting)
+        returns.set(ylabel="return", title=f"in the simulation, {steps_acted} steps")
+        growth.legend(frameon=False)
+        for one in axes:
+            one.spines[["top", "right"]].set_visible(False)
     return figure

@@ -38,9 +38,9 @@ class GatedEnsemble(GaussianEnsemble):
         return self.network(x), self.second(x)
 
     def read_side(
-        self, out: Float[Tensor, "*s 2n"]
+        self, out: Float[Tensor, "*s k"]
     ) -> tuple[Float[Tensor, "*s n"], Float[Tensor, "*s n"]]:
-        """log s and g from the outputs of a side network."""
+        """log s and g from the k = 2 n outputs of a side network."""
         log_std, gate = out.chunk(2, -1)
         return soft_bound(log_std, *self.log_std_bounds), torch.sigmoid(gate)
 

@@ -124,10 +124,9 @@ class Bilevel(NothingLearned):
 
     def _closed_form(self, network: GaussianEnsemble) -> dict[str, Tensor]:
         x, y = next(self.outer)
-        loss = self.inner.settled_nll(network, x, y)
+        loss, nll = self.inner.outer_loss(network, x, y)
         loss.backward()
-        nll = loss.detach() / y.shape[-1]
-        return {"nll": nll, "hypergradient_norm": self._gradient_norm()}
+        return {"nll": nll / y.shape[-1], "hypergradient_norm": self._gradient_norm()}
 
     def _implicit(
         self, network: GaussianEnsemble, estimator: Estimator, generator: torch.Generator

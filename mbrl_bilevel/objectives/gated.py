@@ -61,19 +61,26 @@ class GatedPolicyGradient(nn.Module):
         }
         return losses[0] + losses[1], figures
 
-    def settled_nll(
+    def outer_loss(
         self,
         network: GaussianEnsemble,
         x: Float[Tensor, "e b d"],
         y: Float[Tensor, "e b n"],
-    ) -> Float[Tensor, ""]:
-        """Outer NLL of the inner optimum, the fitted means held still (theory T6)."""
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The loss that moves gate and noise, and the outer NLL of the inner optimum in it.
+
+        The NLL holds the fitted means still (theory T6). The gate's best value at each x minimises
+        the squared error there, whatever its weight; so beside the NLL, which hardly weighs noisy
+        inputs, it is learned by the squared error in units of the mean variance.
+        """
         with torch.no_grad():
             first, second = _gated(network).means(x)
         log_std, gate = self._side(network, x)
-        z = (torch.lerp(second, first, gate) - y) * torch.exp(-log_std)
-        nll = 0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)
-        return nll.sum(-1).mean()
+        error = (torch.lerp(second, first, gate) - y).square()
+        nll = 0.5 * error * torch.exp(-2 * log_std) + log_std + 0.5 * math.log(2 * math.pi)
+        mean_variance = torch.exp(2 * log_std.detach()).mean((0, 1))
+        nll = nll.sum(-1).mean()
+        return nll + 0.5 * (error / mean_variance).sum(-1).mean(), nll.detach()
 
     def calibrate(
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]

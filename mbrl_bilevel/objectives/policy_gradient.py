@@ -113,15 +113,16 @@ class PolicyGradient(nn.Module, NothingLearned):
         metrics = {"reward": expected.mean(-1).detach(), "entropy": entropy.mean(-1).detach()}
         return loss, metrics
 
-    def settled_nll(
+    def outer_loss(
         self,
         model: Callable[[Tensor], Gaussian],
         x: Float[Tensor, "*x b d"],
         y: Float[Tensor, "*y b n"],
-    ) -> Float[Tensor, ""]:
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Outer NLL of the inner optimum S = (lam / 2) U^-1, the fitted mean held still.
 
-        F(U) = tr(U S_res) / lam - logdet(U) / 2 + n log(pi lam) / 2 by its samples (theory T6).
+        F(U) = tr(U S_res) / lam - logdet(U) / 2 + n log(pi lam) / 2 by its samples (theory T6);
+        once to differentiate, once to log.
 
         Raises:
             InputError: the reward has no such optimum.
@@ -134,7 +135,8 @@ class PolicyGradient(nn.Module, NothingLearned):
         with torch.no_grad():
             mean = model(x).mean
         nll = -self.reward(mean, y, x) / self.lam - 0.5 * self.reward.logdet(x)
-        return nll.mean() + 0.5 * y.shape[-1] * math.log(math.pi * float(self.lam))
+        loss = nll.mean() + 0.5 * y.shape[-1] * math.log(math.pi * float(self.lam))
+        return loss, loss.detach()
 
     def draw_noise(
         self, distribution: Gaussian | Categorical, generator: torch.Generator | None

@@ -66,24 +66,27 @@ class Batches:
 
 
 def cross_fit(
-    episode: Int[Tensor, "n"], members: int, generator: torch.Generator
+    episode: Int[Tensor, "n"], members: int, generator: torch.Generator, folds: int | None = None
 ) -> tuple[Int[Tensor, "e n1"], Int[Tensor, "e n2"]]:
     """Rows that each member learns from, and the rows left out from it: another fold of episodes.
 
-    Every row is left out by exactly one member. Folds differ in length; shorter ones are filled up
-    with rows of their own.
+    With as many `folds` as members (the default) every row is left out by exactly one member; with
+    more, members learn from more rows, and some rows are left out by none. Folds differ in length;
+    shorter ones are filled up with rows of their own.
 
     Raises:
-        InputError: fewer than two members, or fewer episodes than members.
+        InputError: fewer than two members, fewer folds than members or fewer episodes than folds.
     """
+    folds = members if folds is None else folds
     numbers, index = episode.unique(return_inverse=True)
-    if members < 2 or len(numbers) < members:
+    if members < 2 or folds < members or len(numbers) < folds:
         raise InputError(
-            f"cross-fitting needs 2 members or more and an episode for each; there are {members} "
-            f"members and {len(numbers)} training episodes: use held-out outer data instead"
+            f"cross-fitting needs 2 members or more, a fold for each and an episode in each fold; "
+            f"there are {members} members, {folds} folds and {len(numbers)} training episodes: "
+            "use held-out outer data instead"
         )
     order = torch.randperm(len(numbers), generator=generator, device=generator.device)
-    fold = order.argsort().to(index.device)[index] % members
+    fold = order.argsort().to(index.device)[index] % folds
     return (
         _fill([torch.nonzero(fold != e).squeeze(-1) for e in range(members)]),
         _fill([torch.nonzero(fold == e).squeeze(-1) for e in range(members)]),

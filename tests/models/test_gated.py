@@ -1,0 +1,117 @@
+"""Gated ensembles: the blend against its formula, copies, and a gate that is worth learning."""
+
+import pytest
+import torch
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.gated import GatedEnsemble
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
+from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.trainer import Samples
+
+
+def seeded(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+def gated(members=3, **arguments):
+    return GatedEnsemble(2, 2, members=members, hidden=(16, 16), generator=seeded(), **arguments)
+
+
+def test_the_mean_is_the_blend_and_the_noise_the_side_networks():
+    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    first, second = net.means(x)
+    side = net.side(x)
+    gate = torch.sigmoid(side[..., 2:])
+    torch.testing.assert_close(net(x).mean, gate * first + (1 - gate) * second)
+    assert ((gate > 0.01) & (gate < 0.99)).all()
+    torch.testing.assert_close(net(x).log_std, net.read_side(side)[0])
+
+
+def test_every_member_adopts_a_copy_of_the_learned_side_network():
+    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    learned = net.side_network(1, seeded(7))
+    net.adopt(learned)
+    torch.testing.assert_close(net.side(x), learned(x).expand(3, -1, -1))
+    assert not any(p.requires_grad for p in net.side.parameters())
+
+
+def test_members_can_be_selected_and_models_saved(tmp_path):
+    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    chosen = net.select(torch.tensor([2, 0]))
+    torch.testing.assert_close(chosen(x).mean, net(x).mean[[2, 0]])
+    model = DynamicsModel(3, 1, members=2, hidden=(8, 8), gated=True, generator=seeded())
+    model.save(tmp_path)
+    loaded = DynamicsModel.load(tmp_path)
+    obs, act = torch.randn(4, 3), torch.randn(4, 1)
+    assert isinstance(loaded.network, GatedEnsemble)
+    assert torch.equal(loaded.predict(obs, act).mean, model.predict(obs, act).mean)
+
+
+def test_a_full_covariance_and_a_plain_model_are_refused():
+    with pytest.raises(InputError, match="diagonal"):
+        gated(covariance="full")
+    with pytest.raises(InputError, match="two means"):
+        GatedPolicyGradient(GaussianEnsemble(2, 2))
+
+
+def test_gradients_of_both_means_are_those_of_mse_and_of_nll():
+    """b = 1 gives the first mean half the gradient of MSE, b = 0 the second that of NLL."""
+    net, g = gated(members=1), seeded()
+    inner = GatedPolicyGradient(net, generator=seeded(3))
+    x, y = torch.randn(1, 6, 2, generator=g), torch.randn(1, 6, 2, generator=g)
+    inner(net, x, y)[0].sum().backward()
+    first, second = (m.detach().requires_grad_() for m in net.means(x))
+    variance = torch.exp(2 * net.read_side(inner.side(x))[0]).detach()
+    (0.5 * (first - y).square()).sum(-1).mean().backward()
+    (0.5 * (second - y).square() / variance).sum(-1).mean().backward()
+    bias = [net.network.layers[-1].bias.grad, net.second.layers[-1].bias.grad]
+    torch.testing.assert_close(bias[0].squeeze(), first.grad.sum((0, 1)))
+    torch.testing.assert_close(bias[1].squeeze(), second.grad.sum((0, 1)))
+
+
+def test_the_outer_level_trusts_the_better_mean_and_finds_the_noise():
+    """The first mean is right where x_0 < 0, the second elsewhere; the gate must find that out."""
+    g = seeded()
+    x = torch.randn(4000, 2, generator=g)
+    std = torch.tensor([0.05, 0.5])
+    y = x + std * torch.randn(4000, 2, generator=g)
+    net = gated(members=2)
+    left = (x[:, :1] < 0).float()
+
+    class Means(GatedEnsemble):
+        def means(self, x):
+            truth = x.expand(2, *x.shape[-2:]) if x.ndim == 2 else x
+            wrong = truth + 1.0
+            here = (truth[..., :1] < 0).float()
+            return here * truth + (1 - here) * wrong, here * wrong + (1 - here) * truth
+
+    net.__class__ = Means
+    inner = GatedPolicyGradient(net, generator=seeded(3))
+    outer = OuterBatches(x, y, torch.arange(4000).expand(2, -1), 256, seeded(4))
+    objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=600)
+    for step in range(1, 601):
+        objective.after_step(net, step, g)
+    log_std, gate = net.read_side(inner.side(x))
+    clear = x[:, 0].abs() > 0.2
+    assert ((gate[0, clear] > 0.5).float() == left[clear]).float().mean() > 0.99
+    torch.testing.assert_close(log_std[0, clear].exp().median(0).values, std, rtol=0.2, atol=0)
+
+
+def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
+    g = seeded()
+    x = torch.randn(600, 2, generator=g)
+    data = Samples(x, x + 0.1 * torch.randn(600, 2, generator=g))
+    net = gated(members=2)
+    inner = GatedPolicyGradient(net, generator=seeded(3))
+    outer = OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4))
+    objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=800)
+    fit(
+        net, objective, data, data, generator=seeded(), steps=800, patience=None,
+        learning_rate=0.01,
+    )  # fmt: skip
+    assert net(x).std.mean().item() == pytest.approx(0.1, rel=0.25)
+    assert (net(x).mean - x).square().mean().item() < 0.1**2
