@@ -27,6 +27,7 @@ class Outcome:
 
     figures: dict[str, Any]
     text: str
+    exit_code: int = 0
 
 
 def say(line: str) -> None:

@@ -16,6 +16,8 @@ COMMANDS = {
     "train-model": "train a dynamics model from a Minari data set",
     "eval-model": "judge a dynamics model on held-out data",
     "eval-agent": "returns of an agent in the real simulation",
+    "sanity": "the closed worlds of the theory, pass or fail",
+    "reproduce": "the tables of RESULTS.md: dynamics, published, uci",
     "bench": "throughput figures beside the machine's own limit",
 }
 
@@ -46,6 +48,9 @@ def run(argv: list[str]) -> int:
         print(f"mbrl-bilevel: unknown command {name!r}; choose one of {known}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # torch's threads would spin while they wait for each other: on a machine with other work to do
+    # that slows small networks down thirty times. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
     command = tyro.cli(
         module.Config,
@@ -70,4 +75,4 @@ def run(argv: list[str]) -> int:
         print(json.dumps(outcome.figures), flush=True)
     else:
         print(outcome.text, flush=True)
-    return 0
+    return outcome.exit_code

@@ -1,0 +1,65 @@
+"""All checks of the closed worlds, in the order of the theory."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from mbrl_bilevel.sanity import tabular_classification, tabular_planning
+from mbrl_bilevel.sanity.check import Check
+from mbrl_bilevel.sanity.gaussian import closed_form_checks, draw, inner_checks
+from mbrl_bilevel.sanity.gaussian_curves import curve_checks, stopped_checks
+from mbrl_bilevel.sanity.gaussian_solvers import estimator_checks, loop_checks, sampled_checks
+from mbrl_bilevel.sanity.over_seeds import Estimate
+from mbrl_bilevel.sanity.tabular_data import TABLES
+from mbrl_bilevel.sanity.tabular_planning import SETTINGS, Setting
+from mbrl_bilevel.sanity.tabular_population import example_checks, misspecification_checks
+
+
+class Part(NamedTuple):
+    """Checks of one closed world, and its figures: table -> objective -> figure."""
+
+    checks: list[Check]
+    tables: dict[str, dict[str, dict[str, Estimate]]]
+
+
+def gaussian_suite(generator: torch.Generator, count: int = 100) -> list[Check]:
+    """The Gaussian toy on `count` pairs for each level: closed forms, solvers, training curves."""
+    inner, outer = draw(count, generator), draw(count, generator)
+    return [
+        *closed_form_checks(outer),
+        *inner_checks(inner),
+        *estimator_checks(inner, outer),
+        *loop_checks(inner, outer),
+        *sampled_checks(inner, outer, generator),
+        *curve_checks(inner, outer),
+        *stopped_checks(inner, outer),
+    ]
+
+
+def classification_suite(
+    generator: torch.Generator, tables: Sequence[str] = TABLES, seeds: int = 5
+) -> Part:
+    """Theory T7 on populations, then every objective on scikit-learn's tables.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
+    checks, figures = [*example_checks(), *misspecification_checks()], {}
+    for name in tables:
+        found = tabular_classification.compared(name, seeds, generator)
+        checks += tabular_classification.table_checks(name, found)
+        figures[name] = tabular_classification.rows(found)
+    return Part(checks, figures)
+
+
+def mdp_suite(seed: int, settings: Sequence[Setting] = SETTINGS) -> Part:
+    """Exact planning in dynamics learned from real transitions of gymnasium's finite worlds."""
+    checks, figures = tabular_planning.gradient_checks(seed), {}
+    for setting in settings:
+        checks += tabular_planning.exact_checks(setting)
+        found = tabular_planning.outcomes(setting, seed)
+        checks += tabular_planning.learning_checks(setting, found)
+        for size, at in found.items():
+            figures[f"{setting.name}, {size} transitions"] = tabular_planning.rows(at)
+    return Part(checks, figures)

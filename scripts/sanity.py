@@ -1,0 +1,141 @@
+"""`sanity`: the closed worlds of docs/theory.md, every figure beside the one the theory expects."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.sanity import figures, suite
+from mbrl_bilevel.sanity.check import Check
+from mbrl_bilevel.sanity.gaussian import draw
+from mbrl_bilevel.sanity.gaussian_curves import curves
+from mbrl_bilevel.sanity.over_seeds import Estimate
+from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+
+Name = Literal["gaussian", "classification", "mdp"]
+MISSING = 'scikit-learn is not installed; pip install "mbrl-bilevel[sanity]"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Command):
+    """Flags of sanity; the worlds are small and live on the CPU, whatever the device."""
+
+    names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
+    """Which worlds to check; default: all."""
+    out: Path | None = None
+    """A new or empty folder for checks.json and, of the Gaussian toy, the training curves."""
+
+
+PARTS: dict[Name, Callable[[int], suite.Part]] = {
+    "gaussian": lambda seed: suite.Part(suite.gaussian_suite(_generator(seed)), {}),
+    "classification": lambda seed: suite.classification_suite(_generator(seed)),
+    "mdp": lambda seed: suite.mdp_suite(seed),
+}
+
+
+def run(config: Config) -> Outcome:
+    """Raises InputError for a folder in use, or where scikit-learn is missing and asked for."""
+    resolve_device(config.device)
+    _check_folder(config.out)
+    names, skipped = _choose(config.names)
+    checks: list[Check] = []
+    tables: dict[str, Any] = {}
+    texts = []
+    for name in names:
+        say(f"sanity {name} ...")
+        began = time.perf_counter()
+        part = PARTS[name](config.seed)
+        failed = sum(not c.passed for c in part.checks)
+        count = f"{len(part.checks)} checks, {failed} failed"
+        say(f"sanity {name}: {count}, {time.perf_counter() - began:.0f} s")
+        checks += part.checks
+        tables |= part.tables
+        texts.append("\n".join([f"{name}: {count}", _rows(part.checks), *_tables(part.tables)]))
+    passed = all(c.passed for c in checks)
+    found = {
+        "checks": [_plain(asdict(c)) for c in checks],
+        "passed": passed,
+        "tables": _plain(tables),
+        "skipped": skipped,
+        "seed": config.seed,
+    }
+    if config.out is not None:
+        _write(config.out, found, "gaussian" in names, config.seed)
+        texts.append(f"written to {config.out}")
+    texts += [f"{name}: skipped, {reason}" for name, reason in skipped.items()]
+    texts.append("all passed" if passed else f"{sum(not c.passed for c in checks)} checks FAILED")
+    return Outcome(found, "\n\n".join(texts), exit_code=0 if passed else 1)
+
+
+def _choose(names: tuple[Name, ...]) -> tuple[list[Name], dict[str, str]]:
+    """The worlds to check and, with the reason, those left out where all were asked for."""
+    available = find_spec("sklearn") is not None
+    if names and "classification" in names and not available:
+        raise InputError(f"classification needs the tables of scikit-learn: {MISSING}")
+    chosen = list(dict.fromkeys(names)) or list(PARTS)
+    if available or "classification" not in chosen:
+        return chosen, {}
+    say(f"sanity classification: skipped, {MISSING}")
+    return [n for n in chosen if n != "classification"], {"classification": MISSING}
+
+
+def _check_folder(out: Path | None) -> None:
+    if out is None:
+        return
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"the output folder {out} is not empty and nothing is overwritten; "
+            "name a new one with --out"
+        )
+
+
+def _write(out: Path, found: dict[str, Any], with_curves: bool, seed: int) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "checks.json").write_text(json.dumps(found, indent=2) + "\n")
+    if with_curves:
+        generator = _generator(seed)
+        inner, outer = draw(100, generator), draw(100, generator)
+        figure = figures.training_curves(curves(inner, outer))
+        figures.save(figure, out / "gaussian_curves.png")
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON, in which an infinite or undefined number is null."""
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, Estimate):
+        return _plain(value._asdict())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rows(checks: list[Check]) -> str:
+    width = max(len(c.name) for c in checks)
+    return "\n".join(
+        f"  {'pass' if c.passed else 'FAIL'}  {c.name:<{width}}  {c.value:>10.4g}"
+        f"  expected {c.expected:.4g} ± {c.tolerance:.2g}"
+        for c in checks
+    )
+
+
+def _tables(tables: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]:
+    lines = []
+    for table, objectives in tables.items():
+        names = list(next(iter(objectives.values())))
+        lines.append(f"  {table:<28}" + "".join(f"{name:>18}" for name in names))
+        lines += [
+            f"    {objective:<26}" + "".join(f"{values[name]!s:>18}" for name in names)
+            for objective, values in objectives.items()
+        ]
+    return lines
