@@ -1,6 +1,9 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +13,21 @@ from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.figures import save
+from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision_map
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples, Schedule
 
+DRAW_EVERY = 10  # evaluations between two figures of the learned reward in TensorBoard
 PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held out, test
 
 
@@ -91,6 +99,7 @@ def run(config: Config) -> Outcome:
         model.fit_standardizers(train)
         held = Samples(*model.encode(held_out))
         prepared = prepare(config, model, train, held, config.steps, generator)
+        watch = partial(_draw_reward, prepared.objective, model, held, folder, count(1))
         result = fit(
             model.network,
             prepared.objective,
@@ -109,7 +118,9 @@ def run(config: Config) -> Outcome:
             names=model.target_names,
             run=folder,
             resume=config.resume,
+            on_evaluation=watch,
         )
+        watch(None)
         model.elites = torch.tensor(result.order[: config.elites], device=device)
         model.save(config.out)
         on_test = one_step(model.network.select(model.elites), *model.encode(test))
@@ -162,6 +173,30 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             observation_names=task.observation_names if task is not None else None,
             generator=generator,
         )
+
+
+def _draw_reward(
+    objective: Objective,
+    model: DynamicsModel,
+    held: Samples,
+    folder: RunFolder,
+    evaluations: Iterator[int],
+    step: int | None,
+) -> None:
+    """The learned U and the noise as figures: in TensorBoard now and then, as files at the end."""
+    if not isinstance(objective, Bilevel):
+        return
+    if step is not None and next(evaluations) % DRAW_EVERY:
+        return
+    drawn = {"noise": noise_against_truth(model.network, *held, model.target_names)}
+    U = objective.precision_diagonal(model.network, held.x)
+    if U is not None:
+        drawn["learned_U"] = precision_map(U, model.target_names)
+    for name, figure in drawn.items():
+        if step is None:
+            save(figure, folder.figures() / f"{name}.png")
+        else:
+            folder.tensorboard.add_figure(f"reward/{name}", figure, step)
 
 
 def _plain(value: Any) -> Any:

@@ -122,6 +122,18 @@ class Bilevel(NothingLearned):
         self.schedule.step()
         return figures
 
+    @torch.no_grad()
+    def precision_diagonal(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b n"] | None:
+        """U_ii(x) of the learned reward, to look at; None for a reward that has no U."""
+        if isinstance(self.inner, GatedPolicyGradient):
+            return self.inner.precision_diagonal(network, x)
+        if not hasattr(self.inner.reward, "precision_diagonal"):
+            return None
+        U: Tensor = self.inner.reward.precision_diagonal(x)
+        return U.expand(len(x), -1)
+
     def _closed_form(self, network: GaussianEnsemble) -> dict[str, Tensor]:
         x, y = next(self.outer)
         loss, nll = self.inner.outer_loss(network, x, y)
