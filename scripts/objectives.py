@@ -59,10 +59,11 @@ class ObjectiveFlags:
     """Folds of cross_fit; fewer where there are fewer episodes. Each member leaves one out."""
     hypergradient: HypergradientName = "closed_form"
     """How bilevel differentiates the outer level."""
-    weights: Weights = "learned"
+    weights: Weights | None = None
     """w(x) = s(x)^(2 b) in the inner objective of bilevel: none; power, a fixed b; or learned: the
     inner level is solved for b = 1 and b = 0, and the outer level learns per input and dimension
-    which mean to trust (with an implicit hypergradient it learns the exponent b instead)."""
+    which mean to trust (with an implicit hypergradient it learns the exponent b instead). Default:
+    learned where reward, covariance and estimators allow it, else power."""
     weight_exponent: float = 0.5
     """b of power weights: 0 weights the mean as nll does, 1 as mse does."""
     outer_every: int = 2
@@ -153,25 +154,34 @@ def _bilevel(
     return Prepared(objective, rows)
 
 
-def gated(flags: ObjectiveFlags) -> bool:
-    """Whether the objective needs a model of two means and a gate."""
-    return (
-        flags.objective == "bilevel"
-        and flags.weights == "learned"
-        and flags.hypergradient == "closed_form"
+def gated(flags: ObjectiveFlags, covariance: Covariance) -> bool:
+    """Whether the objective needs a model of two means and a gate.
+
+    Raises:
+        InputError: it was asked for, and the other flags exclude it.
+    """
+    if flags.objective != "bilevel" or flags.weights in ("none", "power"):
+        return False
+    if flags.hypergradient != "closed_form":
+        return False
+    fits = (
+        flags.reward in (None, "diagonal_x")
+        and flags.inner_estimator == "exact"
+        and covariance == "diagonal"
     )
+    if flags.weights == "learned" and not fits:
+        raise InputError(
+            "--weights learned by the closed form goes with --reward diagonal_x, a diagonal "
+            "covariance and the exact estimator; choose --weights power or none for others"
+        )
+    return fits
 
 
 def _learned_inner(
     flags: ObjectiveFlags, model: DynamicsModel, generator: torch.Generator
 ) -> PolicyGradient | GatedPolicyGradient:
     network = model.network
-    if gated(flags):
-        if flags.reward not in (None, "diagonal_x") or flags.inner_estimator != "exact":
-            raise InputError(
-                "--weights learned by the closed form goes with --reward diagonal_x and the exact "
-                "estimator; choose --weights power or none for others"
-            )
+    if gated(flags, network.covariance):
         return GatedPolicyGradient(network, generator=generator)
     reward = _learned_reward(flags, model, generator)
     weights = None

@@ -168,7 +168,7 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             members=config.members,
             hidden=config.hidden,
             covariance=config.covariance,
-            gated=gated(config),
+            gated=gated(config, config.covariance),
             env_id=dataset.env_id,
             observation_names=task.observation_names if task is not None else None,
             generator=generator,

@@ -22,7 +22,7 @@ def precision_map(U: Float[Tensor, "b n"], names: Sequence[str]) -> Figure:
     ordered = U.detach().cpu().log10().sort(0).values
     tenths = torch.stack([part.median(0).values for part in ordered.tensor_split(BINS)], 1)
     figure, axes = plt.subplots(figsize=(6.5, 1.2 + 0.24 * len(names)), layout="constrained")
-    image = axes.imshow(tenths, aspect="auto", cmap="viridis")
+    image = axes.imshow(tenths.numpy(), aspect="auto", cmap="viridis")
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks(range(BINS), [f"{100 * i // BINS}" for i in range(1, BINS + 1)])
     axes.set_xlabel("percentile of the inputs, by each row's own U")

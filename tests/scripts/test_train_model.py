@@ -67,6 +67,33 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
     assert again["steps"] == first["steps"]
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--objective", "mse"],
+        ["--objective", "pg"],
+        ["--objective", "pg", "--reward", "scalar", "--inner-estimator", "reparameterized"],
+        ["--objective", "pg", "--reward", "full", "--covariance", "full"],
+        ["--objective", "bilevel"],
+        ["--objective", "bilevel", "--weights", "power", "--outer-data", "held_out"],
+        ["--objective", "bilevel", "--hypergradient", "fisher"],
+        [
+            *("--objective", "bilevel", "--reward", "neural", "--hypergradient", "implicit"),
+            *("--inner-estimator", "reparameterized"),
+        ],
+    ],
+    ids=" ".join,
+)
+def test_every_objective_learns_from_the_command_line(datasets, tmp_path, capsys, flags):
+    """R2 of a model that has learned nothing is 0; its NLL is that of a unit Gaussian, 1.42."""
+    assert train(tmp_path / "run", *flags, "--json") == 0
+    test = last_json(capsys)["test"]
+    assert test["r2"] > 0.5
+    assert test["nll"] < 1.2
+    figures = tmp_path / "run/figures"
+    assert figures.exists() == ("bilevel" in flags)
+
+
 def test_elites_are_the_best_members_by_held_out_error(datasets, tmp_path, capsys):
     assert train(tmp_path / "run", "--elites", "1", "--json") == 0
     model = DynamicsModel.load(tmp_path / "run")
@@ -83,6 +110,26 @@ BAD = {
     "beta out of range": (["--objective", "beta_nll", "--beta", "2"], "beta 2"),
     "too many elites": (["--elites", "9"], "elites"),
     "resume of nothing": (["--resume"], "no run to continue"),
+    "no entropy": (["--objective", "pg", "--entropy-weight", "0"], "entropy weight"),
+    "pg of a reward to learn": (["--objective", "pg", "--reward", "neural"], "no closed form"),
+    "nothing to learn": (["--objective", "bilevel", "--reward", "identity"], "nothing is left"),
+    "full reward, diagonal model": (
+        ["--objective", "bilevel", "--reward", "full"],
+        "too small",
+    ),
+    "neural reward, exact": (
+        ["--objective", "bilevel", "--reward", "neural"],
+        "--inner-estimator reparameterized",
+    ),
+    "gate of another reward": (
+        ["--objective", "bilevel", "--weights", "learned", "--reward", "scalar"],
+        "--reward diagonal_x",
+    ),
+    "one member alone": (["--objective", "bilevel", "--members", "1"], "held-out outer data"),
+    "fisher of a full model": (
+        ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "fisher"],
+        "fisher is for --covariance diagonal",
+    ),
 }
 
 
