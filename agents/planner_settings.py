@@ -11,6 +11,7 @@ DEFAULTS: dict[str, Any] = {
     "init_std": 0.5,
     "discount": 1.0,
     "caution": 0.0,
+    "pessimism": 0.0,
 }
 
 # Where a task's entry differs from DEFAULTS, and why.

@@ -58,6 +58,8 @@ class Config(Command):
     """First standard deviation of sampled actions, in half-widths of the action bounds."""
     discount: float | None = None
     """Weight of each later reward in the planner's returns relative to the one before."""
+    pessimism: float | None = None
+    """Standard deviations over the model's members taken off the mean of their returns."""
     caution: float | None = None
     """The most that an imagined step costs for being far from the model's data, in reward units."""
     policy: str = "medium"

@@ -26,6 +26,7 @@ def score(
     generator: torch.Generator,
     *,
     discount: float = 1.0,
+    pessimism: float = 0.0,
 ) -> Scored:
     """The mean return over the model's particles of each action sequence, from one look ahead.
 
@@ -33,6 +34,8 @@ def score(
     afterwards, in the task's own reward units; the task's reward function, or the model's reward
     head where the task has none. What a model imagines after a termination never counts, finite
     or not.
+
+    `pessimism` takes that many standard deviations over the particles off the mean.
 
     Raises:
         InputError: neither the task nor the model knows the reward.
@@ -46,8 +49,11 @@ def score(
     steps = torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
     weights = discount**steps
     returns = torch.where(counts, rewards * weights, 0.0).sum(-1)
-    returns = torch.where(broken, -torch.inf, returns).mean(0)
-    return Scored(returns, broken.any(0).sum())
+    unusable = broken.any(0)
+    # the deviation over particles is large where members disagree: far from their data
+    spread = returns.nan_to_num().std(0, correction=0) if pessimism else 0.0
+    returns = torch.where(unusable, -torch.inf, returns.mean(0) - pessimism * spread)
+    return Scored(returns, unusable.sum())
 
 
 def _rewards(
