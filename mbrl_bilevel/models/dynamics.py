@@ -24,6 +24,7 @@ from mbrl_bilevel.models.gaussian import (
 )
 from mbrl_bilevel.protocols import Trajectories
 
+RANGE_MARGIN = 0.1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
 
 
@@ -78,6 +79,11 @@ class DynamicsModel(nn.Module):
         self.target_standardizer = Standardizer(obs_dim + learn_reward)
         self.elites: Tensor
         self.register_buffer("elites", torch.arange(members))
+        unbounded = torch.full((obs_dim,), torch.finfo(torch.float32).max)
+        self.lowest: Tensor
+        self.register_buffer("lowest", -unbounded)
+        self.highest: Tensor
+        self.register_buffer("highest", unbounded)
 
     @property
     def members(self) -> int:
@@ -89,9 +95,18 @@ class DynamicsModel(nn.Module):
         return (*self.observation_names, "reward") if self.learn_reward else self.observation_names
 
     def fit_standardizers(self, train: Transitions) -> None:
-        """Takes the statistics of inputs and targets from the training part, and from no other."""
+        """Takes the statistics of inputs and targets from the training part, and from no other.
+
+        So are the bounds of what `sample` and `trajectories` can reach: the range of each dimension
+        of the observation, widened by RANGE_MARGIN of itself.
+        """
         self.input_standardizer.fit(torch.cat([train.observation, train.action], -1))
         self.target_standardizer.fit(self._targets(train))
+        seen = torch.cat([train.observation, train.next_observation])
+        lowest, highest = seen.amin(0), seen.amax(0)
+        margin = RANGE_MARGIN * (highest - lowest)
+        self.lowest.copy_(lowest - margin)
+        self.highest.copy_(highest + margin)
 
     def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b n"]]:
         """Standardised inputs x and targets y of real transitions, as objectives see them."""
@@ -163,8 +178,10 @@ class DynamicsModel(nn.Module):
         return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
     def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
-        change = y[..., : self.obs_dim]
-        return NextStep(obs + change, y[..., self.obs_dim] if self.learn_reward else None)
+        # Fed its own predictions a network may run away to where no data ever were, and a planner
+        # would follow it there for the reward.
+        after = (obs + y[..., : self.obs_dim]).clamp(self.lowest, self.highest)
+        return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 
     @torch.no_grad()
     def trajectories(

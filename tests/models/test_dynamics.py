@@ -74,6 +74,8 @@ def test_the_mixture_gives_every_row_its_own_next_step(count):
     model = dynamics(learn_reward=True)
     model.elites = torch.tensor([3, 1, 0])
     model.network.set_std(torch.full((4, 4), 1e-6))
+    model.lowest.fill_(-1e9)
+    model.highest.fill_(1e9)
     data = transitions(count, seed=3)
     g = torch.Generator().manual_seed(2)
     step = model.sample(data.observation, data.action, g)
@@ -94,14 +96,14 @@ def test_trajectories_are_repeated_single_steps_of_one_member():
     model = dynamics(learn_reward=True)
     model.elites = torch.tensor([2, 0])
     g = torch.Generator().manual_seed(4)
-    obs, actions = torch.randn(3, 3, generator=g), torch.randn(3, 5, 6, 2, generator=g)
+    obs, actions = transitions(3).observation, torch.randn(3, 5, 6, 2, generator=g)
     imagined = model.trajectories(obs, actions, g, deterministic=True)
     assert imagined.observations.shape == (2, 3, 5, 7, 3)
     for p, member in enumerate([2, 0]):
         state = obs.unsqueeze(1).expand(-1, 5, -1).reshape(-1, 3)
         for t in range(6):
             mean = model.predict(state, actions[:, :, t].reshape(-1, 2)).mean[member]
-            state = state + mean[:, :3]
+            state = (state + mean[:, :3]).clamp(model.lowest, model.highest)
             torch.testing.assert_close(
                 imagined.observations[p, :, :, t + 1].reshape(-1, 3), state, rtol=1e-4, atol=1e-4
             )
@@ -112,7 +114,7 @@ def test_trajectories_are_repeated_single_steps_of_one_member():
 
 def test_particles_of_sampled_trajectories_differ_and_repeat_by_seed():
     model = dynamics()
-    obs, actions = torch.randn(2, 3), torch.randn(2, 5, 6, 2)
+    obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
 
     def roll(seed):
         g = torch.Generator().manual_seed(seed)
@@ -139,6 +141,21 @@ def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
     assert loaded.env_id == "Hopper-v5"
     assert loaded.elites.tolist() == [3, 1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model.yaml"]
+
+
+def test_imagined_states_stay_in_the_widened_range_of_the_data():
+    model, data = dynamics(), transitions()
+    seen = torch.cat([data.observation, data.next_observation])
+    low, high = seen.amin(0), seen.amax(0)
+    torch.testing.assert_close(model.lowest, low - 0.1 * (high - low))
+    torch.testing.assert_close(model.highest, high + 0.1 * (high - low))
+    with torch.no_grad():
+        model.target_standardizer.mean.fill_(100.0)
+    actions = torch.zeros(2, 1, 5, 2)
+    imagined = model.trajectories(data.observation[:2], actions, torch.Generator())
+    torch.testing.assert_close(
+        imagined.observations[..., 1:, :], model.highest.expand(4, 2, 1, 5, 3)
+    )
 
 
 def damage_yaml(folder, **changes):

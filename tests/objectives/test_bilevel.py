@@ -46,8 +46,17 @@ def bilevel(outer, *, members=2, inputs=None, lam=1.0, weights=False, estimator=
     return Bilevel(inner, batches, estimator=estimator, learning_rate=0.02, steps=steps)
 
 
-@pytest.mark.parametrize("lam", [0.5, 1.0, 4.0])
-@pytest.mark.parametrize("estimator", [None, "fisher"])
+@pytest.mark.parametrize(
+    ("lam", "estimator"),
+    [
+        (0.5, None),
+        (1.0, None),
+        (4.0, None),
+        (1.0, "fisher"),
+        pytest.param(0.5, "fisher", marks=pytest.mark.slow),
+        pytest.param(4.0, "fisher", marks=pytest.mark.slow),
+    ],
+)
 def test_a_global_reward_reaches_its_closed_form(lam, estimator):
     """U* = (lam / 2) Sigma^-1 and S = Sigma (theory T3, T4), whatever lambda."""
     inner, outer = noisy(seed=0), noisy(seed=1)
