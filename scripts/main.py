@@ -48,9 +48,10 @@ def run(argv: list[str]) -> int:
         print(f"mbrl-bilevel: unknown command {name!r}; choose one of {known}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # torch's threads would spin while they wait for each other: on a machine with other work to do
-    # that slows small networks down thirty times. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch's threads spin while they wait for each other: for long, and a machine with other work
+    # to do is thirty times slower on small networks; not at all, and an idle one loses a third.
+    # Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
     command = tyro.cli(
         module.Config,
