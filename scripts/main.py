@@ -69,7 +69,8 @@ def run(argv: list[str]) -> int:
         print(f"mbrl-bilevel {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"mbrl-bilevel {name}: interrupted", file=sys.stderr)
+        how = "; the same command with --resume continues it" if hasattr(command, "resume") else ""
+        print(f"mbrl-bilevel {name}: interrupted{how}", file=sys.stderr)
         return 130
     if command.json:
         print(outcome.text, file=sys.stderr, flush=True)
