@@ -27,7 +27,10 @@ class Config(Command):
     envs: tuple[str, ...] = ("Hopper-v5", "HalfCheetah-v5")
     """dynamics: environments whose medium policy collects the data."""
     objectives: tuple[str, ...] = ("mse", "nll", "beta_nll", "pg", "bilevel")
-    """dynamics, uci: what to compare."""
+    """dynamics, uci: what to compare. dynamics knows NAME-wide too: the same objective with as many
+    parameters as bilevel has by its two means."""
+    out: Path | None = None
+    """dynamics: folder that keeps every run; the same command continues what was interrupted."""
 
 
 def run(config: Config) -> Outcome:

@@ -1,5 +1,6 @@
 """Every objective on real data at one budget: test error and likelihood over seeds."""
 
+import json
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -11,9 +12,11 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 
 TRANSITIONS = 25_000  # of which the training part is 20,000
 BASELINES = ("mse", "nll", "beta_nll")  # what a learned reward has to face
+HIDDEN, WIDE = (200, 200, 200), (290, 290, 290)  # the wide one for objectives named NAME-wide
 Figures = dict[str, list[dict[str, float]]]
 
 
@@ -31,7 +34,7 @@ def reproduce(config: Config) -> Outcome:
             found[env] = defaultdict(list)
             for seed in range(config.seed, config.seed + config.seeds):
                 for objective in config.objectives:
-                    run = Path(runs, env, f"{objective}-{seed}")
+                    run = Path(config.out or runs, env, f"{objective}-{seed}")
                     found[env][objective].append(_train(config, dataset, objective, seed, run))
     figures: dict[str, Any] = {
         "test": found, "seed": config.seed, "seeds": config.seeds, "steps": config.steps,
@@ -50,16 +53,23 @@ def _collect(env: str, dataset: str) -> None:
 
 def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -> dict[str, float]:
     say(f"{dataset}, {objective}, seed {seed}")
-    trained = train_model.run(
-        train_model.Config(
-            dataset=dataset,
-            objective=objective,  # type: ignore[arg-type]
-            out=run,
-            seed=seed,
-            steps=config.steps,
-            device=config.device,
-        )
-    ).figures
+    base = objective.removesuffix("-wide")
+    flags = train_model.Config(
+        dataset=dataset,
+        objective=base,  # type: ignore[arg-type]
+        hidden=HIDDEN if objective == base else WIDE,
+        out=run,
+        seed=seed,
+        steps=config.steps,
+        device=config.device,
+        resume=(run / CONFIG).is_file(),
+    )
+    finished = run / SUMMARY
+    if finished.is_file():
+        RunFolder(run, train_model.resolved(flags), resume=True)  # refuses a run of other flags
+        trained = json.loads(finished.read_text())
+    else:
+        trained = train_model.run(flags).figures
     test = trained["test"]
     return {
         "mse": test["rmse"] ** 2,
@@ -78,19 +88,23 @@ def _table(env: str, found: Figures) -> str:
         mse, nll = (_spread([r[key] for r in runs], key) for key in ("mse", "nll"))
         ece, seconds = _mean(runs, "ece"), _mean(runs, "seconds")
         lines.append(f"{objective:<15} {mse:>18} {nll:>18} {ece:>7.3f} {seconds:>8.1f}")
-    baselines = [runs for name, runs in found.items() if name in BASELINES]
-    if "bilevel" in found and baselines:
-        ours = found["bilevel"]
-        error = _mean(ours, "mse") / min(_mean(runs, "mse") for runs in baselines)
-        nll_gap = _mean(ours, "nll") - min(_mean(runs, "nll") for runs in baselines)
-        lines.append(
-            f"bilevel against the best of {', '.join(n for n in found if n in BASELINES)}: "
-            f"{error:.3f} times the MSE, {nll_gap:+.3f} in NLL per dimension"
-        )
-        if "nll" in found:
-            ratio = _mean(ours, "seconds") / _mean(found["nll"], "seconds")
-            lines.append(f"bilevel takes {ratio:.2f} times as long as nll")
+    for suffix in ("", "-wide"):
+        lines += _against(found, [n + suffix for n in BASELINES if n + suffix in found])
+    if {"bilevel", "nll"} <= found.keys():
+        ratio = _mean(found["bilevel"], "seconds") / _mean(found["nll"], "seconds")
+        lines.append(f"bilevel takes {ratio:.2f} times as long as nll")
     return "\n".join(lines)
+
+
+def _against(found: Figures, baselines: list[str]) -> list[str]:
+    if "bilevel" not in found or not baselines:
+        return []
+    error = _mean(found["bilevel"], "mse") / min(_mean(found[name], "mse") for name in baselines)
+    nll_gap = _mean(found["bilevel"], "nll") - min(_mean(found[name], "nll") for name in baselines)
+    return [
+        f"bilevel against the best of {', '.join(baselines)}: "
+        f"{error:.3f} times the MSE, {nll_gap:+.3f} in NLL per dimension"
+    ]
 
 
 def _mean(runs: list[dict[str, float]], key: str) -> float:

@@ -86,9 +86,7 @@ def run(config: Config) -> Outcome:
         dataset.require_env(config.env)
     generator = torch.Generator(device).manual_seed(config.seed)
     train, held_out, test = split(dataset, config.seed, config.max_transitions)
-    ignored = ("json", "resume", "download", "device")
-    resolved = {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
-    with RunFolder(config.out, resolved, resume=config.resume) as folder:
+    with RunFolder(config.out, resolved(config), resume=config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         say(
             f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
@@ -139,6 +137,12 @@ def run(config: Config) -> Outcome:
         }
         folder.summarize(figures)
     return Outcome(figures, _text(config, on_test))
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """What decides a run's result, as config.yaml holds it."""
+    ignored = ("json", "resume", "download", "device")
+    return {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
 
 
 def split(
