@@ -6,21 +6,32 @@ from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from mbrl_bilevel.protocols import Agent
 
 
 @dataclass(frozen=True)
 class Episode:
-    """How an episode went; `total_reward` is undiscounted, in the environment's own units."""
+    """How an episode went; `rewards` are those of its steps, in the environment's own units."""
 
-    total_reward: float
-    length: int
+    rewards: Float[ndarray, "t"]
     terminated: bool
     acting_seconds: float
     simulator_seconds: float
+    """Of the environment's steps, which `acting_seconds` do not contain."""
     non_finite_sequences: int = 0
     """Imagined futures that the agent's planner threw away because they were not finite."""
+
+    @property
+    def length(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted return."""
+        return float(self.rewards.sum())
 
 
 def run_episode(
@@ -30,7 +41,7 @@ def run_episode(
     *,
     max_steps: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
-    on_frame: Callable[[np.ndarray], None] | None = None,
+    on_frame: Callable[[ndarray], None] | None = None,
 ) -> Episode:
     """Runs `agent` from a reset by `seed` until the episode ends, or for `max_steps` steps.
 
@@ -39,9 +50,10 @@ def run_episode(
     """
     agent.reset()
     obs, _ = env.reset(seed=seed)
-    total, length, acting, simulating = 0.0, 0, 0.0, 0.0
+    rewards: list[float] = []
+    total, acting, simulating = 0.0, 0.0, 0.0
     terminated = truncated = False
-    while not (terminated or truncated) and length != max_steps:
+    while not (terminated or truncated) and len(rewards) != max_steps:
         _show(env, on_frame)
         start = time.perf_counter()
         action = agent.act(obs)
@@ -49,13 +61,14 @@ def run_episode(
         obs, reward, terminated, truncated, _ = env.step(action)
         simulating += time.perf_counter() - between
         acting += between - start
-        total, length = total + float(reward), length + 1
+        rewards.append(float(reward))
+        total += rewards[-1]
         if on_step is not None:
-            on_step(length, total)
+            on_step(len(rewards), total)
     _show(env, on_frame)
-    return Episode(total, length, bool(terminated), acting, simulating)
+    return Episode(np.array(rewards), bool(terminated), acting, simulating)
 
 
-def _show(env: gymnasium.Env, on_frame: Callable[[np.ndarray], None] | None) -> None:
+def _show(env: gymnasium.Env, on_frame: Callable[[ndarray], None] | None) -> None:
     if on_frame is not None:
         on_frame(np.asarray(env.render()))

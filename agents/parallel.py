@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import Any
 
@@ -17,6 +18,24 @@ from mbrl_bilevel.agents.episode import Episode
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
 Tick = Callable[[Sequence[int], Sequence[float]], None]
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """Plays of several agents as one: episode 0 of each, then episode 1 of each, and so on.
+
+    Whenever it is interrupted, the agents have finished about the same episodes.
+    """
+
+    plays: tuple[Play, ...]
+
+    def __call__(self, index: int, on_step: Callable[[int, float], None]) -> Episode:
+        episode, agent = self.place(index)
+        return self.plays[agent](episode, on_step)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The number of the episode, and of the agent that plays it."""
+        return divmod(index, len(self.plays))
 
 
 class WorkerDied(RuntimeError):

@@ -1,6 +1,22 @@
-"""Settings of the iCEM planner that were measured to do well, by task."""
+"""The planners there are, and settings that were measured to do well, by task."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning.cem import CEM
+from mbrl_bilevel.planning.icem import ICEM
+from mbrl_bilevel.planning.mppi import MPPI
+from mbrl_bilevel.planning.random_shooting import RandomShooting
+from mbrl_bilevel.protocols import Planner
+
+PLANNERS: dict[str, Callable[..., Planner]] = {
+    "icem": ICEM,
+    "cem": CEM,
+    "mppi": MPPI,
+    "random_shooting": RandomShooting,
+}
 
 DEFAULTS: dict[str, Any] = {
     "horizon": 30,
@@ -9,10 +25,19 @@ DEFAULTS: dict[str, Any] = {
     "elites": 10,
     "beta": 2.0,
     "init_std": 0.5,
+    "temperature": 0.3,
+    "action_repeat": 1,
     "discount": 1.0,
     "caution": 0.0,
     "pessimism": 0.0,
+    "disagreement": 0.0,
+    "propagation": "ts_inf",
+    "particles": None,  # one per elite; see models.propagation
 }
+
+# Those of `Scoring`, which every planner takes, and those that a learned model alone gives sense.
+SCORING = ("discount", "pessimism", "disagreement")
+LEARNED = ("caution", "pessimism", "disagreement", "propagation", "particles")
 
 # Where a task's entry differs from DEFAULTS, and why.
 BY_TASK: dict[str, dict[str, Any]] = {
@@ -22,7 +47,36 @@ BY_TASK: dict[str, dict[str, Any]] = {
 }
 
 
-def planner_settings(env_id: str, **chosen: Any) -> dict[str, Any]:
-    """Every setting for a task; `chosen` ones that are not None go before the measured ones."""
+def planner_settings(
+    env_id: str, planner: str = "icem", simulator: bool = False, **chosen: Any
+) -> dict[str, Any]:
+    """Every setting of a planner for a task; `chosen` ones that are not None go before measured.
+
+    Raises:
+        InputError: no such planner, or a chosen setting that the planner, or planning in the
+            `simulator`, does not have.
+    """
+    names = _applying(planner, simulator)
     given = {name: value for name, value in chosen.items() if value is not None}
-    return DEFAULTS | BY_TASK.get(env_id, {}) | given
+    for name, value in given.items():
+        if name not in names:
+            where = "in the simulator" if simulator and name in LEARNED else f"of {planner}"
+            raise InputError(
+                f"{name.replace('_', '-')} {value} is no setting of planning {where}: leave it "
+                f"out, or choose among {', '.join(n.replace('_', '-') for n in names)}"
+            )
+    every = DEFAULTS | BY_TASK.get(env_id, {}) | given
+    return {name: every[name] for name in names}
+
+
+def _applying(planner: str, simulator: bool) -> list[str]:
+    own = inspect.signature(planner_class(planner)).parameters
+    settings = [name for name in DEFAULTS if name in own or name in SCORING or name in LEARNED]
+    return [name for name in settings if not (simulator and name in LEARNED)]
+
+
+def planner_class(name: str) -> Callable[..., Planner]:
+    """The planner of that name; InputError where there is none."""
+    if name not in PLANNERS:
+        raise InputError(f"no planner {name!r}: choose one of {', '.join(PLANNERS)}")
+    return PLANNERS[name]

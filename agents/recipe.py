@@ -15,24 +15,27 @@ from mbrl_bilevel.agents.caution import near_data
 from mbrl_bilevel.agents.episode import Episode, run_episode
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.parallel import episode_seeds
+from mbrl_bilevel.agents.planner_settings import SCORING, planner_class
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.simulator import Simulator
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.planning.icem import ICEM
-from mbrl_bilevel.protocols import Task
+from mbrl_bilevel.planning.score import Scoring
+from mbrl_bilevel.protocols import Planner, Task
 
 
 @dataclass(frozen=True)
 class MPCRecipe:
-    """MPC by iCEM with the model in a folder; `planner` holds the settings of `ICEM`, and caution.
+    """MPC with the model in a folder, by a planner of `PLANNERS` and its `planner_settings`.
 
     As of every recipe, `agent(env, env_id, seed)` takes all that is random from `seed`.
     """
 
     model: Path
-    planner: dict[str, Any] = field(default_factory=dict)
+    planner: str = "icem"
+    settings: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
     def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> MPC:
@@ -42,16 +45,19 @@ class MPCRecipe:
             InputError: no model there, one of another environment, a task without any reward, or a
                 planner setting outside its range.
         """
-        task, space = get_task(env_id), env.action_space
+        task, settings = get_task(env_id), dict(self.settings)
         model = DynamicsModel.load(self.model, self.device)
         self._check(model, task, env)
-        assert isinstance(space, gymnasium.spaces.Box)
-        settings = dict(self.planner)
         caution = settings.pop("caution", 0.0)
-        planner = ICEM(space.low, space.high, **settings)
+        futures = model.propagated(
+            settings.pop("propagation", "ts_inf"),
+            particles=settings.pop("particles", None),
+            disagreement=settings.get("disagreement", 0.0) > 0,
+        )
+        planner = _planner(self.planner, env, settings)
         generator = torch.Generator(self.device).manual_seed(seed)
         seen = near_data(task, model, caution) if caution else task
-        return MPC(model, seen, planner, generator, self.device)
+        return MPC(futures, seen, planner, generator, self.device)
 
     def _check(self, model: DynamicsModel, task: Task, env: gymnasium.Env) -> None:
         trained = model.env_id
@@ -74,6 +80,38 @@ class MPCRecipe:
                 f"{task.env_id} has no known reward function and the model in {self.model} did not "
                 "learn one: train it with --learn-reward yes"
             )
+
+
+@dataclass(frozen=True)
+class SimulatorRecipe:
+    """MPC with the environment's own simulation as the model: what perfect knowledge would reach.
+
+    The exact rewards count, not the task's function of observations. `threads` simulate.
+    """
+
+    planner: str = "icem"
+    settings: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> MPC:
+        """The agent, which looks ahead from the state that `env` is in whenever it acts.
+
+        Raises:
+            InputError: an environment that cannot be simulated, or a planner setting outside its
+                range.
+        """
+        task = replace(get_task(env_id), reward=None)
+        planner = _planner(self.planner, env, dict(self.settings))
+        generator = torch.Generator().manual_seed(seed)
+        return MPC(Simulator(env, threads=self.threads), task, planner, generator)
+
+
+def _planner(name: str, env: gymnasium.Env, settings: dict[str, Any]) -> Planner:
+    """A planner within the bounds of the environment's actions."""
+    space = env.action_space
+    assert isinstance(space, gymnasium.spaces.Box)
+    scoring = Scoring(**{key: settings.pop(key) for key in SCORING if key in settings})
+    return planner_class(name)(space.low, space.high, scoring=scoring, **settings)
 
 
 class PolicyAgent:
@@ -101,7 +139,7 @@ class PolicyRecipe:
         return PolicyAgent(load_policy(env_id, self.policy), generator)
 
 
-Recipe = MPCRecipe | PolicyRecipe
+Recipe = MPCRecipe | SimulatorRecipe | PolicyRecipe
 
 
 @dataclass(frozen=True)

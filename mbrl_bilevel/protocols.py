@@ -42,10 +42,13 @@ class Trajectories(NamedTuple):
     """Imagined (or simulated) futures of candidate action sequences, one per particle.
 
     `observations[..., 0, :]` is the start; `rewards` is None where the model has no reward head.
+    `disagreement` of members about the next observation, in training standard deviations, is None
+    where the model has no members or was not asked for it.
     """
 
     observations: Float[Tensor, "p b n t+1 o"]
     rewards: Float[Tensor, "p b n t"] | None
+    disagreement: Float[Tensor, "b n t"] | None = None
 
 
 @runtime_checkable

@@ -1,31 +1,34 @@
-"""`eval-agent`: returns of an agent in the real simulation."""
+"""`eval-agent`: returns of agents in the real simulation, several side by side."""
 
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
+import gymnasium
+from gymnasium.envs.mujoco import MujocoEnv
 from tqdm import tqdm
 
-from mbrl_bilevel.agents.episode import Episode
-from mbrl_bilevel.agents.parallel import WorkerDied, play_episodes
-from mbrl_bilevel.agents.planner_settings import DEFAULTS, planner_settings
-from mbrl_bilevel.agents.recipe import MPCRecipe, PlayEpisode, PolicyRecipe, Recipe
+from mbrl_bilevel.agents.parallel import InTurn, WorkerDied, play_episodes
+from mbrl_bilevel.agents.planner_settings import DEFAULTS
+from mbrl_bilevel.agents.recipe import PlayEpisode, PolicyRecipe
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.envs.video import mujoco_gl, rendering_backend
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.returns import ReturnSummary
-from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.agent_results import Played, Results
+from mbrl_bilevel.scripts.agents_to_judge import (
+    SIMULATOR,
+    Contender,
+    check,
+    environment,
+    planning_agents,
+)
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 
-CONFIG, SUMMARY, VIDEO = "config.yaml", "summary.json", "episode-0.mp4"
+PlannerName = Literal["icem", "cem", "mppi", "random_shooting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +37,16 @@ class Config(Command):
 
     agent: Literal["mpc", "policy"] = "mpc"
     """mpc plans with --model; policy is one of the shipped ones, see --policy."""
-    model: Path | None = None
-    """A run folder of train-model."""
+    model: Path | tuple[Path, ...] | None = None
+    """Run folders of train-model, and `simulator` for planning in the real physics."""
     env: str | None = None
     """The environment to act in, e.g. Hopper-v5; default: the one the model was trained for."""
     episodes: int = 5
-    """Episodes to run; number i is the same for a seed, however many there are."""
+    """Episodes of each agent; number i is the same for a seed, however many there are."""
     max_steps: int | None = None
     """End episodes after so many steps; default: the environment's own limit."""
-    planner: Literal["icem"] = "icem"
-    """How mpc chooses its actions."""
+    planner: PlannerName | tuple[PlannerName, ...] = "icem"
+    """How mpc chooses its actions; each of several planners plans in each of the models."""
     horizon: int | None = None
     """Steps that the planner looks ahead; default of this and the next: measured, by task."""
     samples: int | None = None
@@ -53,56 +56,80 @@ class Config(Command):
     elites: int | None = None
     """Best sequences that each round is refitted to."""
     beta: float | None = None
-    """Exponent of the noise's spectrum f^-beta; 0 is white, larger is smoother."""
+    """Exponent of icem's noise spectrum f^-beta; 0 is white, larger is smoother."""
     init_std: float | None = None
     """First standard deviation of sampled actions, in half-widths of the action bounds."""
+    temperature: float | None = None
+    """Of mppi's weights, in standard deviations of the returns; small follows the best alone."""
+    action_repeat: int | None = None
+    """Steps that the planner holds each imagined action for."""
     discount: float | None = None
     """Weight of each later reward in the planner's returns relative to the one before."""
     pessimism: float | None = None
     """Standard deviations over the model's members taken off the mean of their returns."""
     caution: float | None = None
     """The most that an imagined step costs for being far from the model's data, in reward units."""
+    disagreement: float | None = None
+    """Reward units taken off an imagined step per unit of disagreement between members."""
+    propagation: Literal["ts1", "ts_inf", "mean", "mixture"] | None = None
+    """How imagined futures pass through the ensemble: trajectory sampling, its mean or mixture."""
+    particles: int | None = None
+    """Imagined futures of each sequence; default: one for each elite."""
     policy: str = "medium"
     """The shipped policy of --agent policy: medium, expert, random, .... It acts by its mean."""
     video: bool = False
-    """Write a video (mp4) of the first episode."""
+    """Write a video (mp4) of each agent's first episode."""
     workers: int | None = None
     """Episodes that run at once, each in a process of its own; default: the number of cores."""
     threads: int = 1
-    """torch threads of each process; the last digits of results may depend on them."""
+    """Threads of each process; the last digits of results may depend on them."""
     out: Path | None = None
-    """A numbered folder in this one takes results and video; default: the model's folder."""
+    """A numbered folder in this one takes the results; default: the model's own, or runs/."""
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        if self.model is None:
+            return ()
+        return (self.model,) if isinstance(self.model, Path) else tuple(self.model)
+
+    @property
+    def planners(self) -> tuple[str, ...]:
+        return (self.planner,) if isinstance(self.planner, str) else tuple(self.planner)
 
 
 def run(config: Config) -> Outcome:
     _check_flags(config)
-    env_id = _env_id(config)
-    recipe = _recipe(config, env_id)
-    limit = _check_agent(config, recipe, env_id)
-    backend = rendering_backend() if config.video else None
-    folder = _numbered_folder(config, env_id, recipe)
-    say(f"results: {folder}   {config.episodes} episodes of {env_id}")
-    video = folder / VIDEO if config.video else None
-    play = PlayEpisode(recipe, env_id, config.seed, config.max_steps, video)
+    env_id = config.env or environment(config.models)
+    contenders = _contenders(config, env_id)
+    limit = check(contenders, env_id, config.max_steps)
+    backend = _backend(env_id) if config.video else None
+    flags = asdict(config) | {"env": env_id}
+    results = Results.open(_parent(config, env_id), contenders, flags)
+    names = ", ".join(contender.name for contender in contenders)
+    say(f"results: {results.folder}   {config.episodes} episodes of {env_id} by {names}")
+    plays = InTurn(
+        tuple(
+            PlayEpisode(one.recipe, env_id, config.seed, config.max_steps, results.video(one))
+            for one in contenders
+        )
+    )
+    played: Played = [{} for _ in contenders]
     started = time.perf_counter()
-    finished: dict[int, Episode] = {}
-
-    def figures() -> dict[str, Any]:
-        return _figures(config, env_id, folder, finished, time.perf_counter() - started)
-
     try:
         with mujoco_gl(backend):
-            _play_all(config, play, limit, finished)
-    except KeyboardInterrupt:
-        say(f"interrupted: {len(finished)} of {config.episodes} episodes are finished")
+            _play_all(config, plays, limit, played)
+    except (KeyboardInterrupt, WorkerDied, InputError) as error:
+        finished, total = sum(map(len, played)), config.episodes * len(contenders)
+        say(f"stopped: {finished} of {total} episodes are finished")
         if finished:
-            say(_text(figures()))
+            say(results.write(played, time.perf_counter() - started, complete=False).text)
+        if isinstance(error, WorkerDied):
+            raise SystemExit(f"mbrl-bilevel eval-agent: {error}") from None
         raise
-    except WorkerDied as error:
-        raise SystemExit(f"mbrl-bilevel eval-agent: {error}") from None
-    found = figures()
-    (folder / SUMMARY).write_text(json.dumps(found, indent=2) + "\n")
-    return Outcome(found, _text(found))
+    outcome = results.write(played, time.perf_counter() - started, complete=True)
+    if config.out is None and len(config.models) > 1:
+        results.copy_to_models(outcome.figures["agents"])
+    return outcome
 
 
 def _check_flags(config: Config) -> None:
@@ -113,143 +140,77 @@ def _check_flags(config: Config) -> None:
             raise InputError(f"--{flag} {value}: it must be at least 1")
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}: it must not be negative")
-    if config.agent == "mpc" and config.model is None:
+    if config.agent == "mpc" and not config.models:
         raise InputError("--agent mpc needs a model: name a run folder of train-model by --model")
-    if config.agent == "policy" and config.model is not None:
+    if config.agent == "mpc" and not config.planners:
+        raise InputError("--planner: name at least one")
+    if config.agent == "policy" and config.models:
         raise InputError("--agent policy runs a shipped policy without a model: leave --model out")
     if config.agent == "policy" and config.env is None:
         raise InputError("--agent policy: name the environment by --env, e.g. --env Hopper-v5")
 
 
-def _recipe(config: Config, env_id: str) -> Recipe:
-    if config.model is None:
-        return PolicyRecipe(config.policy)
-    planner = planner_settings(env_id, **{name: getattr(config, name) for name in DEFAULTS})
-    return MPCRecipe(config.model, planner, resolve_device(config.device).type)
+def _contenders(config: Config, env_id: str) -> list[Contender]:
+    if config.agent == "policy":
+        return [Contender(config.policy, PolicyRecipe(config.policy), policy=config.policy)]
+    chosen = {name: getattr(config, name) for name in DEFAULTS}
+    device = resolve_device(config.device).type
+    return planning_agents(config.models, config.planners, env_id, chosen, device, config.threads)
 
 
-def _env_id(config: Config) -> str:
-    if config.env is not None:
-        return config.env
-    assert config.model is not None
-    env_id = DynamicsModel.load(config.model).env_id
-    if env_id is None:
-        raise InputError(
-            f"the model in {config.model} does not say its environment: name it by --env"
-        )
-    if ":" in env_id:  # gymnasium would import that module, on the word of a file
-        raise InputError(
-            f"the model in {config.model} names the environment {env_id!r}, which would import "
-            "code: if you trust it, name it by --env"
-        )
-    return env_id
-
-
-def _check_agent(config: Config, recipe: Recipe, env_id: str) -> int:
-    """Makes the agent once, so that bad input shows before processes start; the step limit."""
-    env = make_env(env_id)
-    recipe.agent(env, env_id, config.seed)
-    limits = [config.max_steps, env.spec.max_episode_steps if env.spec is not None else None]
-    env.close()
-    known = [limit for limit in limits if limit is not None]
-    if not known:
-        raise InputError(f"episodes of {env_id} have no time limit: give one by --max-steps")
-    return min(known)
-
-
-def _numbered_folder(config: Config, env_id: str, recipe: Recipe) -> Path:
-    """The first of PARENT/eval-001, eval-002, ... that is not there, with the configuration."""
-    parent = config.out or config.model or Path("runs", "eval-agent", f"{env_id}-{config.policy}")
-    resolved = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    resolved |= {"env": env_id}
-    if isinstance(recipe, MPCRecipe):
-        resolved |= recipe.planner
+def _backend(env_id: str) -> str | None:
+    """The value of MUJOCO_GL for videos, None where other software draws the environment."""
+    env = make_env(env_id, render_mode="rgb_array")
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            folder = parent / f"eval-{number:03}"
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            (folder / CONFIG).write_text(yaml.safe_dump(resolved, sort_keys=False))
-            break
-    except OSError as error:
+        if isinstance(env.unwrapped, MujocoEnv):
+            return rendering_backend()
+        env.reset(seed=0)
+        env.render()
+    except gymnasium.error.Error as error:
         raise InputError(
-            f"results cannot be written to {parent} ({error.strerror}): choose another --out"
+            f"--video: {env_id} cannot be drawn here ({error}); leave --video out"
         ) from None
-    return folder
+    finally:
+        env.close()
+    return None
 
 
-def _play_all(config: Config, play: PlayEpisode, limit: int, finished: dict[int, Episode]) -> None:
-    """Plays every episode under a progress bar and puts each into `finished` as it ends."""
+def _parent(config: Config, env_id: str) -> Path:
+    """Where the numbered folder of results goes."""
+    if config.out is not None:
+        return config.out
+    if len(config.models) == 1 and config.models != (SIMULATOR,):
+        return config.models[0]
+    what = [config.policy] if config.agent == "policy" else []
+    what += ["simulator"] if config.models == (SIMULATOR,) else []
+    return Path("runs", "eval-agent", "-".join([env_id, *what]))
+
+
+def _play_all(config: Config, plays: InTurn, limit: int, played: Played) -> None:
+    """Plays every episode under a progress bar and puts each into `played` as it ends."""
     workers = config.workers or os.cpu_count() or 1
-    total = config.episodes * limit
-    with tqdm(total=total, unit="step", dynamic_ncols=True, mininterval=0.5) as bar:
+    episodes = config.episodes * len(plays.plays)
+    with tqdm(total=episodes * limit, unit="step", dynamic_ncols=True, mininterval=0.5) as bar:
 
         def on_tick(lengths: Sequence[int], totals: Sequence[float]) -> None:
-            early = sum(limit - episode.length for episode in finished.values())
-            bar.total = total - early
-            bar.set_postfix_str(_so_far(totals, finished), refresh=False)
+            ended = [episode for of_agent in played for episode in of_agent.values()]
+            bar.total = episodes * limit - sum(limit - episode.length for episode in ended)
+            bar.set_postfix_str(_so_far(totals, played), refresh=False)
             bar.update(sum(lengths) - bar.n)
 
-        episodes = play_episodes(
-            play, config.episodes, workers=workers, threads=config.threads, on_tick=on_tick
+        running = play_episodes(
+            plays, episodes, workers=workers, threads=config.threads, on_tick=on_tick
         )
-        with closing(episodes):
-            for index, episode in episodes:
-                finished[index] = episode
+        with closing(running):
+            for index, episode in running:
+                number, agent = plays.place(index)
+                played[agent][number] = episode
 
 
-def _so_far(totals: Sequence[float], finished: Mapping[int, Episode]) -> str:
+def _so_far(totals: Sequence[float], played: Played) -> str:
+    finished = [episode.total_reward for of_agent in played for episode in of_agent.values()]
+    if len(played) > 1:
+        return f"{len(finished)} of {len(totals)} episodes finished"
     if not finished:
         return f"return so far {max(totals, key=abs):.1f}"
-    mean = sum(episode.total_reward for episode in finished.values()) / len(finished)
-    return f"mean return {mean:.1f} of {len(finished)} finished"
-
-
-def _figures(
-    config: Config, env_id: str, folder: Path, finished: Mapping[int, Episode], seconds: float
-) -> dict[str, Any]:
-    episodes = [finished[index] for index in sorted(finished)]
-    task = TASKS.get(env_id)
-    summary = ReturnSummary(
-        [episode.total_reward for episode in episodes], task.reference_scores if task else None
-    )
-    steps = sum(episode.length for episode in episodes)
-    acting = sum(episode.acting_seconds for episode in episodes)
-    simulating = sum(episode.simulator_seconds for episode in episodes)
-    return {
-        **summary.figures(),
-        "planning_ms_per_step": 1e3 * acting / steps,
-        "simulator_share": simulating / (acting + simulating),
-        "lengths": [episode.length for episode in episodes],
-        "terminated": [episode.terminated for episode in episodes],
-        "non_finite_sequences": sum(episode.non_finite_sequences for episode in episodes),
-        "seconds": seconds,
-        "seed": config.seed,
-        "env": env_id,
-        "agent": config.agent,
-        "planner": config.planner if config.agent == "mpc" else None,
-        "policy": config.policy if config.agent == "policy" else None,
-        "model": str(config.model) if config.model else None,
-        "results": str(folder),
-        "video": str(folder / VIDEO) if config.video else None,
-    }
-
-
-def _text(found: Mapping[str, Any]) -> str:
-    task = TASKS.get(found["env"])
-    summary = ReturnSummary(found["returns"], task.reference_scores if task else None)
-    lengths, terminated = found["lengths"], found["terminated"]
-    rows = [
-        *summary.rows(),
-        ("episode lengths", f"{min(lengths)} to {max(lengths)}, {sum(terminated)} terminated"),
-        ("acting", f"{found['planning_ms_per_step']:.2f} ms per step"),
-        ("simulator's share", f"{found['simulator_share']:.1%} of acting and simulating"),
-    ]
-    if found["non_finite_sequences"]:
-        rows.append(("not finite", f"{found['non_finite_sequences']} imagined sequences"))
-    if found["video"]:
-        rows.append(("video", found["video"]))
-    return "\n".join(f"{name:<18} {value}" for name, value in rows)
+    return f"mean return {sum(finished) / len(finished):.1f} of {len(finished)} finished"

@@ -1,100 +1,197 @@
-"""`eval-model`: judges a dynamics model on data it was not trained on."""
+"""`eval-model`: judges dynamics models on data they were not trained on."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from matplotlib.image import imread
+from torch.utils.tensorboard import SummaryWriter
 
-from mbrl_bilevel.data.minari import load_dataset
-from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation import figures
-from mbrl_bilevel.evaluation.k_step import KStep, k_step
-from mbrl_bilevel.evaluation.one_step import OneStep, one_step
+from mbrl_bilevel.evaluation.coverage import INTERVALS
+from mbrl_bilevel.evaluation.fan_figure import predicted_fan
+from mbrl_bilevel.evaluation.judge import Judgement, judge
+from mbrl_bilevel.evaluation.model_table import rows, table
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-from mbrl_bilevel.scripts.train_model import split
-from mbrl_bilevel.training.run_folder import CONFIG
+from mbrl_bilevel.scripts.compare_models import compare
+from mbrl_bilevel.scripts.data_to_judge_on import Data, data_to_judge_on
+
+EVALUATION, EVENTS = "evaluation.json", "eval"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Command):
     """Flags of eval-model."""
 
-    model: Path
-    """A run folder of train-model."""
+    model: Path | tuple[Path, ...]
+    """Run folders of train-model; several are judged side by side."""
     dataset: str | None = None
     """Judge on the whole of this data set; default: on the test episodes of the model's own."""
-    horizons: tuple[int, ...] = (1, 10, 50)
-    """Steps ahead at which the open-loop error is reported."""
+    horizons: tuple[int, ...] = (1, 10, 50, 100)
+    """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
+    out: Path | None = None
+    """New folder for the comparison of several models; default: comparison-001, ... beside them."""
 
 
 def run(config: Config) -> Outcome:
     device = resolve_device(config.device)
+    folders = _folders(config)
+    models = [DynamicsModel.load(folder, device) for folder in folders]
+    loaded: dict[str, Dataset] = {}
+    data = [
+        data_to_judge_on(folder, model, config.dataset, loaded)
+        for folder, model in zip(folders, models, strict=True)
+    ]
+    same_rows = len({part.rows for part in data}) == 1
+    shared = same_rows and len({model.target_names for model in models}) == 1
+    judged, found = [], []
+    for folder, model, part in zip(folders, models, data, strict=True):
+        say(f"judging {folder} on {len(part.test)} transitions of {part.source}")
+        result = judge(
+            model,
+            part.test.to(device),
+            config.horizons,
+            torch.Generator(device).manual_seed(config.seed),
+            None if part.train is None else part.train.to(device),
+            models[0] if shared else None,
+        )
+        judged.append(result)
+        found.append(_write(config, folder, result, part, folders[0] if shared else folder))
+    remarks = _remarks(config, data, judged, found)
+    if len(folders) == 1:
+        return Outcome(found[0], "\n".join([_one_model(found[0]), *remarks]))
+    if not shared:
+        remarks.append(_why_not_comparable(same_rows))
+    return compare(folders, judged, found, remarks, shared, config.out, config.seed)
+
+
+def _why_not_comparable(same_rows: bool) -> str:
+    if same_rows:
+        return (
+            "the models predict different things (with and without the reward), each judged in "
+            "units of its own training part: no best is marked"
+        )
+    return (
+        "the models are judged on different rows, each in units of its own training part, and no "
+        "best is marked: give --dataset to judge all of them on the same"
+    )
+
+
+def _folders(config: Config) -> list[Path]:
+    folders = [config.model] if isinstance(config.model, Path) else list(config.model)
+    if not folders:
+        raise InputError("--model: name at least one run folder of train-model")
     if not config.horizons or min(config.horizons) < 1:
         raise InputError(f"--horizons {config.horizons}: name steps ahead of at least 1")
-    model = DynamicsModel.load(config.model, device)
-    test, source = _test_part(config)
-    if test.observation.shape[1] != model.obs_dim or test.action.shape[1] != model.act_dim:
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InputError(f"--model names {folder} twice; name every model once")
+        seen.add(folder.resolve())
+    if config.out is not None and len(folders) == 1:
         raise InputError(
-            f"{source} has {test.observation.shape[1]} observation and {test.action.shape[1]} "
-            f"action dimensions, the model in {config.model} has {model.obs_dim} and "
-            f"{model.act_dim}: choose the data set of the model's environment"
+            f"--out {config.out} takes the comparison of several models: name more, or leave it out"
         )
-    test = test.to(device)
-    say(f"judging {config.model} on {len(test)} transitions of {source}")
-    one = one_step(model.network.select(model.elites), *model.encode(test))
-    generator = torch.Generator(device).manual_seed(config.seed)
-    horizon = min(max(config.horizons), _longest_episode(test))
-    many = k_step(model, test, horizon, generator)
-    folder = config.model / "figures"
-    folder.mkdir(exist_ok=True)
-    for name, figure in (
-        ("error_by_dimension", figures.error_by_dimension(one, model.target_names)),
-        ("calibration", figures.calibration(one)),
-        ("error_growth", figures.error_growth(many)),
-    ):
-        figures.save(figure, folder / f"{name}.png")
-    found: dict[str, Any] = one.figures()
-    found["k_step"] = {str(k): many.rmse[k - 1].item() for k in config.horizons if k <= horizon}
-    found |= {"transitions": len(test), "source": source, "figures": str(folder)}
-    found["seed"] = config.seed
-    (config.model / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n")
-    return Outcome(found, _text(one, many, found["k_step"], folder))
+    if config.out is not None and config.out.exists():
+        raise InputError(f"--out {config.out} exists and nothing is overwritten; choose another")
+    return folders
 
 
-def _test_part(config: Config) -> tuple[Transitions, str]:
-    if config.dataset is not None:
-        dataset = load_dataset(config.dataset)
-        return dataset.transitions, dataset.id
-    path = config.model / CONFIG
-    if not path.is_file():
-        raise InputError(f"{path} is missing: name the data to judge on with --dataset")
-    trained = yaml.safe_load(path.read_text())
-    dataset = load_dataset(trained["dataset"])
-    test = split(dataset, trained["seed"], trained["max_transitions"])[2]
-    return test, f"the test episodes of {dataset.id}"
+def _write(
+    config: Config, folder: Path, result: Judgement, data: Data, units: Path
+) -> dict[str, Any]:
+    """evaluation.json, PNGs and TensorBoard's events in the model's folder; the JSON."""
+    pictures = folder / "figures"
+    found = result.figures() | {
+        "transitions": len(data.test),
+        "source": data.source,
+        "units": f"standard deviations of the training part of {units}",
+        "figures": str(pictures),
+        "seed": config.seed,
+        "model": str(folder),
+    }
+    drawn = {
+        "error_by_dimension": figures.error_by_dimension(result.one, result.target_names),
+        "calibration": figures.calibration(result.one),
+        "error_growth": figures.error_growth(result.many, result.coverage),
+        "predicted_fan": predicted_fan(result.fan),
+    }
+    try:
+        pictures.mkdir(exist_ok=True)
+        saved = [figures.save(figure, pictures / f"{name}.png") for name, figure in drawn.items()]
+        _events(folder / EVENTS, found, result, saved)
+        (folder / EVALUATION).write_text(json.dumps(found, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"the results cannot be written to {folder} ({error.strerror}): copy the model to a "
+            "folder of your own"
+        ) from None
+    return found
 
 
-def _longest_episode(transitions: Transitions) -> int:
-    return int(torch.unique_consecutive(transitions.episode, return_counts=True)[1].max())
+def _events(
+    folder: Path, found: dict[str, Any], result: Judgement, pictures: Sequence[Path]
+) -> None:
+    """TensorBoard: figures, scalars, and curves over the steps ahead; replaces earlier ones.
+
+    In a folder of their own, because TensorBoard stops reading a run's events file, which may
+    still grow, as soon as a newer one stands beside it.
+    """
+    for earlier in folder.glob("events.out.tfevents.*"):
+        earlier.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        for name in ("rmse", "nll", "r2", "ece", "sharpness"):
+            if found[name] is not None:
+                writer.add_scalar(f"eval/{name}", found[name])
+        curves = {"k_step": result.many.rmse} | {
+            f"k_step_coverage_{100 * level:.0f}": share
+            for level, share in zip(INTERVALS, result.coverage, strict=True)
+        }
+        for name, values in curves.items():
+            for k, value in enumerate(values.tolist(), start=1):
+                writer.add_scalar(f"eval/{name}", value, k)
+        for path in pictures:  # as they are: drawing a figure again takes long
+            writer.add_image(f"eval/{path.stem}", imread(path), dataformats="HWC")
 
 
-def _text(one: OneStep, many: KStep, k: dict[str, float], folder: Path) -> str:
-    rows = [
-        ("RMSE, one step", f"{one.rmse:.4f}"),
-        ("NLL per dimension", f"{one.nll:.4f}"),
-        ("R2", f"{one.r2:.4f}"),
-        ("calibration error", f"{one.ece:.4f}"),
-        *(
-            (
-                f"RMSE after {n} steps",
-                f"{v:.4f}  (nothing changes: {many.persistence[int(n) - 1]:.4f})",
+def _remarks(
+    config: Config,
+    data: Sequence[Data],
+    judged: Sequence[Judgement],
+    found: Sequence[dict[str, Any]],
+) -> list[str]:
+    """What a reader must know to read the figures right, a sentence each."""
+    remarks = [remark for part in data for remark in part.remarks]
+    for one, its in zip(judged, found, strict=True):
+        left_out = [k for k in config.horizons if k not in one.horizons]
+        if left_out:
+            steps = ", ".join(map(str, left_out))
+            remarks.append(
+                f"left out for {its['model']}: {steps} steps ahead, too few of its held-out "
+                f"episodes are so long (at most {len(one.many.rmse)} steps can be judged)"
             )
-            for n, v in k.items()
-        ),
-    ]
-    return "\n".join(f"{a:<22} {b}" for a, b in rows) + f"\nfigures: {folder}"
+        lost = [
+            f"{number} {what}"
+            for number, what in (
+                (one.one.non_finite, "one-step predictions"),
+                (one.many.non_finite, "open-loop futures"),
+            )
+            if number
+        ]
+        if lost:
+            remarks.append(
+                f"not finite for {its['model']}: {' and '.join(lost)}, left out of its errors"
+            )
+    return list(dict.fromkeys(remarks))
+
+
+def _one_model(found: dict[str, Any]) -> str:
+    return table([Path(found["model"]).name], rows([found]), mark=False) + (
+        f"\nunits: {found['units']}\nfigures: {found['figures']}"
+    )

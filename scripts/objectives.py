@@ -7,24 +7,30 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
-from mbrl_bilevel.bilevel.hypergradient import Estimator
-from mbrl_bilevel.bilevel.implicit import Implicit
-from mbrl_bilevel.bilevel.linear_solve import CG
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
-from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches, fisher_metric
+from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.policy_gradient import Estimator as InnerEstimator
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.weights import PrecisionWeights
-from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
+from mbrl_bilevel.rewards.closed_form import (
+    check_entropy_weight,
+    diagonal_rule,
+    full_rule,
+    scalar_rule,
+)
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.rewards.neural import NeuralReward
+from mbrl_bilevel.scripts.hypergradients import (
+    HypergradientName,
+    hypergradient,
+    outer_learning_rate,
+)
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.trainer import Samples
@@ -32,7 +38,6 @@ from mbrl_bilevel.training.trainer import Samples
 Reward = Literal["identity", "scalar", "diagonal", "full", "diagonal_x", "full_x", "neural"]
 OuterData = Literal["cross_fit", "held_out", "train"]
 Weights = Literal["none", "power", "learned"]
-HypergradientName = Literal["closed_form", "implicit", "fisher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +60,14 @@ class ObjectiveFlags:
     outer_data: OuterData = "cross_fit"
     """What bilevel learns its reward on: per member the fold of episodes left out from it, the
     held-out episodes, or (for comparison) the training data itself."""
-    outer_folds: int = 10
+    outer_folds: int = 20
     """Folds of cross_fit; fewer where there are fewer episodes. Each member leaves one out."""
     hypergradient: HypergradientName = "closed_form"
-    """How bilevel differentiates the outer level."""
+    """How bilevel differentiates the outer level: closed_form holds the fitted means still;
+    implicit solves by the inner Hessian (five warm-started products), fisher by the Fisher matrix;
+    unrolled differentiates through five inner gradient steps, value_gap estimates the same by first
+    derivatives; soba moves the linear system one step an outer step, ma_soba averages its
+    directions."""
     weights: Weights | None = None
     """w(x) = s(x)^(2 b) in the inner objective of bilevel: none; power, a fixed b; or learned: the
     inner level is solved for b = 1 and b = 0, and the outer level learns per input and dimension
@@ -70,8 +79,9 @@ class ObjectiveFlags:
     """Inner steps per outer step."""
     outer_batch_size: int = 128
     """Rows per member of an outer batch."""
-    outer_learning_rate: float = 3e-3
-    """Adam's for the reward, at the start of its cosine schedule."""
+    outer_learning_rate: float | None = None
+    """Adam's for the reward, at the start of its cosine schedule. Default: 1e-3 for soba and
+    ma_soba, whose linear system has to keep up, 3e-3 for the rest."""
 
 
 class Prepared(NamedTuple):
@@ -94,6 +104,8 @@ def prepare(
     Raises:
         InputError: flags that exclude one another, or too few episodes to hold any out.
     """
+    if flags.objective in ("pg", "bilevel"):
+        check_entropy_weight(flags.entropy_weight)
     match flags.objective:
         case "mse":
             return Prepared(MSE())
@@ -146,9 +158,9 @@ def _bilevel(
     objective = Bilevel(
         inner,
         outer,
-        estimator=_estimator(flags, inner, model.network.covariance),
+        estimator=hypergradient(flags.hypergradient, model.network, inner),
         every=flags.outer_every,
-        learning_rate=flags.outer_learning_rate,
+        learning_rate=outer_learning_rate(flags.hypergradient, flags.outer_learning_rate),
         steps=steps,
     )
     return Prepared(objective, rows)
@@ -226,7 +238,7 @@ def _learned_reward(
     if flags.inner_estimator == "exact" or flags.hypergradient == "closed_form":
         raise InputError(
             "--reward neural has no closed form: add --inner-estimator reparameterized and "
-            "--hypergradient fisher or implicit"
+            "--hypergradient fisher, or another but closed_form"
         )
     return NeuralReward(base, network.inputs, generator=generator)
 
@@ -248,17 +260,3 @@ def _outer(
     data = held_out if flags.outer_data == "held_out" else samples
     every_row = torch.arange(len(data.x), device=data.x.device).expand(members, -1)
     return None, OuterBatches(*data, every_row, flags.outer_batch_size, order)
-
-
-def _estimator(
-    flags: ObjectiveFlags, inner: PolicyGradient | GatedPolicyGradient, covariance: Covariance
-) -> Estimator | None:
-    """Five products a step: the linear system is warm-started and moves little between steps."""
-    if flags.hypergradient == "closed_form" or isinstance(inner, GatedPolicyGradient):
-        return None
-    if flags.hypergradient == "fisher" and covariance == "full":
-        raise InputError(
-            "--hypergradient fisher is for --covariance diagonal; use closed_form or implicit"
-        )
-    curvature = GaussNewton(fisher_metric(inner)) if flags.hypergradient == "fisher" else None
-    return Implicit(curvature, CG(), damping=1e-2, max_iterations=5, warn=False, check_every=None)

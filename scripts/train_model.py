@@ -1,13 +1,16 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import torch
+from tqdm import tqdm
 
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
@@ -22,10 +25,11 @@ from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.batches import Resampling
+from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples, Schedule
+from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule
 
 DRAW_EVERY = 10  # evaluations between two figures of the learned reward in TensorBoard
 PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held out, test
@@ -73,13 +77,42 @@ class Config(ObjectiveFlags, Command):
     """Evaluations without progress of any member before training stops."""
     clip_norm: float = 1000.0
     """Largest norm of a member's gradient."""
+    cold_restart: bool = False
+    """After bilevel, train a fresh model under the reward that was learned, then frozen, and report
+    both: a model that followed the reward through its changes may remember what it was learned
+    on."""
 
 
 def run(config: Config) -> Outcome:
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        try:
+            return _run(config)
+        except TrainingDiverged as error:
+            raise SystemExit(f"mbrl-bilevel train-model: {error}") from None
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line that leaves the progress bar whole."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
+
+
+def _run(config: Config) -> Outcome:
     device = resolve_device(config.device)
     if config.elites is not None and not 1 <= config.elites <= config.members:
         raise InputError(
             f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
+        )
+    if config.cold_restart and config.objective != "bilevel":
+        raise InputError(
+            f"--cold-restart of --objective {config.objective}: only bilevel learns a reward"
         )
     dataset = load_dataset(config.dataset, download=config.download)
     if config.env is not None:
@@ -98,11 +131,12 @@ def run(config: Config) -> Outcome:
         held = Samples(*model.encode(held_out))
         prepared = prepare(config, model, train, held, config.steps, generator)
         watch = partial(_draw_reward, prepared.objective, model, held, folder, count(1))
-        result = fit(
-            model.network,
-            prepared.objective,
-            Samples(*model.encode(train)),
-            held,
+        train_samples = Samples(*model.encode(train))
+        refit = partial(
+            fit,
+            objective=prepared.objective,
+            train=train_samples,
+            held_out=held,
             generator=generator,
             steps=config.steps,
             batch_size=config.batch_size,
@@ -113,6 +147,9 @@ def run(config: Config) -> Outcome:
             clip_norm=config.clip_norm,
             patience=config.patience,
             rows=prepared.rows,
+        )
+        result = refit(
+            model.network,
             names=model.target_names,
             run=folder,
             resume=config.resume,
@@ -121,7 +158,8 @@ def run(config: Config) -> Outcome:
         watch(None)
         model.elites = torch.tensor(result.order[: config.elites], device=device)
         model.save(config.out)
-        on_test = one_step(model.network.select(model.elites), *model.encode(test))
+        test_samples = Samples(*model.encode(test))
+        on_test = one_step(model.network.select(model.elites), *test_samples)
         figures = {
             "run": str(config.out),
             "steps": result.steps,
@@ -135,6 +173,15 @@ def run(config: Config) -> Outcome:
             "dataset": dataset.id,
             "seed": config.seed,
         }
+        if config.cold_restart and isinstance(prepared.objective, Bilevel):
+            say("cold restart: a fresh model under the learned reward, which rests")
+            prepared.objective.freeze()
+            fresh = build_model(config, dataset, generator).network
+            again = refit(fresh)
+            elites = torch.tensor(again.order[: config.elites], device=device)
+            on_test_again = one_step(fresh.select(elites), *test_samples)
+            both = {"warm": _figures(result, on_test), "cold": _figures(again, on_test_again)}
+            figures["cold_restart"] = both
         folder.summarize(figures)
     return Outcome(figures, _text(config, on_test))
 
@@ -143,6 +190,16 @@ def resolved(config: Config) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device")
     return {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
+
+
+def _figures(result: FitResult, test: OneStep) -> dict[str, float]:
+    """Held-out figures, means over members, and test figures of the mixture, per dimension."""
+    return {
+        "held_out_nll": sum(result.nll) / len(result.nll),
+        "held_out_mse": sum(result.mse) / len(result.mse),
+        "test_nll": test.nll,
+        "test_mse": test.rmse**2,
+    }
 
 
 def split(

@@ -4,7 +4,7 @@ import warnings
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.bilevel.linear_solve import LinearSolution, Status
@@ -21,7 +21,8 @@ class Hypergradient(NamedTuple):
 
     The error of `grad` is proportional to `inner_gradient_norm` [*e] (theta is not yet theta*) and
     to the linear residual, so log both (`metrics`). `linear` is None for estimators that solve no
-    linear system. Hand `state` to the next call to start from here.
+    linear system. Hand `state` to the next call to start from here. `fallbacks` counts the members
+    whose linear solve was set aside (`Implicit.max_residual`).
     """
 
     grad: Params
@@ -29,21 +30,26 @@ class Hypergradient(NamedTuple):
     inner_gradient_norm: Float[Tensor, "*e"]
     linear: LinearSolution | None = None
     state: Tensor | None = None
+    fallbacks: Int[Tensor, ""] | None = None
 
     def metrics(self) -> dict[str, Tensor]:
-        """Scalars to log, still on the device: worst member where there are several."""
+        """Scalars to log, still on the device: worst member where there are several.
+
+        All are floating-point figures, but for the count `linear_fallbacks`.
+        """
         worst = {
             "outer_loss": self.outer_loss,
             "hypergradient_norm": torch.stack([g.norm() for g in self.grad.values()]).norm(),
             "inner_gradient_norm": self.inner_gradient_norm.max(),
         }
         if self.linear is not None:
-            residual = self.linear.residual_norm / self.linear.rhs_norm.clamp_min(1e-30)
             worst |= {
-                "linear_residual": residual.max(),
-                "linear_iterations": self.linear.iterations.max(),
-                "linear_status": self.linear.status.max(),
+                "linear_residual": self.linear.relative_residual.max(),
+                "linear_iterations": self.linear.iterations.max().float(),
+                "linear_status": self.linear.status.max().float(),
             }
+        if self.fallbacks is not None:
+            worst["linear_fallbacks"] = self.fallbacks
         return worst
 
 
@@ -80,7 +86,7 @@ def warn_unless_converged(solution: LinearSolution) -> None:
     if bool((solution.status == int(Status.CONVERGED)).all()):
         return
     found = {Status(int(code)).name.lower() for code in solution.status.unique()}
-    residual = (solution.residual_norm / solution.rhs_norm).max().item()
+    residual = solution.relative_residual.max().item()
     warnings.warn(
         f"hypergradient: linear solve ended with {', '.join(sorted(found))} after "
         f"{int(solution.iterations.max())} iterations at a relative residual of {residual:.1e}; "

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
@@ -19,11 +20,13 @@ from mbrl_bilevel.bilevel.linear_solve import (
     Method,
     Status,
     dense,
+    dot,
     norm,
     solve,
 )
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient
+from mbrl_bilevel.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ class Implicit:
     Lorraine et al. (2020). Directions of negative curvature end the solve where it stands: train
     the inner level further, add `damping`, or use Gauss-Newton products. `warn=False` is for
     budgets that are meant to end early.
+
+    With `max_residual` members whose relative residual ends above it (1 is that of v = 0), or is
+    not finite, take the `first_order_direction` instead and are counted in `fallbacks`.
+
+    Raises:
+        InputError: a `max_residual` that is not positive.
     """
 
     curvature: GaussNewton | None = None
@@ -75,6 +84,11 @@ class Implicit:
     max_iterations: int = 100
     check_every: int | None = 1
     warn: bool = True
+    max_residual: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_residual is not None and not self.max_residual > 0:
+            raise InputError(f"max_residual {self.max_residual} of a solve: give a positive number")
 
     def __call__(
         self,
@@ -102,4 +116,24 @@ class Implicit:
         )
         if self.warn:
             warn_unless_converged(solution)
-        return from_linear_solution(inner, outer, solution)
+        if self.max_residual is None:
+            return from_linear_solution(inner, outer, solution)
+        failed = ~(solution.relative_residual <= self.max_residual)
+        first_order = first_order_direction(matvec, outer.theta, self.damping)
+        v = torch.where(failed.unsqueeze(-1), first_order, solution.x)
+        found = from_linear_solution(inner, outer, solution._replace(x=v))
+        return found._replace(fallbacks=failed.sum())
+
+
+def first_order_direction(
+    matvec: Matvec, b: Float[Tensor, "*e n"], damping: float = 0.0
+) -> Float[Tensor, "*e n"]:
+    """v = b / (|q^T H q| + damping), q = b / |b|: stands in for an H^-1 b that is not found.
+
+    The hypergradient is then that through a single inner gradient step from theta (Luketina et al.
+    2016), whose length is the inverse size of the curvature along b. One product; 0 where that
+    curvature is 0.
+    """
+    q = b / norm(b).clamp_min(torch.finfo(b.dtype).tiny).unsqueeze(-1)
+    curvature = dot(q, matvec(q)).abs() + damping
+    return torch.where(curvature > 0, b / curvature, 0.0)

@@ -40,6 +40,11 @@ class LinearSolution(NamedTuple):
     iterations: Int[Tensor, "*e"]
     status: Int[Tensor, "*e"]
 
+    @property
+    def relative_residual(self) -> Float[Tensor, "*e"]:
+        """|A x - b| / |b|: 0 is solved, 1 is no better than x = 0."""
+        return self.residual_norm / self.rhs_norm.clamp_min(torch.finfo(self.x.dtype).tiny)
+
 
 class Iterate(NamedTuple):
     """Where an iteration stands: x, its residual r = b - A x and the next direction p."""
@@ -88,21 +93,13 @@ class Neumann:
     power_iterations: int = 10
 
     def start(self, matvec: Matvec, r: Tensor) -> Step:
-        length = self.step_size or 1.0 / self._largest_eigenvalue(matvec, r)
+        length = self.step_size or 1.0 / largest_eigenvalue(matvec, r, self.power_iterations)
 
         def step(at: Iterate, product: Tensor, curvature: Tensor) -> Iterate:
             r = at.r - length * product
             return Iterate(at.x + length * at.p, r, r)
 
         return step
-
-    def _largest_eigenvalue(self, matvec: Matvec, like: Tensor) -> Tensor:
-        # A start without symmetry, orthogonal to no eigenvector that matters.
-        places = torch.arange(like.shape[-1], dtype=like.dtype, device=like.device)
-        p, tiny = torch.cos(2.0 * places + 1.0).expand_as(like), torch.finfo(like.dtype).tiny
-        for _ in range(self.power_iterations):
-            p = matvec(p / norm(p).clamp_min(tiny).unsqueeze(-1))
-        return norm(p).clamp_min(tiny).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,18 @@ class MinimalResidual:
         length = self.relaxation * curvature / dot(product, product)
         r = at.r - length * product
         return Iterate(at.x + length * at.p, r, r)
+
+
+def largest_eigenvalue(
+    matvec: Matvec, like: Float[Tensor, "*e n"], iterations: int = 10
+) -> Float[Tensor, "*e 1"]:
+    """Size of every system's largest eigenvalue, from below, by that many power iterations."""
+    # A start without symmetry, orthogonal to no eigenvector that matters.
+    places = torch.arange(like.shape[-1], dtype=like.dtype, device=like.device)
+    p, tiny = torch.cos(2.0 * places + 1.0).expand_as(like), torch.finfo(like.dtype).tiny
+    for _ in range(iterations):
+        p = matvec(p / norm(p).clamp_min(tiny).unsqueeze(-1))
+    return norm(p).clamp_min(tiny).unsqueeze(-1)
 
 
 def dense(matvec: Matvec, like: Float[Tensor, "*e n"]) -> Float[Tensor, "*e n n"]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
@@ -75,11 +76,14 @@ class Soba:
         return solution
 
     def _average(self, grad: Params) -> Params:
-        if self.direction is None or self.averaging == 1.0:
-            self.direction = grad
-        else:
+        if self.averaging == 1.0:
+            return grad
+        if self.direction is None:
+            self.direction = {k: torch.where(g.isfinite(), g, 0.0) for k, g in grad.items()}
+        else:  # what is not finite would stay in an average for ever
             old = self.direction
-            self.direction = {k: old[k].lerp(g, self.averaging) for k, g in grad.items()}
+            new = {k: old[k].lerp(g, self.averaging) for k, g in grad.items()}
+            self.direction = {k: torch.where(g.isfinite(), g, old[k]) for k, g in new.items()}
         return self.direction
 
     def state_dict(self) -> Params:

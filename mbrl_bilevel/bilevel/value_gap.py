@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.bilevel.hypergradient import Hypergradient
-from mbrl_bilevel.bilevel.linear_solve import norm
+from mbrl_bilevel.bilevel.linear_solve import largest_eigenvalue, norm
 from mbrl_bilevel.bilevel.minimise import minimise
-from mbrl_bilevel.bilevel.parameters import Params, ravel, unravel
+from mbrl_bilevel.bilevel.parameters import Params, gradients, leaves, ravel, unravel
 from mbrl_bilevel.bilevel.problem import BilevelProblem, Partials, partials
 from mbrl_bilevel.errors import InputError
 
@@ -26,13 +27,24 @@ class ValueGap:
     of Kwon et al. (2023), error O(nu). Each penalised problem is solved by `minimiser(loss,
     start)`, whose gradient tolerance has to stay well below nu times the accuracy wanted. `state`
     keeps the penalised solutions, [2, *e, n].
+
+    For inner levels too large to be solved, `steps` replaces the minimiser: that many gradient
+    steps from theta on both penalised problems, of one length per member, the inverse of the
+    largest curvature. From theta* the estimate is, but for the penalty's error, that of
+    `Unrolled(steps)`, at the memory of a single gradient; it has no state.
+
+    Raises:
+        InputError: an order that is not 1 or 2, a `nu` that is not positive, `steps` below 1.
     """
 
     nu: float = 1e-3
     order: int = 2
     minimiser: Minimiser = minimise
+    steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"value gap by {self.steps} gradient steps: give at least 1, or None")
         if self.order not in (1, 2) or not self.nu > 0:
             raise InputError(
                 f"value gap of order {self.order} at nu {self.nu}: the order is 1 or 2, nu positive"
@@ -47,20 +59,62 @@ class ValueGap:
         outer_data: Any,
         state: Tensor | None = None,
     ) -> Hypergradient:
+        def loss(moved: Params, nu: float) -> Tensor:
+            return penalised(problem, moved, phi, inner_data, outer_data, nu)
+
         penalties = (self.nu, -self.nu if self.order == 2 else 0.0)
-        starts = [theta, theta] if state is None else [unravel(flat, theta) for flat in state]
-        ends = []
-        for nu, start in zip(penalties, starts, strict=True):
-
-            def loss(moved: Params, nu: float = nu) -> Tensor:
-                return penalised(problem, moved, phi, inner_data, outer_data, nu)
-
-            ends.append(self.minimiser(loss, start))
+        starts, minimiser = [theta, theta], self.minimiser
+        if self.steps is None and state is not None:
+            starts = [unravel(flat, theta) for flat in state]
+        if self.steps is not None:
+            length = _step_length(partial(loss, nu=self.nu), theta, problem)
+            minimiser = partial(descend, length=length, steps=self.steps)
+        ends = [
+            minimiser(partial(loss, nu=nu), start)
+            for nu, start in zip(penalties, starts, strict=True)
+        ]
         grad, pair = difference(problem, ends, phi, inner_data, outer_data, penalties)
         with torch.no_grad():
             outer = problem.outer(theta, phi, outer_data)
         flat = torch.stack([ravel(end, problem.ensemble) for end in ends])
-        return Hypergradient(grad, outer, worst_norm(pair), state=flat)
+        return Hypergradient(
+            grad, outer, worst_norm(pair), state=flat if self.steps is None else None
+        )
+
+
+def descend(
+    loss: Callable[[Params], Tensor], start: Params, *, length: Params, steps: int
+) -> Params:
+    """Plain gradient steps from `start`; `length` is the step size of every number."""
+    theta = start
+    for _ in range(steps):
+        theta = leaves(theta)
+        with torch.enable_grad():
+            slope = gradients(loss(theta), theta)
+        theta = {name: p.detach() - length[name] * slope[name] for name, p in theta.items()}
+    return theta
+
+
+def _step_length(
+    loss: Callable[[Params], Tensor], theta: Params, problem: BilevelProblem
+) -> Params:
+    """Inverse of every member's largest curvature, by differences of gradients alone."""
+    flat = ravel(theta, problem.ensemble).detach()
+    # the root of the precision balances rounding and curvature's own change
+    width = torch.finfo(flat.dtype).eps ** 0.5 * norm(flat).clamp_min(1.0).unsqueeze(-1)
+
+    def gradient(at: Tensor) -> Tensor:
+        moved = leaves(unravel(at, theta))
+        with torch.enable_grad():
+            return ravel(gradients(loss(moved), moved), problem.ensemble)
+
+    here = gradient(flat)
+
+    def product(v: Tensor) -> Tensor:
+        # v is a unit vector, or as good as one: power iterations normalise
+        return (gradient(flat + width * v) - here) / width
+
+    return unravel((1.0 / largest_eigenvalue(product, flat)).expand_as(flat), theta)
 
 
 def penalised(

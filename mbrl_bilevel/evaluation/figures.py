@@ -8,9 +8,14 @@ import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
+from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from torch import Tensor
 
+from mbrl_bilevel.evaluation.coverage import INTERVALS
 from mbrl_bilevel.evaluation.k_step import KStep
 from mbrl_bilevel.evaluation.one_step import LEVELS, OneStep
 
@@ -23,6 +28,13 @@ def _axes(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def log_ticks(axis: Axis) -> None:
+    """A logarithmic axis whose ticks 1, 2, 5 are labelled, so that a decade or less can be read."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG and frees the figure."""
     figure.savefig(path, dpi=130)
@@ -31,39 +43,86 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def error_by_dimension(result: OneStep, names: Sequence[str]) -> Figure:
-    """Bars of the one-step error, one per target dimension, named."""
-    figure, axes = _axes(height=0.9 + 0.24 * len(names))
-    axes.barh(range(len(names)), result.rmse_by_dimension, color=BLUE)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("one-step RMSE (standard deviations of the target)")
-    axes.set_title(f"pooled RMSE {result.rmse:.3f}, R² {result.r2:.3f}", loc="left", fontsize=10)
+    """Bars of one-step error, explained variance and likelihood, one per target dimension."""
+    panels = (
+        (result.rmse_by_dimension, "RMSE (standard deviations)", f"pooled {result.rmse:.3f}"),
+        (result.r2_by_dimension, "R²", f"pooled {result.r2:.3f}"),
+        (result.nll_by_dimension, "NLL (nats)", f"per dimension {result.nll:.3f}"),
+    )
+    height = 1.3 + 0.26 * len(names)
+    figure, row = plt.subplots(1, 3, figsize=(10, height), sharey=True, layout="constrained")
+    for axes, (values, label, pooled) in zip(row, panels, strict=True):
+        axes.barh(range(len(names)), values, color=BLUE, height=0.7)
+        axes.axvline(0, color="black", lw=0.6)
+        axes.set_xlabel(label)
+        axes.set_title(pooled, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    row[1].set_xlim(max(min(0.0, *result.r2_by_dimension) * 1.05, -1.0), 1)
+    row[0].set_yticks(range(len(names)), names)
+    row[0].invert_yaxis()
+    figure.suptitle(f"one step ahead, mixture of members{_left_out(result)}", fontsize=11)
     return figure
+
+
+def _left_out(result: OneStep) -> str:
+    return f" ({result.non_finite} rows not finite, left out)" if result.non_finite else ""
 
 
 def calibration(result: OneStep) -> Figure:
     """Share of targets below each predicted quantile; the diagonal is perfect."""
-    figure, axes = _axes(4.4, 4.2)
+    figure, axes = _axes(5.2, 5.0)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="perfect")
-    axes.plot(LEVELS, result.coverage, color=BLUE, marker="o", ms=3.5, label="mixture of members")
+    for number, coverage in enumerate(result.member_coverage):
+        label = None if number else f"single members ({result.member_ece:.3f} on average)"
+        axes.plot(LEVELS, coverage, color=ORANGE, lw=0.9, alpha=0.7, label=label)
+    label = f"mixture of members ({result.ece:.3f})"
+    axes.plot(LEVELS, result.coverage, color=BLUE, marker="o", ms=3.5, label=label)
     axes.set(
         xlabel="predicted quantile", ylabel="share of targets below it", xlim=(0, 1), ylim=(0, 1)
     )
-    axes.set_title(f"expected calibration error {result.ece:.3f}", loc="left", fontsize=10)
-    axes.legend(frameon=False)
+    axes.set_aspect("equal")
+    axes.set_title(
+        "calibration one step ahead (expected calibration error)\n"
+        f"predicted deviation {result.sharpness:.3f}, actual error {result.rmse:.3f}"
+        f"{_left_out(result)}",
+        loc="left",
+        fontsize=10,
+    )
+    axes.legend(frameon=False, loc="upper left")
     return figure
 
 
-def error_growth(result: KStep) -> Figure:
-    """Open-loop error over the horizon, beside the guess that nothing changes."""
-    figure, axes = _axes()
+def error_growth(result: KStep, coverage: Float[Tensor, "l c"]) -> Figure:
+    """Open-loop error and coverage over the horizon, beside what a model must beat."""
+    figure, (error, inside) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     steps = range(1, len(result.rmse) + 1)
-    axes.plot(steps, result.rmse.cpu(), color=BLUE, label="model, mean of members")
-    axes.plot(steps, result.persistence.cpu(), color=GREY, ls="--", label="nothing changes")
-    axes.set_yscale("log")
-    axes.set(xlabel="steps ahead", ylabel="RMSE (standard deviations of the observation)")
-    axes.set_title(f"open loop from {result.starts} held-out starts", loc="left", fontsize=10)
-    axes.legend(frameon=False)
+    error.plot(steps, result.rmse.cpu(), color=BLUE, lw=2, label="model, mean of members")
+    if result.linear is not None:
+        error.plot(steps, result.linear.cpu(), color=ORANGE, ls="-.", label="linear model")
+    error.plot(steps, result.persistence.cpu(), color=GREY, ls="--", label="nothing changes")
+    error.set_yscale("log")
+    log_ticks(error.yaxis)
+    error.set(ylabel="RMSE (standard deviations of the observation)")
+    starts = [int(result.starts[i]) for i in (0, -1)]
+    lost = f", {result.non_finite} not finite" if result.non_finite else ""
+    error.set_title(
+        f"open loop from {starts[0]} held-out starts, {starts[1]} to the end{lost}",
+        loc="left",
+        fontsize=10,
+    )
+    for level, share, colour in zip(INTERVALS, coverage.cpu(), (ORANGE, BLUE), strict=True):
+        name = f"{100 * level:.0f} % interval"
+        inside.plot(range(1, len(share) + 1), share, color=colour, lw=2, label=name)
+        inside.axhline(level, color=colour, lw=1, ls="--")
+    inside.set(ylim=(0, 1.02), ylabel="share of truths inside")
+    inside.set_title("sampled futures (dashed: as it should be)", loc="left", fontsize=10)
+    for axes in (error, inside):
+        axes.set_xlabel("steps ahead")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, loc="lower right")
     return figure
 
 

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.baselines import LinearModel
+from mbrl_bilevel.evaluation.rollouts import mean_paths
+from mbrl_bilevel.evaluation.windows import Windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
+
+MIN_STARTS = 10  # fewer windows of a length say nothing of it
 
 
 @dataclass(frozen=True)
@@ -16,47 +19,50 @@ class KStep:
     """Errors after 1 ... k steps, in standard deviations of the observation (training part).
 
     rmse [k]: of the mean over members that each follow their own mean prediction.
-    persistence [k]: of the guess that nothing changes. starts: how many starts were averaged.
+    persistence [k]: of the guess that nothing changes. linear [k]: of the linear model, or None.
+    starts [k]: windows that are so long, over which the errors at that step are averaged.
+    non_finite: windows whose prediction is not finite at some step, left out of rmse from there on.
     """
 
     rmse: Float[Tensor, "k"]
     persistence: Float[Tensor, "k"]
-    starts: int
-
-
-def starts_of_windows(transitions: Transitions, k: int) -> Int[Tensor, "s"]:
-    """Rows from which k steps follow within one episode."""
-    episode = transitions.episode
-    last = len(transitions) - k
-    if last < 0:
-        return episode.new_zeros(0)
-    return torch.nonzero(episode[: last + 1] == episode[k - 1 :]).squeeze(-1)
+    linear: Float[Tensor, "k"] | None
+    starts: Int[Tensor, "k"]
+    non_finite: int
 
 
 def k_step(
     model: DynamicsModel,
-    transitions: Transitions,
-    k: int,
+    windows: Windows,
     generator: torch.Generator,
-    max_starts: int = 500,
+    linear: LinearModel | None = None,
+    scale: Float[Tensor, "o"] | None = None,
 ) -> KStep:
-    """Feeds the recorded actions to the model from up to `max_starts` random starts.
+    """Feeds the recorded actions to the model, which sees the first observation of each window.
 
-    Raises:
-        InputError: no episode is k steps long.
+    `scale` is the unit of each dimension (default: the model's own standard deviations). Steps
+    that fewer than MIN_STARTS windows reach are left out, the first one excepted.
     """
-    starts = starts_of_windows(transitions, k)
-    if len(starts) == 0:
-        raise InputError(f"no held-out episode has {k} steps; ask for a shorter horizon")
-    chosen = torch.randperm(len(starts), generator=generator, device=starts.device)[:max_starts]
-    window = starts[chosen].unsqueeze(-1) + torch.arange(k, device=starts.device)
-    obs, actions = transitions.observation[window[:, 0]], transitions.action[window]
-    truth = transitions.next_observation[window]
-    imagined = model.trajectories(obs, actions.unsqueeze(1), generator, deterministic=True)
-    predicted = imagined.observations.mean(0)[:, 0, 1:]
-    scale = model.input_standardizer.std[: model.obs_dim]
+    scale = model.input_standardizer.std[: model.obs_dim] if scale is None else scale
+    windows = windows.first(longest(windows))
+    predicted = mean_paths(model, windows, generator).mean(0)
+    finite = predicted.isfinite().all(-1)
+    lost = (~finite & windows.recorded).any(-1)
 
-    def rmse(error: Float[Tensor, "s k o"]) -> Float[Tensor, "k"]:
-        return (error / scale).square().mean((0, 2)).sqrt()
+    def rmse(path: Float[Tensor, "#s #k o"], counted: Bool[Tensor, "s k"]) -> Float[Tensor, "k"]:
+        error = ((path - windows.truth) / scale).double().square().mean(-1)
+        return (error.where(counted, 0.0).sum(0) / counted.sum(0)).sqrt()
 
-    return KStep(rmse(predicted - truth), rmse(obs.unsqueeze(1) - truth), len(window))
+    recorded = windows.recorded
+    return KStep(
+        rmse=rmse(predicted, recorded & finite),
+        persistence=rmse(windows.start.unsqueeze(1), recorded),
+        linear=None if linear is None else rmse(linear.paths(windows), recorded),
+        starts=recorded.sum(0),
+        non_finite=int(lost.sum()),
+    )
+
+
+def longest(windows: Windows) -> int:
+    """Steps that at least MIN_STARTS windows reach; 1 where hardly any are there."""
+    return max(1, int((windows.recorded.sum(0) >= MIN_STARTS).sum()))

@@ -22,7 +22,7 @@ from mbrl_bilevel.models.gaussian import (
     Gaussian,
     GaussianEnsemble,
 )
-from mbrl_bilevel.protocols import Trajectories
+from mbrl_bilevel.protocols import Trajectories, TrajectoryModel
 
 RANGE_MARGIN = 0.1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
@@ -79,11 +79,11 @@ class DynamicsModel(nn.Module):
         self.target_standardizer = Standardizer(obs_dim + learn_reward)
         self.elites: Tensor
         self.register_buffer("elites", torch.arange(members))
-        unbounded = torch.full((obs_dim,), torch.finfo(torch.float32).max)
+        largest = torch.finfo(torch.float32).max
         self.lowest: Tensor
-        self.register_buffer("lowest", -unbounded)
+        self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
         self.highest: Tensor
-        self.register_buffer("highest", unbounded)
+        self.register_buffer("highest", torch.tensor([largest] * obs_dim))
 
     @property
     def members(self) -> int:
@@ -183,39 +183,26 @@ class DynamicsModel(nn.Module):
         after = (obs + y[..., : self.obs_dim]).clamp(self.lowest, self.highest)
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 
-    @torch.no_grad()
+    def propagated(
+        self, kind: str = "ts_inf", *, particles: int | None = None, disagreement: bool = False
+    ) -> TrajectoryModel:
+        """The elites as they are now, to plan with, by "ts1", "ts_inf", "mean" or "mixture".
+
+        These and the arguments are those of `mbrl_bilevel.models.propagation.Propagation`, and so
+        are its errors.
+        """
+        from mbrl_bilevel.models.propagation import Propagation  # which knows this class
+
+        return Propagation(self, kind, particles=particles, disagreement=disagreement)
+
     def trajectories(
         self,
         obs: Float[Tensor, "b o"],
         actions: Float[Tensor, "b n t a"],
         generator: torch.Generator,
-        particles: int = 1,
-        deterministic: bool = False,
     ) -> Trajectories:
-        """Rolls every action sequence through each elite, `particles` times (TS-infinity of PETS).
-
-        Returns observations [elites * particles, b, n, t + 1, o]: a particle stays with its member
-        for the whole horizon (Chua et al. 2018). `deterministic` follows the members' means.
-        """
-        network, elites = self.network.select(self.elites), len(self.elites)
-        b, n, horizon, _ = actions.shape
-        act = actions.flatten(0, 1).repeat(particles, 1, 1).expand(elites, -1, -1, -1)
-        state = obs.unsqueeze(1).expand(-1, n, -1).flatten(0, 1).repeat(particles, 1)
-        state = state.expand(elites, -1, -1)
-        observations, rewards = [state], []
-        for t in range(horizon):
-            step = self.sample_each(
-                network, state, act[:, :, t], None if deterministic else generator
-            )
-            state = step.observation
-            observations.append(state)
-            if step.reward is not None:
-                rewards.append(step.reward)
-        shape = (elites * particles, b, n)
-        return Trajectories(
-            torch.stack(observations, -2).reshape(*shape, horizon + 1, -1),
-            torch.stack(rewards, -1).reshape(*shape, horizon) if rewards else None,
-        )
+        """Follows every action sequence by one particle of each elite (TS-infinity of PETS)."""
+        return self.propagated().trajectories(obs, actions, generator)
 
     def save(self, folder: Path | str) -> None:
         """Writes model.safetensors and model.yaml into `folder`, each by rename."""

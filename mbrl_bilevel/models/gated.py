@@ -1,12 +1,52 @@
 """An ensemble whose every member blends two means and takes its noise from a network apart."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble, soft_bound
-from mbrl_bilevel.models.networks import EnsembleMLP
+from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
+
+TYPICAL = 2.0  # minus the usual log deviation of standardised targets: centres the gate's inputs
+
+
+class NoiseAndGate(EnsembleMLP):
+    """log s(x) from a perceptron, and the gate's logits as a linear function of log s(x).
+
+    The gate has to tell where the noise is large from where it is small, and nothing else: with a
+    network of its own it fits the few large residuals that decide a squared error, and a gate
+    so fitted was worse on new episodes than no gate.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        bounds: tuple[float, float],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(members, inputs, hidden, outputs, generator)
+        self.bounds = bounds
+        self.gate = EnsembleLinear(members, outputs, outputs, generator)
+        torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
+
+    def noise_and_gate(
+        self, x: Float[Tensor, "*e b i"]
+    ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:
+        """log s and g in (0, 1); the gate reads the noise but never moves it."""
+        log_std = soft_bound(self(x), *self.bounds)
+        return log_std, torch.sigmoid(self.gate(log_std.detach() + TYPICAL))
+
+    def select(self, members: Int[Tensor, "k"]) -> "NoiseAndGate":
+        chosen = super().select(members)
+        assert isinstance(chosen, NoiseAndGate)
+        chosen._modules["gate"] = self.gate.select(members)
+        return chosen
 
 
 class GatedEnsemble(GaussianEnsemble):
@@ -27,9 +67,11 @@ class GatedEnsemble(GaussianEnsemble):
         self.second = EnsembleMLP(self.members, self.inputs, self.hidden, self.outputs, generator)
         self.side = self.side_network(self.members, generator).requires_grad_(False)
 
-    def side_network(self, members: int, generator: torch.Generator | None) -> EnsembleMLP:
-        """A network for gate and deviation: the first two hidden layers' units, 2 n outputs."""
-        return EnsembleMLP(members, self.inputs, self.hidden[:2], 2 * self.outputs, generator)
+    def side_network(self, members: int, generator: torch.Generator | None) -> NoiseAndGate:
+        """A network for deviation and gate, of the first two hidden layers' units."""
+        return NoiseAndGate(
+            members, self.inputs, self.hidden[:2], self.outputs, self.log_std_bounds, generator
+        )
 
     def means(
         self, x: Float[Tensor, "*e b i"]
@@ -37,18 +79,11 @@ class GatedEnsemble(GaussianEnsemble):
         """Both means of every member, [E, B, n] each."""
         return self.network(x), self.second(x)
 
-    def read_side(
-        self, out: Float[Tensor, "*s k"]
-    ) -> tuple[Float[Tensor, "*s n"], Float[Tensor, "*s n"]]:
-        """log s and g from the k = 2 n outputs of a side network."""
-        log_std, gate = out.chunk(2, -1)
-        return soft_bound(log_std, *self.log_std_bounds), torch.sigmoid(gate)
-
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         first, second = self.means(x)
-        log_std, gate = self.read_side(self.side(x))
+        log_std, gate = self.side.noise_and_gate(x)
         return DiagonalGaussian(torch.lerp(second, first, gate), log_std)
 
-    def adopt(self, side: EnsembleMLP) -> None:
+    def adopt(self, side: NoiseAndGate) -> None:
         """Takes over the gate and the deviation that the only member of `side` has learned."""
         self.side.copy_from(side)

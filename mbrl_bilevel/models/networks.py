@@ -21,7 +21,8 @@ class EnsembleLinear(nn.Module):
     ) -> None:
         super().__init__()
         weight = torch.empty(members, inputs, outputs)
-        nn.init.normal_(weight, 0.0, 1.0 / math.sqrt(inputs), generator=generator)
+        if not weight.is_meta:  # torch would import 900 modules, for seconds, to draw nothing
+            nn.init.normal_(weight, 0.0, 1.0 / math.sqrt(inputs), generator=generator)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 

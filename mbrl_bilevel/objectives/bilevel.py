@@ -1,24 +1,24 @@
 """The bilevel objective: a policy gradient whose reward is learned on data held out from it."""
 
-from collections.abc import Callable
+import warnings
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 
-from mbrl_bilevel.bilevel.hypergradient import Estimator, Hypergradient
-from mbrl_bilevel.bilevel.parameters import Params
-from mbrl_bilevel.bilevel.problem import BilevelProblem
+from mbrl_bilevel.bilevel.hypergradient import ConvergenceWarning, Estimator, Hypergradient
+from mbrl_bilevel.bilevel.soba import Soba
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.objectives.network_problem import training_problem
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.training.batches import Batches
+from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.objective import NothingLearned
 
-InnerData = tuple[Tensor, Tensor, Tensor | None]  # x, y, and the noise of sampled estimators
+CHECKED = 1024  # rows at which an evaluation looks at U(x)
 
 
 class OuterBatches:
@@ -54,9 +54,17 @@ class Bilevel(NothingLearned):
     a Mahalanobis reward: the outer NLL of N(mu(x), (lam / 2) U(x)^-1) with the fitted mean held
     still. With one, it is implicit differentiation through the network (theory T8), which says
     little of an untrained network: phi then rests for `warm_up` steps, by default a tenth of them.
+    `Soba` in place of an estimator moves its linear-system variable one step an outer step. Both
+    are clipped to a norm of `clip_norm`.
+
+    Linear solves that an estimator sets aside (`Implicit.max_residual`) are counted, one per
+    member, in the figure `linear_fallbacks`; the first of them are warned of at the next
+    evaluation.
 
     Raises:
-        InputError: nothing to learn in `inner`, or `every` below 1.
+        InputError: nothing to learn in `inner`, `every` below 1, a learning rate that is not
+            positive.
+        TrainingDiverged: at an evaluation, a learned U(x) that is not finite and positive.
     """
 
     name = "bilevel"
@@ -67,11 +75,12 @@ class Bilevel(NothingLearned):
         inner: PolicyGradient | GatedPolicyGradient,
         outer: OuterBatches,
         *,
-        estimator: Estimator | None = None,
+        estimator: Estimator | Soba | None = None,
         every: int = 2,
         learning_rate: float = 3e-3,
         steps: int = 20_000,
         warm_up: int | None = None,
+        clip_norm: float = 100.0,
     ) -> None:
         phi = [p for p in inner.parameters() if p.requires_grad]
         if not phi:
@@ -81,14 +90,22 @@ class Bilevel(NothingLearned):
         if every < 1:
             raise InputError(f"an outer step every {every} inner steps: choose at least 1")
         self.inner, self.outer, self.every = inner, outer, every
+        if not learning_rate > 0:
+            raise InputError(f"an outer learning rate of {learning_rate}: choose one above 0")
         self.estimator = estimator
+        self.frozen = False
+        self.unsolved: dict[str, Tensor] = {}  # linear solves set aside since the last evaluation
+        self.warned = False
         self.linear_state: Tensor | None = None
         self.selects_by = inner.selects_by
         if warm_up is None:
             warm_up = 0 if estimator is None else steps // 10
-        self.warm_up = warm_up
-        # The second moment must forget the large first gradients, hence 0.99.
-        self.optimizer = torch.optim.Adam(phi, lr=learning_rate, betas=(0.9, 0.99))
+        self.warm_up, self.clip_norm = warm_up, clip_norm
+        # The second moment must forget the large first gradients, hence 0.99. A direction that is
+        # a moving average already needs no second one.
+        averaged = isinstance(estimator, Soba) and estimator.averaging < 1.0
+        betas = (0.0 if averaged else 0.9, 0.99)
+        self.optimizer = torch.optim.Adam(phi, lr=learning_rate, betas=betas)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.optimizer, max(1, (steps - warm_up) // every), 0.01 * learning_rate
         )
@@ -107,11 +124,17 @@ class Bilevel(NothingLearned):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
         self.inner.calibrate(network, x, y)
+        self._check_reward(network, x[:CHECKED])
+        self._warn_of_unsolved()
+
+    def freeze(self) -> None:
+        """The reward and the weights stay as they are from now on."""
+        self.frozen = True
 
     def after_step(
         self, network: GaussianEnsemble, step: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        if step <= self.warm_up or step % self.every:
+        if self.frozen or step <= self.warm_up or step % self.every:
             return {}
         self.optimizer.zero_grad(set_to_none=True)
         if self.estimator is None:
@@ -141,7 +164,7 @@ class Bilevel(NothingLearned):
         return {"nll": nll / y.shape[-1], "hypergradient_norm": self._gradient_norm()}
 
     def _implicit(
-        self, network: GaussianEnsemble, estimator: Estimator, generator: torch.Generator
+        self, network: GaussianEnsemble, estimator: Estimator | Soba, generator: torch.Generator
     ) -> dict[str, Tensor]:
         theta = {k: p.detach() for k, p in network.named_parameters()}
         phi = {k: p.detach() for k, p in self.inner.named_parameters() if p.requires_grad}
@@ -151,18 +174,60 @@ class Bilevel(NothingLearned):
         if self.inner.estimator != "exact":
             with torch.no_grad():
                 noise = self.inner.draw_noise(network(x), generator)
-        problem = training_problem(network, self.inner)
-        found = estimator(problem, theta, phi, (x, y, noise), next(self.outer), self.linear_state)
-        if found.state is not None:  # a start that is not finite would never become finite again
-            self.linear_state = torch.where(found.state.isfinite(), found.state, 0.0)
+        data, outer = (x, y, noise), next(self.outer)
+        if isinstance(estimator, Soba):
+            found = estimator.step(theta, phi, data, outer)
+        else:
+            problem = training_problem(network, self.inner)
+            found = estimator(problem, theta, phi, data, outer, self.linear_state)
+            if found.state is not None:  # a start that is not finite would stay so for ever
+                self.linear_state = torch.where(found.state.isfinite(), found.state, 0.0)
         self._take(found)
+        self._note_unsolved(found)
         return found.metrics()
 
+    def _note_unsolved(self, found: Hypergradient) -> None:
+        if found.fallbacks is None or found.linear is None:
+            return
+        residual = found.linear.relative_residual.nan_to_num(torch.inf).max()
+        new = {"count": found.fallbacks, "residual": residual}
+        new["iterations"] = found.linear.iterations.max()
+        old = self.unsolved or {k: torch.zeros_like(v) for k, v in new.items()}
+        self.unsolved = {k: torch.maximum(old[k], v) for k, v in new.items()}
+        self.unsolved["count"] = old["count"] + new["count"]
+
+    def _warn_of_unsolved(self) -> None:
+        """Once; the figure `linear_fallbacks` counts on."""
+        unsolved, self.unsolved = self.unsolved, {}
+        if self.warned or not unsolved or not int(unsolved["count"]):
+            return
+        self.warned = True
+        warnings.warn(
+            f"the hypergradient's linear system was left unsolved {int(unsolved['count'])} times "
+            f"since the last evaluation (relative residual up to {float(unsolved['residual']):.2g} "
+            f"after {int(unsolved['iterations'])} iterations); such members take the first-order "
+            "direction and are counted in outer/linear_fallbacks; a lower outer learning rate or "
+            "larger outer batches help, and against negative curvature Gauss-Newton products "
+            "(fisher)",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _check_reward(self, network: GaussianEnsemble, x: Float[Tensor, "b d"]) -> None:
+        U = self.precision_diagonal(network, x)
+        if U is not None and not bool((U.isfinite() & (U > 0)).all()):
+            raise TrainingDiverged(
+                f"the learned reward diverged: U(x) runs from {float(U.amin()):.3g} to "
+                f"{float(U.amax()):.3g} and is not finite and positive everywhere; lower the outer "
+                "learning rate, or learn the reward on data held out from the model"
+            )
+
     def _take(self, found: Hypergradient) -> None:
-        finite = torch.stack([g.isfinite().all() for g in found.grad.values()]).all()
+        size = torch.stack([g.norm() for g in found.grad.values()]).norm()
+        scale = (self.clip_norm / size).clamp(max=1.0)
         for name, p in self.inner.named_parameters():
             if p.requires_grad:  # a direction that is not finite is left out, without a sync
-                p.grad = torch.where(finite, found.grad[name], torch.zeros_like(p))
+                p.grad = torch.where(size.isfinite(), scale * found.grad[name], 0.0)
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self.inner.parameters() if p.grad is not None]
@@ -177,6 +242,8 @@ class Bilevel(NothingLearned):
         tensors["learning_rate"] = torch.tensor(self.schedule.get_last_lr(), dtype=torch.float64)
         if self.linear_state is not None:
             tensors["linear_state"] = self.linear_state
+        if isinstance(self.estimator, Soba):
+            tensors |= {f"soba.{k}": v for k, v in self.estimator.state_dict().items()}
         return tensors
 
     @torch.no_grad()
@@ -195,60 +262,5 @@ class Bilevel(NothingLearned):
         self.schedule._last_lr = [rate]
         self.optimizer.param_groups[0]["lr"] = rate
         self.linear_state = state.get("linear_state")
-
-
-def training_problem(network: GaussianEnsemble, inner: PolicyGradient) -> BilevelProblem:
-    """The bilevel problem of a network: inner loss -J per member, outer NLL summed over members.
-
-    Inner data are (x, y, noise or None), outer data (x, y); x [E, B, d] and y [E, B, n].
-    """
-
-    def loss_of(gaussian: Gaussian, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
-        x, y, noise = data
-        return functional_call(inner, phi, (gaussian, x, y), {"noise": noise}, strict=False)[0]
-
-    def inner_loss(theta: Params, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
-        return loss_of(functional_call(network, theta, (data[0],)), phi, data)
-
-    def outer_loss(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
-        x, y = data
-        return -functional_call(network, theta, (x,)).log_prob(y).mean(-1).sum()
-
-    if network.covariance == "full":  # its factor has no fixed-size output: Hessian products only
-        return BilevelProblem(inner_loss, outer_loss, ensemble=True)
-
-    def outputs(theta: Params, data: InnerData) -> Float[Tensor, "e b k"]:
-        gaussian = functional_call(network, theta, (data[0],))
-        return torch.cat([gaussian.mean, gaussian.log_std], -1)
-
-    def output_loss(output: Float[Tensor, "e b k"], phi: Params, data: InnerData) -> Tensor:
-        mean, log_std = output.chunk(2, -1)
-        return loss_of(DiagonalGaussian(mean, log_std), phi, data)
-
-    return BilevelProblem(inner_loss, outer_loss, True, outputs, output_loss)
-
-
-def fisher_metric(
-    inner: PolicyGradient,
-) -> Callable[[Float[Tensor, "e b k"], Params, InnerData], Float[Tensor, "e b k k"]]:
-    """lam w times the Fisher information of a diagonal Gaussian by (mean, log_std), over the batch.
-
-    At the inner optimum S = (lam / 2) U^-1 it is the Hessian of the exact inner loss by the outputs
-    (theory T8), and it needs no second derivative of a sampled reward.
-    """
-
-    def metric(
-        output: Float[Tensor, "e b k"], phi: Params, data: InnerData
-    ) -> Float[Tensor, "e b k k"]:
-        log_std = output.chunk(2, -1)[1]
-        information = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], -1)
-        if inner.weights is not None:
-            weight = inner.weights(data[0]).detach()
-            if weight.ndim == log_std.ndim:
-                weight = torch.cat([weight, weight], -1)
-            else:
-                weight = weight.unsqueeze(-1)
-            information = weight * information
-        return torch.diag_embed(inner.lam * information / output.shape[-2])
-
-    return metric
+        if isinstance(self.estimator, Soba):
+            self.estimator.load_state_dict(part("soba."))

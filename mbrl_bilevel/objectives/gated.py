@@ -50,7 +50,7 @@ class GatedPolicyGradient(nn.Module):
         """Sum of both inner losses [E], up to what does not depend on the means, for lam = 1."""
         with torch.no_grad():
             same = x[:1] if x.stride(0) == 0 else x  # members that share a batch share its noise
-            variance = torch.exp(2 * self._side(network, same)[0])
+            variance = torch.exp(2 * self._noise_and_gate(same)[0])
         losses = [
             (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
             for b, mean in zip(self.exponents, _gated(network).means(x), strict=True)
@@ -75,7 +75,7 @@ class GatedPolicyGradient(nn.Module):
         """
         with torch.no_grad():
             first, second = _gated(network).means(x)
-        log_std, gate = self._side(network, x)
+        log_std, gate = self._noise_and_gate(x)
         error = (torch.lerp(second, first, gate) - y).square()
         nll = 0.5 * error * torch.exp(-2 * log_std) + log_std + 0.5 * math.log(2 * math.pi)
         mean_variance = torch.exp(2 * log_std.detach()).mean((0, 1))
@@ -92,11 +92,12 @@ class GatedPolicyGradient(nn.Module):
         self, network: GaussianEnsemble, x: Float[Tensor, "*x b d"]
     ) -> Float[Tensor, "*x b n"]:
         """U_ii(x) of the learned reward, for lam = 1."""
-        return 0.5 * torch.exp(-2 * self._side(network, x)[0])
+        return 0.5 * torch.exp(-2 * self._noise_and_gate(x)[0])
 
-    def _side(self, network: GaussianEnsemble, x: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.side(x.reshape(1, -1, x.shape[-1]))
-        return _gated(network).read_side(out.reshape(*x.shape[:-1], -1))
+    def _noise_and_gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_std, gate = self.side.noise_and_gate(x.reshape(1, -1, x.shape[-1]))
+        shape = (*x.shape[:-1], log_std.shape[-1])
+        return log_std.reshape(shape), gate.reshape(shape)
 
 
 def _gated(network: GaussianEnsemble) -> GatedEnsemble:

@@ -159,7 +159,7 @@ class PolicyGradient(nn.Module, NothingLearned):
 
     def _reward_of(self, x: Tensor, y: Tensor, weight: Tensor | None) -> RewardOf:
         if weight is None:
-            return lambda y_hat: self.reward(y_hat, y, x)
+            return lambda y_hat: _one_per_generation(self.reward(y_hat, y, x), y_hat)
         return lambda y_hat: (weight * self.reward.terms(y_hat, y, x)).sum(-1)
 
     def _exact(
@@ -208,6 +208,17 @@ class PolicyGradient(nn.Module, NothingLearned):
             )
         terms = distribution.log_std + 0.5 * math.log(2 * math.pi * math.e)
         return (weight * terms).sum(-1)
+
+
+def _one_per_generation(rewards: Tensor, y_hat: Tensor) -> Tensor:
+    """The rewards as they are; others would be broadcast in silence."""
+    expected = y_hat.shape[:-1] if y_hat.is_floating_point() else y_hat.shape
+    if rewards.shape != expected:
+        raise InputError(
+            f"the reward returned shape {list(rewards.shape)} for generations of shape "
+            f"{list(y_hat.shape)}: return one number per generation, {list(expected)}"
+        )
+    return rewards
 
 
 def _check_options(

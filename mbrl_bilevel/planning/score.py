@@ -1,5 +1,7 @@
-"""The return of imagined action sequences: rewards until termination, averaged over particles."""
+"""What imagined action sequences are worth: rewards until termination, over all particles."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -7,7 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning.ranges import check_ranges
 from mbrl_bilevel.protocols import Task, Trajectories, TrajectoryModel
+
+Value = Callable[[Float[Tensor, "*s o"]], Float[Tensor, "*s"]]
 
 
 class Scored(NamedTuple):
@@ -18,42 +23,80 @@ class Scored(NamedTuple):
     """How many of the b n sequences are -inf for that reason (a tensor: no host-device sync)."""
 
 
-def score(
-    model: TrajectoryModel,
-    task: Task,
-    obs: Float[Tensor, "b o"],
-    actions: Float[Tensor, "b n t a"],
-    generator: torch.Generator,
-    *,
-    discount: float = 1.0,
-    pessimism: float = 0.0,
-) -> Scored:
-    """The mean return over the model's particles of each action sequence, from one look ahead.
+@dataclass(frozen=True)
+class Scoring:
+    """The worth of action sequences, called as `scoring(model, task, obs, actions, generator)`.
 
-    The sum over t of discount^t reward_t up to and including the step that terminates, nothing
-    afterwards, in the task's own reward units; the task's reward function, or the model's reward
-    head where the task has none. What a model imagines after a termination never counts, finite
-    or not.
+    A particle's return is the sum over t of discount^t (reward_t - disagreement D_t) up to and
+    including the step that terminates, nothing afterwards, plus discount^T V(s_T) where it does not
+    terminate within the T steps. Rewards are the task's own, or the model's (its reward head, the
+    simulator's) where the task has none. A sequence is worth the mean over particles less
+    `pessimism` of their standard deviations. What a model imagines after a termination never
+    counts, finite or not.
 
-    `pessimism` takes that many standard deviations over the particles off the mean.
+    Args:
+        discount: weight of each later reward relative to the one before.
+        pessimism: deviations over particles taken off their mean return; above 0 for models of
+            narrow data, which planners exploit where members disagree.
+        disagreement: reward units taken off per step and unit of the model's disagreement D_t (the
+            penalty of Yu et al. 2020, MOPO, by the spread of members).
+        terminal_value: V, from observations [*s, o] to values [*s] in the task's reward units.
 
     Raises:
-        InputError: neither the task nor the model knows the reward.
+        InputError: a weight outside its range.
     """
-    imagined = model.trajectories(obs, actions, generator)
-    after = imagined.observations[..., 1:, :]
-    rewards = _rewards(task, imagined, actions)
-    counts = _until_termination(task.terminated(after))
-    finite = after.isfinite().all(-1) & rewards.isfinite()
-    broken = (counts & ~finite).any(-1)
-    steps = torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
-    weights = discount**steps
-    returns = torch.where(counts, rewards * weights, 0.0).sum(-1)
-    unusable = broken.any(0)
-    # the deviation over particles is large where members disagree: far from their data
-    spread = returns.nan_to_num().std(0, correction=0) if pessimism else 0.0
-    returns = torch.where(unusable, -torch.inf, returns.mean(0) - pessimism * spread)
-    return Scored(returns, unusable.sum())
+
+    discount: float = 1.0
+    pessimism: float = 0.0
+    disagreement: float = 0.0
+    terminal_value: Value | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            discount=(self.discount, 0.0, 1.0),
+            pessimism=(self.pessimism, 0.0, 1e6),
+            disagreement=(self.disagreement, 0.0, 1e6),
+        )
+
+    def __call__(
+        self,
+        model: TrajectoryModel,
+        task: Task,
+        obs: Float[Tensor, "b o"],
+        actions: Float[Tensor, "b n t a"],
+        generator: torch.Generator,
+    ) -> Scored:
+        """What each sequence is worth, from one look ahead.
+
+        Raises:
+            InputError: neither the task nor the model knows the reward, or `disagreement` is wanted
+                of a model that tells none.
+        """
+        imagined = model.trajectories(obs, actions, generator)
+        after = imagined.observations[..., 1:, :]
+        rewards = _rewards(task, imagined, actions)
+        if self.disagreement:
+            rewards = rewards - self.disagreement * _disagreement(imagined)
+        ended = task.terminated(after)
+        counts = _until_termination(ended)
+        finite = after.isfinite().all(-1) & rewards.isfinite()
+        broken = (counts & ~finite).any(-1)
+        horizon = rewards.shape[-1]
+        steps = torch.arange(horizon, dtype=rewards.dtype, device=rewards.device)
+        returns = torch.where(counts, rewards * self.discount**steps, 0.0).sum(-1)
+        if self.terminal_value is not None:
+            value = self.discount**horizon * self.terminal_value(after[..., -1, :])
+            alive = ~ended.any(-1)
+            returns = returns + torch.where(alive, value, 0.0)
+            broken = broken | (alive & ~value.isfinite())
+        unusable = broken.any(0)
+        # the deviation over particles is large where members disagree: far from their data
+        spread = returns.nan_to_num().std(0, correction=0) if self.pessimism else 0.0
+        returns = torch.where(unusable, -torch.inf, returns.mean(0) - self.pessimism * spread)
+        return Scored(returns, unusable.sum())
+
+
+PLAIN = Scoring()
 
 
 def _rewards(
@@ -68,6 +111,16 @@ def _rewards(
             "train a model that learns the reward"
         )
     return imagined.rewards
+
+
+def _disagreement(imagined: Trajectories) -> Float[Tensor, "b n t"]:
+    if imagined.disagreement is None:
+        raise InputError(
+            "a penalty for disagreement, of a model that tells none: plan with "
+            "model.propagated(..., disagreement=True), or leave the disagreement at 0 "
+            "(the simulator has no members)"
+        )
+    return imagined.disagreement
 
 
 def _until_termination(terminated: Bool[Tensor, "*s t"]) -> Bool[Tensor, "*s t"]:

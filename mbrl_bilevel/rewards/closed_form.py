@@ -118,8 +118,13 @@ def ray_rule(
 def optimal_covariance(
     precision: Float[Tensor, "*e n n"], lam: float | Tensor, *, diagonal_model: bool = False
 ) -> Float[Tensor, "*e n n"]:
-    """Covariance at the inner optimum: (lam / 2) U^-1, or diag(lam / (2 U_ii)) (theory T3, T4)."""
+    """Covariance at the inner optimum: (lam / 2) U^-1, or diag(lam / (2 U_ii)) (theory T3, T4).
+
+    Raises:
+        InputError: U is not finite, symmetric and positive definite, or lam not above 0.
+    """
     check_entropy_weight(lam)
+    check_positive_definite(precision, "U")
     if diagonal_model:
         return torch.diag_embed(0.5 * lam / precision.diagonal(dim1=-2, dim2=-1))
     return 0.5 * lam * torch.linalg.inv(precision)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import Gaussian
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian
 from mbrl_bilevel.models.networks import EnsembleMLP
 from mbrl_bilevel.rewards.closed_form import check_positive_definite
 
@@ -96,6 +96,9 @@ class Mahalanobis(nn.Module):
         at_mean = -self._weighted(gaussian.mean - y, factor).square()
         if self.form != "full":
             return at_mean - (gaussian.std * factor).square()
+        if isinstance(gaussian, DiagonalGaussian):  # (L^T std)_ij^2 summed over j, no matrix made
+            variance = gaussian.std.square().unsqueeze(-2)
+            return at_mean - (variance @ factor.square()).squeeze(-2)
         return at_mean - (factor.mT @ gaussian.scale_tril).square().sum(-1)
 
     def scale_tril(self, x: Float[Tensor, "*x b d"] | None = None) -> Float[Tensor, "*s n n"]:

@@ -12,6 +12,8 @@ from tqdm import tqdm
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.batches import Resampling
+from mbrl_bilevel.training.checkpoint import FILE
+from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule, Trainer
@@ -49,9 +51,14 @@ def fit(
     the data's device and decides everything random.
 
     Raises:
-        InputError: empty data, steps below 1, or an ensemble that does not fit the data.
+        InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
+            ensemble that does not fit the data.
+        TrainingDiverged: found at an evaluation; the run's last checkpoint is from before it.
     """
     _check(network, train, held_out, steps)
+    for name, value in (("learning rate", learning_rate), ("largest gradient norm", clip_norm)):
+        if not value > 0:
+            raise InputError(f"a {name} of {value}: choose a number above 0")
     trainer = Trainer(
         network,
         objective,
@@ -74,6 +81,7 @@ def fit(
         if resume:
             trainer.load(run.path)
         run.continue_from(trainer.step)
+    saved = trainer.step
     began = last_saved = time.monotonic()
     stopped = False
     with tqdm(total=steps, initial=trainer.step, unit="step", desc=objective.name) as bar:
@@ -84,7 +92,10 @@ def fit(
                 trainer.train_step()
                 bar.update()
             rate = count / (time.monotonic() - started)
-            figures = trainer.evaluate(names)
+            try:
+                figures = trainer.evaluate(names)
+            except TrainingDiverged as error:
+                raise TrainingDiverged(f"{error}{_kept(run, saved)}") from None
             bar.set_postfix(
                 {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
             )
@@ -95,8 +106,14 @@ def fit(
                 done = trainer.step == steps or trainer.stale(patience)
                 if done or time.monotonic() - last_saved > checkpoint_seconds:
                     trainer.save(run.path)
-                    last_saved = time.monotonic()
+                    saved, last_saved = trainer.step, time.monotonic()
     return trainer.finish(time.monotonic() - began, stopped)
+
+
+def _kept(run: RunFolder | None, saved: int) -> str:
+    if run is None or not saved:
+        return "; no checkpoint was written before"
+    return f"; the checkpoint of step {saved}, {run.path / FILE}, is kept"
 
 
 def _check(network: GaussianEnsemble, train: Samples, held_out: Samples, steps: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.batches import Batches, Resampling, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
+from mbrl_bilevel.training.divergence import check_figures, check_finite
 from mbrl_bilevel.training.held_out import BestMembers, held_out_figures
 from mbrl_bilevel.training.objective import Objective
 
@@ -83,6 +84,7 @@ class Trainer:
         self.best = BestMembers(network)
         self.step = 0
         self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.counts: dict[str, Tensor] = {}
         self.clip_norm = clip_norm
         lr_schedulers = torch.optim.lr_scheduler
         self.optimizer = torch.optim.AdamW(
@@ -125,14 +127,28 @@ class Trainer:
             self._add(f"outer/{name}", value)
 
     def _add(self, name: str, value: Tensor) -> None:
-        """Sums a figure on the device: reading it out at every step would wait for the device."""
+        """Sums a figure on the device: reading it out at every step would wait for the device.
+
+        Whole numbers are counts, whose running totals are logged; the rest is averaged.
+        """
+        if not value.is_floating_point():
+            self.counts[name] = self.counts.get(name, torch.zeros_like(value)) + value
+            return
         total, count = self.sums.get(name, (torch.zeros_like(value), 0))
         self.sums[name] = (total + value, count + 1)
 
     def evaluate(self, names: Sequence[str]) -> dict[str, float]:
-        """Held-out figures and the averages of the training figures since the last evaluation."""
+        """Held-out figures and the averages of the training figures since the last evaluation.
+
+        Raises:
+            TrainingDiverged: a number that is not finite in what a checkpoint would hold, or a
+                held-out error without bound.
+        """
+        moments = [v for state in self.optimizer.state.values() for v in state.values()]
+        check_finite(self.step, self.network, [*moments, *self.objective.state().values()])
         self.objective.calibrate(self.network, *self.held_out)
         figures = held_out_figures(self.network, *self.held_out)
+        check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"])
         score = figures[self.objective.selects_by]
         self.best.update(self.network, score)
         if self.by_score is not None:
@@ -146,6 +162,7 @@ class Trainer:
             }
         for name, (total, count) in self.sums.items():
             logged[name] = total.double().mean().item() / count
+        logged |= {name: total.sum().item() for name, total in self.counts.items()}
         logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self.sums = {}
         return logged
@@ -173,6 +190,7 @@ class Trainer:
         tensors |= {f"best.{k}": v for k, v in self.best.state().items()}
         tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
+        tensors |= {f"counts.{k}": v for k, v in self.counts.items()}
         tensors["generator"] = self.generator.get_state()
         schedulers = {
             name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
@@ -200,6 +218,7 @@ class Trainer:
         self.best.load_state(part("best."))
         self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
         self.objective.load_state(part("objective."))
+        self.counts = part("counts.")
         self.generator.set_state(tensors["generator"].cpu())
         self.step = state["step"]
         self.optimizer.param_groups[0]["lr"] = state["lr"]

@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from mbrl_bilevel.agents.caution import near_data
-from mbrl_bilevel.agents.planner_settings import BY_TASK, DEFAULTS, planner_settings
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.protocols import Task
 
 HOPPER = get_task("Hopper-v5")
@@ -64,17 +62,3 @@ def test_bad_caution(caution: float) -> None:
 def test_caution_needs_a_known_reward() -> None:
     with pytest.raises(InputError, match="Hopper-v5, whose reward function is not known"):
         near_data(replace(HOPPER, reward=None), model(), 1.0)
-
-
-def test_what_the_user_chooses_goes_before_what_was_measured() -> None:
-    measured = planner_settings("InvertedPendulum-v5", horizon=None, samples=7)
-    assert measured == DEFAULTS | BY_TASK["InvertedPendulum-v5"] | {"samples": 7}
-    assert planner_settings("Hopper-v5", caution=0.5) == DEFAULTS | {"caution": 0.5}
-
-
-@pytest.mark.parametrize("env_id", BY_TASK)
-def test_measured_settings_are_settings_of_the_planner(env_id: str) -> None:
-    settings = planner_settings(get_task(env_id).env_id)
-    del settings["caution"]
-    planner = ICEM([-1.0], [1.0], **settings)
-    assert (planner.horizon, planner.population[0]) == (settings["horizon"], settings["samples"])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ MODEL = LinearModel(torch.tensor([[1.0, 0.1], [0.0, 1.0]]), torch.tensor([[0.0],
 TASK = ClosedTask(lambda obs, act, next_obs: -next_obs.square().sum(-1))
 
 
-def agent(seed: int = 0, **planner: int) -> MPC:
+def agent(seed: int = 0, **planner: Any) -> MPC:
     box = np.array([1.0], dtype=np.float32)
     generator = torch.Generator().manual_seed(seed)
     return MPC(MODEL, TASK, ICEM(-box, box, **{"horizon": 10, **planner}), generator)
@@ -73,3 +75,49 @@ def test_reset_forgets_the_last_episode() -> None:
 def test_an_observation_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match=r"Closed-v0 is not finite"):
         agent().act(np.array([np.nan, 0.0]))
+
+
+class Held(Scripted):
+    """As the scripted planner, but its decisions are held for three steps."""
+
+    action_repeat = 3
+
+
+def test_a_plan_is_acted_out_for_as_long_as_the_planner_holds_a_decision() -> None:
+    planner = Held()
+    mpc = MPC(MODEL, TASK, planner, torch.Generator())
+    taken = [mpc.act(np.zeros((2, 2)))[:, 0].tolist() for _ in range(5)]
+    assert taken == [[0, 10], [1, 11], [2, 12], [0, 10], [1, 11]]
+    mpc.reset()  # mid-way: what waits is forgotten
+    assert mpc.act(np.zeros(2)).tolist() == [0, 0]
+
+
+def test_a_planner_that_says_nothing_is_asked_as_often_as_the_agent_wants() -> None:
+    mpc = MPC(MODEL, TASK, Scripted(), torch.Generator(), action_repeat=2)
+    assert [mpc.act(np.zeros(2)).tolist()[0] for _ in range(4)] == [0, 1, 0, 1]
+
+
+def test_the_warm_start_moves_on_by_what_was_acted_out() -> None:
+    """Two calls of a planner that holds 2 steps, against MPC: the same plans at steps 0 and 2."""
+    box, obs = np.array([1.0], dtype=np.float32), np.array([0.5, 0.2], dtype=np.float32)
+    settings: dict[str, Any] = {"horizon": 10, "action_repeat": 2, "samples": 20}
+    mpc = MPC(MODEL, TASK, ICEM(-box, box, **settings), torch.Generator().manual_seed(0))
+    planner, generator = ICEM(-box, box, **settings), torch.Generator().manual_seed(0)
+    taken = [float(mpc.act(obs)[0]) for _ in range(4)]
+    rows = torch.from_numpy(obs)[None]
+    plans = [planner(MODEL, TASK, rows, generator)[0, :2, 0].tolist() for _ in range(2)]
+    assert taken == [*plans[0], *plans[1]]
+    assert plans[0][0] == plans[0][1]
+
+
+@pytest.mark.parametrize(("planner", "repeat"), [(Held(), 2), (Scripted(), 0), (Scripted(), -1)])
+def test_bad_action_repeats(planner: Scripted, repeat: int) -> None:
+    with pytest.raises(InputError, match=f"action repeat {repeat}"):
+        MPC(MODEL, TASK, planner, torch.Generator(), action_repeat=repeat)
+
+
+def test_another_number_of_environments_amid_a_plan_is_refused() -> None:
+    mpc = MPC(MODEL, TASK, Held(), torch.Generator())
+    mpc.act(np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"3 environments amid a plan for 2"):
+        mpc.act(np.zeros((3, 2)))

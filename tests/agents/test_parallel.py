@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from mbrl_bilevel.agents.episode import Episode
-from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds, play_episodes
+from mbrl_bilevel.agents.parallel import InTurn, WorkerDied, episode_seeds, play_episodes
 from mbrl_bilevel.errors import InputError
 
 
 @dataclass(frozen=True)
 class Toy:
-    """An episode of `steps` steps whose total is its seed; `fatal` is how episode 1 ends."""
+    """An episode of `steps` steps, all rewarded by its seed; `fatal` is how episode 1 ends."""
 
     steps: int = 3
     fatal: str = ""
@@ -25,9 +26,9 @@ class Toy:
             raise InputError("the thing is 3")
         seed = float(episode_seeds(0, index)[0])
         for step in range(self.steps):
-            on_step(step + 1, seed)
+            on_step(step + 1, (step + 1) * seed)
             time.sleep(0.01)
-        return Episode(seed, self.steps, False, 0.0, 0.0)
+        return Episode(np.full(self.steps, seed), False, 0.0, 0.0)
 
 
 def test_seeds_belong_to_the_episode() -> None:
@@ -38,11 +39,21 @@ def test_seeds_belong_to_the_episode() -> None:
     assert episode_seeds(8, 3) != seeds[3]
 
 
+def test_agents_take_turns() -> None:
+    """Three agents of 1, 2 and 3 steps: every one plays its episode i from the seed of i."""
+    turns = InTurn((Toy(1), Toy(2), Toy(3)))
+    assert [turns.place(index) for index in (0, 2, 3, 7)] == [(0, 0), (0, 2), (1, 0), (2, 1)]
+    for index in range(6):
+        episode, agent = turns.place(index)
+        rewards = turns(index, lambda *_: None).rewards
+        assert rewards.tolist() == [float(episode_seeds(0, episode)[0])] * (agent + 1)
+
+
 @pytest.mark.slow
 def test_every_episode_comes_back_once_and_progress_is_told() -> None:
     ticks: list[tuple[Sequence[float], ...]] = []
     found = dict(play_episodes(Toy(), 4, workers=2, on_tick=lambda *now: ticks.append(now)))
-    expected = [float(episode_seeds(0, index)[0]) for index in range(4)]
+    expected = [3 * float(episode_seeds(0, index)[0]) for index in range(4)]
     assert [found[index].total_reward for index in range(4)] == expected
     assert ticks[-1] == ([3] * 4, expected)
 

@@ -3,59 +3,69 @@
 import pytest
 import torch
 
-from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.k_step import k_step, starts_of_windows
-from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.evaluation.baselines import LinearModel
+from mbrl_bilevel.evaluation.k_step import k_step
+from mbrl_bilevel.evaluation.windows import draw_windows
+from tests.evaluation.drifting import drifting, model_that_adds
 
 
-def drifting(episodes=4, steps=12, drift=0.5):
-    """Every step adds `drift` to a random start, whatever the action."""
-    g = torch.Generator().manual_seed(0)
-    start = torch.randn(episodes, 1, 2, generator=g)
-    path = start + drift * torch.arange(steps + 1).view(1, -1, 1)
-    count = episodes * steps
-    return Transitions(
-        observation=path[:, :-1].reshape(count, 2),
-        action=torch.zeros(count, 1),
-        reward=torch.zeros(count),
-        next_observation=path[:, 1:].reshape(count, 2),
-        terminated=torch.zeros(count, dtype=torch.bool),
-        truncated=(torch.arange(count) + 1) % steps == 0,
-        episode=torch.arange(count) // steps,
-    )
-
-
-def model_that_adds(change, data):
-    model = DynamicsModel(2, 1, members=2, hidden=(4,))
-    with torch.no_grad():
-        for p in model.network.parameters():
-            p.zero_()
-        model.target_standardizer.mean.fill_(change)
-    model.input_standardizer.fit(torch.cat([data.observation, data.action], 1))
-    return model
+def generator():
+    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("change", [0.5, 0.4, 0.0])
 def test_the_error_grows_with_the_steps_as_it_must(change):
     data = drifting()
     model = model_that_adds(change, data)
-    found = k_step(model, data, 6, torch.Generator().manual_seed(0))
+    found = k_step(model, draw_windows(data, 6, generator()), generator())
     scale = model.input_standardizer.std[:2]
-    steps = torch.arange(1.0, 7.0)
-    size = (1 / scale).square().mean().sqrt()
+    steps = torch.arange(1.0, 7.0).double()
+    size = (1 / scale).square().mean().sqrt().double()
     torch.testing.assert_close(found.rmse, abs(0.5 - change) * steps * size, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.persistence, 0.5 * steps * size, rtol=1e-4, atol=1e-5)
+    assert found.non_finite == 0
 
 
-def test_windows_stay_within_an_episode():
-    data = drifting(episodes=3, steps=5)
-    assert starts_of_windows(data, 4).tolist() == [0, 1, 5, 6, 10, 11]
-    assert starts_of_windows(data, 1).tolist() == list(range(15))
-    assert starts_of_windows(data, 6).tolist() == []
+def test_short_episodes_count_for_as_many_steps_as_they_have():
+    """12 starts of 12 steps and 10 of 3; the errors after a step do not see how long others are."""
+    data = drifting((12, 3, 3, 4))
+    found = k_step(model_that_adds(0.0, data), draw_windows(data, 12, generator()), generator())
+    assert found.starts.tolist() == [22, 18, 14, 10]  # the fifth step has 8 starts: too few
+    size = k_step(model_that_adds(0.0, data), draw_windows(data, 1, generator()), generator())
+    torch.testing.assert_close(found.rmse[:1], size.rmse)
+    torch.testing.assert_close(found.rmse, size.rmse * torch.arange(1.0, 5.0), rtol=1e-4, atol=0)
 
 
-def test_a_horizon_longer_than_every_episode_is_refused():
-    data = drifting(steps=5)
-    with pytest.raises(InputError, match="no held-out episode has 6 steps"):
-        k_step(model_that_adds(0.0, data), data, 6, torch.Generator())
+def test_other_units_divide_the_error():
+    data = drifting()
+    windows, model = draw_windows(data, 3, generator()), model_that_adds(0.4, data)
+    found = k_step(model, windows, generator(), scale=torch.tensor([0.1, 0.1]))
+    expected = torch.tensor([1.0, 2.0, 3.0]).double()
+    torch.testing.assert_close(found.rmse, expected, rtol=1e-3, atol=0)
+
+
+def test_a_linear_baseline_stands_beside_the_model():
+    data = drifting()
+    model = model_that_adds(0.0, data)
+    linear = LinearModel.fit(model, data)
+    windows = draw_windows(data, 3, generator())
+    found = k_step(model, windows, generator(), linear)
+    scale = model.input_standardizer.std[:2]
+    error = ((linear.paths(windows) - windows.truth) / scale).square().mean(-1)
+    for k in range(3):
+        there = windows.recorded[:, k]
+        assert found.linear[k].item() == pytest.approx(error[there, k].mean().sqrt().item(), 1e-4)
+    assert k_step(model, windows, generator()).linear is None
+
+
+def test_futures_that_are_not_finite_are_counted_and_left_out():
+    """Three starts that are no numbers, and so are all steps from there."""
+    data = drifting((30,))
+    model = model_that_adds(0.0, data)
+    windows = draw_windows(data, 3, generator())
+    whole = k_step(model, windows[3:], generator())
+    with torch.no_grad():
+        windows.start[:3] = torch.nan
+    found = k_step(model, windows, generator())
+    assert found.non_finite == 3
+    torch.testing.assert_close(found.rmse, whole.rmse)

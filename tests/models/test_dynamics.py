@@ -92,42 +92,6 @@ def test_the_mixture_gives_every_row_its_own_next_step(count):
         assert (torch.bincount(chosen, minlength=4)[[0, 1, 3]] / count - 1 / 3).abs().max() < 1e-3
 
 
-def test_trajectories_are_repeated_single_steps_of_one_member():
-    model = dynamics(learn_reward=True)
-    model.elites = torch.tensor([2, 0])
-    g = torch.Generator().manual_seed(4)
-    obs, actions = transitions(3).observation, torch.randn(3, 5, 6, 2, generator=g)
-    imagined = model.trajectories(obs, actions, g, deterministic=True)
-    assert imagined.observations.shape == (2, 3, 5, 7, 3)
-    for p, member in enumerate([2, 0]):
-        state = obs.unsqueeze(1).expand(-1, 5, -1).reshape(-1, 3)
-        for t in range(6):
-            mean = model.predict(state, actions[:, :, t].reshape(-1, 2)).mean[member]
-            state = (state + mean[:, :3]).clamp(model.lowest, model.highest)
-            torch.testing.assert_close(
-                imagined.observations[p, :, :, t + 1].reshape(-1, 3), state, rtol=1e-4, atol=1e-4
-            )
-            torch.testing.assert_close(
-                imagined.rewards[p, :, :, t].reshape(-1), mean[:, 3], rtol=1e-4, atol=1e-4
-            )
-
-
-def test_particles_of_sampled_trajectories_differ_and_repeat_by_seed():
-    model = dynamics()
-    obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
-
-    def roll(seed):
-        g = torch.Generator().manual_seed(seed)
-        return model.trajectories(obs, actions, g, particles=3)
-
-    first, second, other = roll(0), roll(0), roll(1)
-    assert first.rewards is None
-    assert first.observations.shape == (12, 2, 5, 7, 3)
-    assert torch.equal(first.observations, second.observations)
-    assert not torch.equal(first.observations, other.observations)
-    assert (first.observations[:, :, :, 1:].std(0) > 0).all()
-
-
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
     model = dynamics(covariance=covariance, learn_reward=True, env_id="Hopper-v5")

@@ -24,18 +24,31 @@ def gated(members=3, **arguments):
 def test_the_mean_is_the_blend_and_the_noise_the_side_networks():
     net, x = gated(), torch.randn(5, 2, generator=seeded())
     first, second = net.means(x)
-    side = net.side(x)
-    gate = torch.sigmoid(side[..., 2:])
+    net.side.gate.weight.normal_(generator=seeded(2))
+    log_std, gate = net.side.noise_and_gate(x)
+    linear = torch.einsum("ebn,enm->ebm", log_std + 2.0, net.side.gate.weight)
+    torch.testing.assert_close(gate, torch.sigmoid(linear + net.side.gate.bias))
     torch.testing.assert_close(net(x).mean, gate * first + (1 - gate) * second)
     assert ((gate > 0.01) & (gate < 0.99)).all()
-    torch.testing.assert_close(net(x).log_std, net.read_side(side)[0])
+    torch.testing.assert_close(net(x).log_std, log_std)
+
+
+def test_the_gate_never_moves_the_noise():
+    """A gate that could would trade likelihood of the noise for the blend of the means."""
+    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    side = net.side_network(1, seeded(7))
+    side.noise_and_gate(x)[1].sum().backward()
+    assert all(layer.weight.grad is None for layer in side.layers)
+    assert side.gate.bias.grad is not None
 
 
 def test_every_member_adopts_a_copy_of_the_learned_side_network():
     net, x = gated(), torch.randn(5, 2, generator=seeded())
     learned = net.side_network(1, seeded(7))
+    learned.gate.weight.data.normal_(generator=seeded(8))
     net.adopt(learned)
-    torch.testing.assert_close(net.side(x), learned(x).expand(3, -1, -1))
+    for ours, theirs in zip(net.side.noise_and_gate(x), learned.noise_and_gate(x), strict=True):
+        torch.testing.assert_close(ours, theirs.expand(3, -1, -1))
     assert not any(p.requires_grad for p in net.side.parameters())
 
 
@@ -65,7 +78,7 @@ def test_gradients_of_both_means_are_those_of_mse_and_of_nll():
     x, y = torch.randn(1, 6, 2, generator=g), torch.randn(1, 6, 2, generator=g)
     inner(net, x, y)[0].sum().backward()
     first, second = (m.detach().requires_grad_() for m in net.means(x))
-    variance = torch.exp(2 * net.read_side(inner.side(x))[0]).detach()
+    variance = torch.exp(2 * inner.side.noise_and_gate(x)[0]).detach()
     (0.5 * (first - y).square()).sum(-1).mean().backward()
     (0.5 * (second - y).square() / variance).sum(-1).mean().backward()
     bias = [net.network.layers[-1].bias.grad, net.second.layers[-1].bias.grad]
@@ -73,21 +86,20 @@ def test_gradients_of_both_means_are_those_of_mse_and_of_nll():
     torch.testing.assert_close(bias[1].squeeze(), second.grad.sum((0, 1)))
 
 
-def test_the_outer_level_trusts_the_better_mean_and_finds_the_noise():
-    """The first mean is right where x_0 < 0, the second elsewhere; the gate must find that out."""
+def test_the_outer_level_finds_the_noise_and_trusts_the_better_mean_by_it():
+    """The first mean is right where the noise is large, the second where it is small."""
     g = seeded()
     x = torch.randn(4000, 2, generator=g)
-    std = torch.tensor([0.05, 0.5])
+    noisy = (x[:, :1] < 0).float()
+    std = (0.05 + 0.45 * noisy).expand(-1, 2)
     y = x + std * torch.randn(4000, 2, generator=g)
     net = gated(members=2)
-    left = (x[:, :1] < 0).float()
 
     class Means(GatedEnsemble):
         def means(self, x):
             truth = x.expand(2, *x.shape[-2:]) if x.ndim == 2 else x
-            wrong = truth + 1.0
             here = (truth[..., :1] < 0).float()
-            return here * truth + (1 - here) * wrong, here * wrong + (1 - here) * truth
+            return truth + 0.3 * (1 - here), truth + 0.3 * here
 
     net.__class__ = Means
     inner = GatedPolicyGradient(net, generator=seeded(3))
@@ -95,10 +107,12 @@ def test_the_outer_level_trusts_the_better_mean_and_finds_the_noise():
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=600)
     for step in range(1, 601):
         objective.after_step(net, step, g)
-    log_std, gate = net.read_side(inner.side(x))
+    log_std, gate = inner.side.noise_and_gate(x)
     clear = x[:, 0].abs() > 0.2
-    assert ((gate[0, clear] > 0.5).float() == left[clear]).float().mean() > 0.99
-    torch.testing.assert_close(log_std[0, clear].exp().median(0).values, std, rtol=0.2, atol=0)
+    assert ((gate[0, clear] > 0.5).float() == noisy[clear]).float().mean() > 0.99
+    for part in (noisy[:, 0] > 0, noisy[:, 0] == 0):
+        found = log_std[0, clear & part].exp().median(0).values
+        torch.testing.assert_close(found, std[clear & part][0], rtol=0.2, atol=0)
 
 
 def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():

@@ -11,17 +11,19 @@ from mbrl_bilevel.planning import icem as icem_module
 from mbrl_bilevel.planning.colored_noise import colored_noise
 from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.protocols import Planner, Trajectories
-from tests.planning.closed_worlds import ClosedTask, LinearModel
+from tests.planning.closed_worlds import (
+    START,
+    A,
+    B,
+    ClosedTask,
+    LinearModel,
+    Poisoned,
+    lq_optimum,
+    lq_return,
+    quadratic,
+)
 
 T = 8
-# A double integrator with a step of 0.2: observation (position, speed), action force.
-A = torch.tensor([[1.0, 0.2], [0.0, 1.0]], dtype=torch.float64)
-B = torch.tensor([[0.02], [0.2]], dtype=torch.float64)
-START = torch.tensor([[1.0, 0.5], [-0.4, 1.0], [0.3, -0.8]], dtype=torch.float64)
-
-
-def quadratic(obs: Tensor, act: Tensor, next_obs: Tensor) -> Tensor:
-    return -next_obs.square().sum(-1) - 0.3 * act.square().sum(-1)
 
 
 def planner(**changes: Any) -> ICEM:
@@ -33,33 +35,15 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def lq_return(obs: Tensor, plan: Tensor) -> Tensor:
-    """Returns of plans [b t a] under the true dynamics, step by step."""
-    total = torch.zeros(len(obs), dtype=obs.dtype)
-    for t in range(plan.shape[1]):
-        after = obs @ A.T + plan[:, t] @ B.T
-        total += quadratic(obs, plan[:, t], after)
-        obs = after
-    return total
-
-
-def lq_optimum(obs: Tensor) -> Tensor:
-    """The optimal return -x^T P x, by the Riccati recursion backwards from the last step."""
-    R, Q = torch.tensor([[0.3]], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
-    P = torch.zeros(2, 2, dtype=torch.float64)
-    for _ in range(T):
-        S = Q + P  # the reward is paid on the next state
-        gain = torch.linalg.solve(R + B.T @ S @ B, B.T @ S @ A)
-        P = A.T @ S @ (A - B @ gain)
-    return -torch.einsum("bi,ij,bj->b", obs, P, obs)
-
-
 @pytest.mark.parametrize("beta", [0.0, 2.0])
 def test_the_linear_quadratic_optimum_is_reached(beta: float) -> None:
     plan = planner(iterations=12, samples=300, beta=beta, population_decay=1.05)(
         LinearModel(A, B), ClosedTask(quadratic), START, seeded()
     )
-    optimum, idle = lq_optimum(START), lq_return(START, torch.zeros(3, T, 1, dtype=torch.float64))
+    optimum, idle = (
+        lq_optimum(START, T),
+        lq_return(START, torch.zeros(3, T, 1, dtype=torch.float64)),
+    )
     reached = (lq_return(START, plan) - idle) / (optimum - idle)
     assert (reached <= 1 + 1e-9).all()  # nothing beats the Riccati solution
     assert (reached > 0.99).all(), reached  # within 1 % of what there is to win
@@ -162,22 +146,6 @@ def test_the_best_sequence_of_all_iterations_is_returned() -> None:
     assert torch.equal(plan, calls[0][torch.arange(3), best])
 
 
-class Poisoned:
-    """The linear model, not a number wherever the first action is above `threshold`."""
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold, self.hits = threshold, 0
-
-    def trajectories(
-        self, obs: Tensor, actions: Tensor, generator: torch.Generator
-    ) -> Trajectories:
-        states, _ = LinearModel(A, B).trajectories(obs, actions, generator)
-        hit = actions[..., 0, 0] > self.threshold
-        self.hits += int(hit.sum())
-        states[:, :, :, 2:] = states[:, :, :, 2:].masked_fill(hit[..., None, None], math.nan)
-        return Trajectories(states, None)
-
-
 def test_a_model_that_is_never_finite_yields_actions_in_bounds() -> None:
     plan, model = planner(), Poisoned(-math.inf)
     for _ in range(3):
@@ -213,7 +181,8 @@ def test_fewer_finite_sequences_than_elites_do_not_spoil_the_fit() -> None:
         ({"elites": 0}, "elites 0"),
         ({"elites": 129}, "only 128 samples"),
         ({"beta": math.nan}, "beta nan"),
-        ({"discount": 1.5}, "discount 1.5"),
+        ({"momentum": 1.0}, "momentum 1"),
+        ({"action_repeat": 0}, "action_repeat 0"),
         ({"action_high": [math.inf]}, "finite bounds"),
         ({"action_low": [8.0]}, "below its high"),
         ({"action_low": [-1.0, -1.0]}, "same length"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mbrl_bilevel.planning.score import score
+from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.protocols import Trajectories
 
 
@@ -28,18 +28,16 @@ class NoTask:
 @pytest.mark.parametrize("pessimism", [0.0, 0.5, 2.0])
 def test_the_return_is_the_mean_less_the_deviations(pessimism):
     model = Disagreeing([[[[1.0, 2.0], [3.0, 3.0]]], [[[2.0, 5.0], [3.0, 3.0]]]])
-    found = score(
-        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator(),
-        pessimism=pessimism,
-    )  # fmt: skip
+    found = Scoring(pessimism=pessimism)(
+        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator()
+    )
     assert found.returns.tolist() == [[5.0 - 2.0 * pessimism, 6.0]]
 
 
 def test_a_sequence_that_is_not_finite_stays_the_worst():
     model = Disagreeing([[[[torch.nan, 2.0], [3.0, 3.0]]], [[[2.0, 5.0], [1.0, 1.0]]]])
-    found = score(
-        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator(),
-        pessimism=1.0,
-    )  # fmt: skip
+    found = Scoring(pessimism=1.0)(
+        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator()
+    )
     assert found.returns.tolist() == [[-torch.inf, 2.0]]
     assert found.non_finite == 1

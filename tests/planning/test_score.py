@@ -1,11 +1,12 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.planning.score import score
+from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.protocols import Trajectories
 from tests.planning.closed_worlds import ClosedTask, LinearModel, Recorded
 
@@ -66,13 +67,12 @@ def run(
     discount: float = 1.0,
 ) -> tuple[Tensor, int]:
     task = ClosedTask(sum_reward if rewards is None else None, leaves if ends else None)
-    scored = score(
+    scored = Scoring(discount)(
         Recorded(observations, rewards),
         task,
         observations[0, :, 0, 0],
         actions,
         torch.Generator(),
-        discount=discount,
     )
     return scored.returns, int(scored.non_finite)
 
@@ -128,7 +128,7 @@ def test_a_reward_that_is_not_finite_is_the_worst() -> None:
 def test_the_tasks_reward_goes_before_the_models_head() -> None:
     observations, actions = world()
     model = Recorded(observations, torch.full((P, B, N, T), 1e6, dtype=torch.float64))
-    scored = score(
+    scored = Scoring()(
         model, ClosedTask(sum_reward), observations[0, :, 0, 0], actions, torch.Generator()
     )
     expected, _ = slow_return(observations, actions, None, False, 1.0)
@@ -137,7 +137,7 @@ def test_the_tasks_reward_goes_before_the_models_head() -> None:
 
 def test_one_of_everything() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
-    returns, non_finite = score(
+    returns, non_finite = Scoring()(
         LinearModel(one, one),
         ClosedTask(sum_reward),
         one,
@@ -156,4 +156,89 @@ def test_no_reward_anywhere_is_bad_input() -> None:
             return Trajectories(observations, None)
 
     with pytest.raises(InputError, match="no reward head"):
-        score(Blind(), ClosedTask(), observations[0, :, 0, 0], actions, torch.Generator())
+        Scoring()(Blind(), ClosedTask(), observations[0, :, 0, 0], actions, torch.Generator())
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_disagreement_costs_its_weight_at_every_step_that_counts(ends: bool) -> None:
+    """The same as a reward that is smaller by weight times disagreement, in the slow loop."""
+    observations, actions = world()
+    generator = torch.Generator().manual_seed(1)
+    spread = torch.rand(B, N, T, generator=generator, dtype=torch.float64)
+    rewards = observations[..., 1:, 2] ** 3
+    model = Recorded(observations, rewards, spread)
+    task = ClosedTask(None, leaves if ends else None)
+    scored = Scoring(discount=0.9, disagreement=0.7)(
+        model, task, observations[0, :, 0, 0], actions, torch.Generator()
+    )
+    expected, _ = slow_return(observations, actions, rewards - 0.7 * spread, ends, 0.9)
+    torch.testing.assert_close(scored.returns, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_disagreement_of_a_model_that_tells_none_is_bad_input() -> None:
+    observations, actions = world()
+    with pytest.raises(InputError, match="simulator has no members"):
+        Scoring(disagreement=0.1)(
+            Recorded(observations, observations[..., 1:, 0]),
+            ClosedTask(),
+            observations[0, :, 0, 0],
+            actions,
+            torch.Generator(),
+        )
+
+
+def two_futures() -> tuple[Tensor, Tensor]:
+    """One sequence of two steps, two particles; the second ends at its first step."""
+    observations = torch.tensor([[[0.0, 1.0, 2.0]], [[0.0, 5.0, 7.0]]])[:, None, :, :, None]
+    return observations, torch.ones(2, 1, 1, 2)
+
+
+@pytest.mark.parametrize("pessimism", [0.0, 0.5])
+def test_the_terminal_value_is_that_of_futures_that_go_on(pessimism: float) -> None:
+    observations, rewards = two_futures()
+    scored = Scoring(
+        discount=0.5, pessimism=pessimism, terminal_value=lambda obs: 10 * obs[..., 0]
+    )(
+        Recorded(observations, rewards),
+        ClosedTask(None, lambda obs: obs[..., 0] == 5),
+        torch.zeros(1, 1),
+        torch.zeros(1, 1, 2, 1),
+        torch.Generator(),
+    )
+    lasting, ended = 1 + 0.5 * 1 + 0.5**2 * 10 * 2, 1.0
+    mean, deviation = (lasting + ended) / 2, (lasting - ended) / 2
+    assert scored.returns.item() == pytest.approx(mean - pessimism * deviation)
+
+
+def test_a_future_that_ends_at_the_last_step_has_no_terminal_value() -> None:
+    observations, rewards = two_futures()
+    scored = Scoring(terminal_value=lambda obs: obs[..., 0])(
+        Recorded(observations[:1], rewards[:1]),
+        ClosedTask(None, lambda obs: obs[..., 0] == 2),
+        torch.zeros(1, 1),
+        torch.zeros(1, 1, 2, 1),
+        torch.Generator(),
+    )
+    assert scored.returns.item() == 2
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_terminal_value_that_is_not_finite_counts_only_while_alive(ended: bool) -> None:
+    observations, rewards = two_futures()
+    scored = Scoring(terminal_value=lambda obs: math.nan * obs[..., 0])(
+        Recorded(observations[1:], rewards[1:]),
+        ClosedTask(None, (lambda obs: obs[..., 0] == 5) if ended else None),
+        torch.zeros(1, 1),
+        torch.zeros(1, 1, 2, 1),
+        torch.Generator(),
+    )
+    assert scored.returns.item() == (1 if ended else -math.inf)
+    assert int(scored.non_finite) == (not ended)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"discount": 1.5}, {"pessimism": -1.0}, {"disagreement": math.nan}]
+)
+def test_bad_weights(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"planner {next(iter(settings))}"):
+        Scoring(**settings)

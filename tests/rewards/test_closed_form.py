@@ -166,3 +166,12 @@ def test_published_one_hot_rule_is_not_the_best():
     published = scalar_rule(closed_form.one_hot_covariance(labels, 2).double(), 1.0)[0, 0].item()
     assert published == pytest.approx(2 / (2 * 2 * 0.22 * 0.78), rel=1e-6)
     assert published > 2.5 * expected
+
+
+@pytest.mark.parametrize("diagonal_model", [True, False])
+@pytest.mark.parametrize(
+    "U", [torch.tensor([[1.0, 2.0], [2.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, math.inf]])]
+)
+def test_a_covariance_of_no_precision_is_refused(U, diagonal_model):
+    with pytest.raises(InputError, match=r"U (is not positive definite|holds entries)"):
+        optimal_covariance(U, LAM, diagonal_model=diagonal_model)

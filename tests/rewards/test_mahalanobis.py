@@ -95,6 +95,18 @@ def test_expected_agrees_with_the_trace_formula(form, kind, inputs):
     torch.testing.assert_close(reward.expected(gaussian, y, x), -quadratic - trace)
 
 
+@pytest.mark.parametrize("inputs", [None, 3])
+def test_the_terms_of_a_diagonal_model_are_those_of_its_matrix(inputs):
+    """Row sums of squared products in place of the matrix L^T diag(std), dimension by dimension."""
+    reward, gaussian = random_reward("full", 3, inputs), random_gaussian("diagonal", 2, 4, n=3)
+    y, x = draw(4, 3, seed=2), draw(4, 3, seed=3)
+    L = reward.scale_tril(x)
+    at_mean = ((gaussian.mean - y).unsqueeze(-2) @ L).squeeze(-2).square()
+    expected = -at_mean - (L.mT @ gaussian.scale_tril).square().sum(-1)
+    found = reward.expected_terms(gaussian, y, x)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("kind", ["diagonal", "full"])
 def test_expected_agrees_with_monte_carlo(kind):
     reward, gaussian = random_reward("full", 3, inputs=2), random_gaussian(kind, 4, n=3)
@@ -164,6 +176,21 @@ def test_works_under_vmap_and_grad():
 def test_bad_matrices_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
         Mahalanobis(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("U", "words"),
+    [
+        (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "not positive definite"),
+        (torch.tensor([[1.0, 0.0], [0.0, math.nan]]), "not finite"),
+        (torch.eye(3), r"shape \[3, 3\]"),
+    ],
+)
+def test_a_bad_matrix_leaves_the_reward_as_it_was(U, words):
+    reward = Mahalanobis(2, form="full", initial=3.0)
+    with pytest.raises(InputError, match=words):
+        reward.set_precision(U)
+    torch.testing.assert_close(reward.precision(), 3.0 * torch.eye(2))
 
 
 def test_data_that_do_not_fit_are_refused():

@@ -5,9 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 import imageio.v2 as imageio
@@ -19,6 +19,7 @@ import yaml
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds
+from mbrl_bilevel.agents.planner_settings import DEFAULTS, PLANNERS
 from mbrl_bilevel.envs import video
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -50,7 +51,7 @@ def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def in_this_process(play: Any, episodes: int, **_: Any) -> Iterator[tuple[int, Episode]]:
     for index in range(episodes):
-        yield index, play(index)
+        yield index, play(index, lambda *_: None)
 
 
 def test_results_depend_on_the_seed_and_not_on_the_workers(
@@ -70,6 +71,10 @@ def test_results_depend_on_the_seed_and_not_on_the_workers(
     assert one["planning_ms_per_step"] > 0
     assert 0 < one["simulator_share"] < 1
     assert one["seed"] == 3
+    assert one["complete"]
+    assert one["interval"] == two["interval"]
+    assert min(one["returns"]) <= one["interval"][0] <= one["mean_return"] <= one["interval"][1]
+    assert one["iqm"] == one["mean_return"]  # of two episodes
     # Each evaluation has a folder of its own beside the model.
     assert [Path(found["results"]) for found in (two, one)] == [
         model / "eval-001",
@@ -114,11 +119,20 @@ def test_a_shipped_policy_gets_the_returns_of_a_plain_loop(
         (("--horizon", "0"), "horizon 0"),
         (("--samples", "0"), "samples 0"),
         (("--elites", "500"), "only 96 samples"),
+        (("--iterations", "0"), "iterations 0"),
+        (("--threads", "0"), "--threads 0"),
+        (("--action-repeat", "0"), "action_repeat 0"),
+        (("--particles", "3"), "particles 3"),
+        (("--discount", "2"), "discount 2"),
+        (("--planner", "cem", "--beta", "1"), "beta 1.0 is no setting of planning of cem"),
+        (("--planner", "cem", "icem", "--temperature", "1"), "temperature 1.0 is no setting"),
+        (("--planner", "cem", "cem"), "--planner names cem twice"),
         (("--caution", "-1"), "caution -1"),
         (("--env", "Hopper-v5"), "trained for InvertedPendulum-v5, not for Hopper-v5"),
         (("--env", "Hoper-v5"), "did you mean 'Hopper-v5'"),
         (("--env", "CartPole-v1"), "actions"),
         (("--agent", "policy"), "leave --model out"),
+        (("--out", "/proc/here"), "cannot be written"),
     ],
 )
 def test_bad_flags(
@@ -162,13 +176,22 @@ def test_a_video_without_a_renderer_is_refused(
 ) -> None:
     monkeypatch.setenv("MUJOCO_GL", "disabled")
     refused(("--model", str(model), "--video"), "libegl1", capsys)
+    assert not list(model.glob("eval-*"))
+
+
+def test_a_video_without_pygame_is_refused_where_it_draws(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    flags = ("--model", "simulator", "--env", "Pendulum-v1", "--video")
+    refused(flags, "Pendulum-v1 cannot be drawn here", capsys)
 
 
 def test_an_interrupt_prints_what_is_finished(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Iterator[tuple[int, Episode]]:
-        yield 2, Episode(123.5, 10, True, 1.0, 0.1)
+        yield 2, Episode(np.full(10, 12.35), True, 1.0, 0.1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(eval_agent, "play_episodes", interrupted)
@@ -177,6 +200,9 @@ def test_an_interrupt_prints_what_is_finished(
     assert captured.out == ""
     assert "1 of 4 episodes are finished" in captured.err
     assert "123.5" in captured.err
+    found = json.loads((model / "eval-001" / "summary.json").read_text())
+    assert not found["complete"]
+    assert (found["returns"], found["episodes"]) == ([pytest.approx(123.5)], [2])
 
 
 def test_a_dead_worker_is_one_sentence_and_exit_code_1(
@@ -190,6 +216,133 @@ def test_a_dead_worker_is_one_sentence_and_exit_code_1(
     with pytest.raises(SystemExit) as exit_:
         run("--model", model)
     assert exit_.value.code == "mbrl-bilevel eval-agent: a process died"
+
+
+def test_bad_company(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is wrong with several models, or with the simulator in place of one."""
+    monkeypatch.chdir(tmp_path)
+    hopper = str(saved_model(tmp_path / "hopper", 11, 3, env_id="Hopper-v5"))
+    here = str(model)
+    refused(("--model", here, here), "twice", capsys)
+    refused(("--model", here, f"{model}/../model"), "twice", capsys)
+    twice = ("--model", "simulator", "simulator", "--env", "Hopper-v5")
+    refused(twice, "simulator twice", capsys)
+    refused(("--model", here, hopper), "trained for Hopper-v5", capsys)
+    refused(("--model", here, str(tmp_path)), "holds no model", capsys)
+    refused(("--model", "simulator"), "name the environment by --env", capsys)
+    oracle = ("--model", "simulator", "--env")
+    refused((*oracle, "Humanoid-v5"), "no task for environment 'Humanoid-v5'", capsys)
+    refused((*oracle, "InvertedPendulum-v5", "--caution", "1"), "caution 1.0 is no setting", capsys)
+    unknown = replace(TASKS["Hopper-v5"], env_id="HumanoidStandup-v5")
+    monkeypatch.setitem(TASKS, unknown.env_id, unknown)
+    refused((*oracle, unknown.env_id), "the simulator cannot look ahead", capsys)
+    assert not list(tmp_path.rglob("eval-*"))
+
+
+def test_every_setting_of_a_planner_has_a_flag() -> None:
+    flags = {field.name for field in fields(eval_agent.Config)}
+    assert not DEFAULTS.keys() - flags
+    assert set(PLANNERS) == set(get_args(eval_agent.PlannerName))
+
+
+def test_agents_side_by_side_act_as_they_do_alone(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever runs beside it, an agent's episodes are the same, and the same starts are paired."""
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    monkeypatch.chdir(model.parent)
+    DynamicsModel.load(model).save(model.parent / "twin")
+    flags = (*FAST, "--episodes", "3", "--max-steps", "8", "--json")
+    assert run("--model", "model", "twin", "simulator", "--planner", "icem", *flags) == 0
+    found = figures(capsys)
+    assert [one["name"] for one in found["agents"]] == ["model", "twin", "simulator"]
+    first, twin, oracle = found["agents"]
+    assert first["returns"] == twin["returns"]
+    assert twin["difference"]["mean_interval"] == [0, 0]
+    change = np.subtract(oracle["returns"], first["returns"])
+    assert oracle["difference"]["mean"] == pytest.approx(change.mean())
+    low, high = oracle["difference"]["mean_interval"]
+    assert change.min() <= low <= high <= change.max()
+    assert Path(found["figure"]).is_file()
+    # As if each had been judged alone: in its own folder, and from the same starts.
+    copy = json.loads((model / "eval-001" / "summary.json").read_text())
+    assert run("--model", "model", *flags) == 0
+    alone = figures(capsys)
+    assert copy["returns"] == alone["returns"] == first["returns"]
+    assert copy.keys() <= alone.keys()
+    configs = [
+        yaml.safe_load((model / name / "config.yaml").read_text())
+        for name in ("eval-001", "eval-002")
+    ]
+    assert configs[0] == configs[1]
+
+
+def test_every_planner_plans_in_every_model(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    chosen = ("--horizon", "4", "--samples", "8", "--elites", "3", "--caution", "0.5")
+    flags = ("--episodes", "1", "--max-steps", "3", "--env", "InvertedPendulum-v5")
+    planners = ("icem", "cem", "mppi", "random_shooting")
+    out = ("--out", model.parent / "out", "--json")
+    command = ("--model", model, "simulator", "--planner", *planners, *chosen, *flags, *out)
+    assert run(*command) == 0
+    captured = capsys.readouterr()
+    agents = json.loads(captured.out.splitlines()[-1])["agents"]
+    names = [f"{model} {planner}" for model in ("model", "simulator") for planner in planners]
+    assert [one["name"] for one in agents] == names
+    for one in agents:  # a setting goes to those that have it, and the others say so
+        settings = one["settings"]
+        assert settings["samples"] == 8
+        assert settings.get("elites") == (3 if one["planner"] in ("icem", "cem") else None)
+        assert settings.get("caution") == (0.5 if one["model"] != "simulator" else None)
+    assert "simulator mppi has no --caution" in captured.err
+    assert not list(model.glob("eval-*"))  # --out takes everything
+
+
+def test_the_oracle_balances_the_pole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Planning in the real physics earns the most there is, 1 a step, where random actions fall."""
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    flags = ("--env", "InvertedPendulum-v5", "--episodes", "1", "--max-steps", "40", "--json")
+    sizes = ("--horizon", "15", "--samples", "24", "--elites", "4", "--out", tmp_path)
+    assert run("--model", "simulator", *flags, *sizes) == 0
+    oracle = figures(capsys)
+    assert oracle["returns"] == [40.0]
+    assert oracle["simulator_share"] < 0.1
+    random = ("--agent", "policy", "--policy", "random", "--out", tmp_path)
+    assert run(*random, *flags) == 0
+    assert figures(capsys)["returns"][0] < 40
+
+
+def test_an_interrupt_keeps_what_several_agents_have_finished(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of agents in turn, 0, 2, 4 are the first one's episodes 0, 1, 2; only common ones pair."""
+
+    def interrupted(*_: Any, **__: Any) -> Iterator[tuple[int, Episode]]:
+        for index, value in ((0, 1.0), (3, 7.0), (2, 4.0), (4, 100.0)):
+            yield index, Episode(np.array([value]), True, 1.0, 0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval_agent, "play_episodes", interrupted)
+    flags = ("--planner", "icem", "cem", "--episodes", "4", "--out", tmp_path / "out")
+    assert run("--model", model, *flags) == 130
+    assert "4 of 8 episodes are finished" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "eval-001" / "summary.json").read_text())
+    assert not found["complete"]
+    assert [one["returns"] for one in found["agents"]] == [[1.0, 4.0, 100.0], [7.0]]
+    assert found["agents"][1]["difference"]["mean"] == pytest.approx(3)
+    assert not list(model.glob("eval-*"))
 
 
 @pytest.mark.slow

@@ -1,0 +1,255 @@
+"""The real simulation as the planner's model: exact observations and rewards, the upper bound.
+
+`Simulator(env)` looks ahead from the present state of a live environment without touching it, so it
+tells what a planner reaches with a perfect model.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from jaxtyping import Float, Shaped
+from mujoco.rollout import Rollout
+from numpy import ndarray
+from torch import Tensor
+
+from mbrl_bilevel.envs.readouts import READOUTS, Readout
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.protocols import Trajectories
+
+# MuJoCo restarts a diverged simulation from its initial state at time 0, and its rollouts stop at
+# any warning. A clock that begins far from 0 tells both from a future that went well.
+CLOCK = 1000.0
+
+
+class Simulator:
+    """A trajectory model of one particle that steps copies of live environments.
+
+    For HalfCheetah, Hopper, Walker2d, Swimmer, Ant, Reacher, Pusher, InvertedPendulum and
+    InvertedDoublePendulum (gymnasium's v5 tasks, with any arguments) and Pendulum-v1. Everything
+    physical is read from the environment at each call and nothing is ever written to it, not even
+    random numbers. Give the task `reward=None` for the exact rewards to count in a plan.
+
+    Args:
+        envs: a live environment, or one for each row of observations.
+        threads: how many simulate candidates at once.
+
+    Raises:
+        InputError: an environment that is not one of the above, or fewer than 1 threads.
+    """
+
+    def __init__(self, envs: gymnasium.Env | Sequence[gymnasium.Env], *, threads: int = 1) -> None:
+        if threads < 1:
+            raise InputError(f"simulator threads {threads}: it must be at least 1")
+        envs = [envs] if isinstance(envs, gymnasium.Env) else list(envs)
+        self._worlds = [_world(env, threads) for env in envs]
+
+    @torch.no_grad()
+    def trajectories(
+        self,
+        obs: Float[Tensor, "b o"],
+        actions: Float[Tensor, "b n t a"],
+        generator: torch.Generator,
+    ) -> Trajectories:
+        """What `env.step` would return for each sequence of actions, in the dtype of `obs`.
+
+        The rewards are those of `env.step`, beyond a termination too; a step in which the
+        simulation diverges and all after it are NaN. `generator` is not used: the simulation is
+        deterministic.
+
+        Raises:
+            InputError: another number of observations than of environments, or observations that
+                their environments do not show at present.
+        """
+        if not len(obs) == len(actions) == len(self._worlds):
+            raise InputError(
+                f"{len(obs)} observations for a simulator of {len(self._worlds)} environments: "
+                "give Simulator one environment for each row"
+            )
+        rows = []
+        for row, sequences, world in zip(obs, actions, self._worlds, strict=True):
+            _check_present(row.detach().cpu().numpy(), world.present())
+            rows.append(world.simulate(sequences.detach().cpu().numpy()))
+        observations, rewards = (
+            torch.from_numpy(np.stack(parts)).to(obs).unsqueeze(0)
+            for parts in zip(*rows, strict=True)
+        )
+        return Trajectories(observations, rewards)
+
+
+def _world(env: gymnasium.Env, threads: int) -> "MujocoWorld | PendulumWorld":
+    bare: Any = env.unwrapped
+    if type(bare) is PendulumEnv:
+        return PendulumWorld(bare)
+    if type(bare) not in READOUTS:
+        name = bare.spec.id if bare.spec is not None else type(bare).__name__
+        known = ", ".join(kind.__name__.removesuffix("Env") + "-v5" for kind in READOUTS)
+        raise InputError(
+            f"the simulator cannot look ahead in {name}; it knows {known} and Pendulum-v1: "
+            "train a model instead"
+        )
+    return MujocoWorld(bare, READOUTS[type(bare)], threads)
+
+
+def _check_present(given: ndarray, present: ndarray) -> None:
+    # float32 observations differ from the state's by their rounding
+    if given.shape != present.shape or not np.allclose(given, present, rtol=1e-4, atol=1e-4):
+        raise InputError(
+            f"the observation {given.tolist()} is not what the simulator's environment shows at "
+            f"present, {present.tolist()}: give Simulator the environment that is being stepped, "
+            "without wrappers that change observations"
+        )
+
+
+class MujocoWorld:
+    """Copies of a MuJoCo environment's state, rolled out.
+
+    Where the state after a step says all, `mujoco.rollout` simulates whole batches; where the task
+    reads more (`Readout.derived`), the copies are stepped one by one.
+    """
+
+    def __init__(self, env: Any, readout: Readout, threads: int) -> None:
+        self.env, self.readout = env, readout
+        self.fields = ("qpos", "qvel", *readout.derived)
+        self._copies = [mujoco.MjData(env.model) for _ in range(threads)]
+        # without a pool, rollouts run on the calling thread
+        pool = threads if threads > 1 else 0
+        self._rollout = None if readout.derived else Rollout(nthread=pool)
+        self._executor = ThreadPoolExecutor(threads) if readout.derived and pool else None
+
+    def present(self) -> Float[ndarray, "o"]:
+        """The observation of the live environment now."""
+        live = {name: getattr(self.env.data, name)[None, None] for name in self.fields}
+        return self.readout.observation(self.env, live)[0, 0]
+
+    def simulate(
+        self, actions: Shaped[ndarray, "n t a"]
+    ) -> tuple[Float[ndarray, "n t+1 o"], Float[ndarray, "n t"]]:
+        """Observations and rewards of sequences of actions from the present state."""
+        with _no_warnings():
+            states = self._roll(actions) if self._rollout else self._step(actions)
+        observations = self.readout.observation(self.env, states)
+        rewards = self.readout.reward(self.env, states, actions).astype(float)
+        steps = np.arange(1, actions.shape[1] + 1)
+        late = np.abs(states["time"][:, 1:] - CLOCK - steps * self.env.dt)
+        broken = np.logical_or.accumulate(~(late < self.env.model.opt.timestep / 2), axis=1)
+        observations[:, 1:][broken] = np.nan
+        rewards[broken] = np.nan
+        return observations, rewards
+
+    def _start(self, kind: mujoco.mjtState) -> ndarray:
+        """A copy of the live environment's state with another clock."""
+        model = self.env.model
+        state = np.empty(mujoco.mj_stateSize(model, kind))
+        mujoco.mj_getState(model, self.env.data, state, kind)
+        state[0] = CLOCK
+        return state
+
+    def _roll(self, actions: Shaped[ndarray, "n t a"]) -> dict[str, ndarray]:
+        assert self._rollout is not None
+        n, (skip, model) = len(actions), (self.env.frame_skip, self.env.model)
+        start = self._start(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        after, _ = self._rollout.rollout(
+            model,
+            self._copies,
+            np.broadcast_to(start, (n, len(start))),
+            np.repeat(actions.astype(float), skip, axis=1),
+            initial_warmstart=self.env.data.qacc_warmstart[None],
+        )
+        states = np.empty((n, actions.shape[1] + 1, len(start)))
+        states[:, 0], states[:, 1:] = start, after[:, skip - 1 :: skip]
+        time, qpos, qvel, _ = np.split(states, np.cumsum([1, model.nq, model.nv]), axis=-1)
+        return {"time": time[..., 0], "qpos": qpos, "qvel": qvel}
+
+    def _step(self, actions: Shaped[ndarray, "n t a"]) -> dict[str, ndarray]:
+        n, horizon, _ = actions.shape
+        states = {"time": np.full((n, horizon + 1), CLOCK)}
+        for name in self.fields:
+            now = getattr(self.env.data, name)
+            states[name] = np.empty((n, horizon + 1, *now.shape))
+            states[name][:, 0] = now
+        start = self._start(mujoco.mjtState.mjSTATE_INTEGRATION)
+        chunks = np.array_split(np.arange(n), len(self._copies))
+        run = self._executor.map if self._executor else map
+        list(
+            run(
+                lambda copy, rows: self._step_rows(copy, rows, start, actions, states),
+                self._copies,
+                chunks,
+            )
+        )
+        return states
+
+    def _step_rows(
+        self,
+        copy: mujoco.MjData,
+        rows: ndarray,
+        start: ndarray,
+        actions: ndarray,
+        states: dict[str, ndarray],
+    ) -> None:
+        """Steps one copy through the sequences `rows`, as `MujocoEnv.do_simulation` does."""
+        model, skip = self.env.model, self.env.frame_skip
+        forces = "cfrc_ext" in self.fields
+        time, control = states["time"], copy.ctrl
+        pairs = [(states[name], getattr(copy, name)) for name in self.fields]
+        for i in rows:
+            mujoco.mj_setState(model, copy, start, mujoco.mjtState.mjSTATE_INTEGRATION)
+            for t, action in enumerate(actions[i], 1):
+                control[:] = action
+                mujoco.mj_step(model, copy, skip)
+                if forces:
+                    mujoco.mj_rnePostConstraint(model, copy)
+                time[i, t] = copy.time
+                for kept, field in pairs:
+                    kept[i, t] = field
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keeps MuJoCo from reporting imagined futures that diverge as if the live one had."""
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(previous)
+
+
+class PendulumWorld:
+    """Pendulum-v1, whose dynamics are one line (gymnasium's classic control)."""
+
+    def __init__(self, env: PendulumEnv) -> None:
+        self.env = env
+
+    def present(self) -> Float[ndarray, "3"]:
+        return self._observe(np.asarray(self.env.state))
+
+    def simulate(
+        self, actions: Shaped[ndarray, "n t 1"]
+    ) -> tuple[Float[ndarray, "n t+1 3"], Float[ndarray, "n t"]]:
+        env, (n, horizon, _) = self.env, actions.shape
+        torque = actions[..., 0].clip(-env.max_torque, env.max_torque)
+        # in the action's own precision, as `step` does
+        push, cost = 3.0 / (env.m * env.l**2) * torque, 0.001 * torque**2
+        states = np.empty((n, horizon + 1, 2))
+        states[:, 0] = env.state
+        for t in range(horizon):
+            angle, speed = states[:, t, 0], states[:, t, 1]
+            fall = 3 * env.g / (2 * env.l) * np.sin(angle)
+            speed = (speed + (fall + push[:, t]) * env.dt).clip(-env.max_speed, env.max_speed)
+            states[:, t + 1, 0], states[:, t + 1, 1] = angle + speed * env.dt, speed
+        angle, speed = states[:, :-1, 0], states[:, :-1, 1]
+        angle = (angle + np.pi) % (2 * np.pi) - np.pi
+        return self._observe(states), -(angle**2 + 0.1 * speed**2 + cost)
+
+    @staticmethod
+    def _observe(state: Float[ndarray, "*s 2"]) -> Float[ndarray, "*s 3"]:
+        angle, speed = state[..., 0], state[..., 1]
+        return np.stack([np.cos(angle), np.sin(angle), speed], axis=-1)

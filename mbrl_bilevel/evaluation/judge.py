@@ -1,0 +1,104 @@
+"""Everything that is asked of one model, in one pass over held-out data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.baselines import LinearModel
+from mbrl_bilevel.evaluation.coverage import INTERVALS, interval_coverage
+from mbrl_bilevel.evaluation.fan import Fan, fan
+from mbrl_bilevel.evaluation.json_figures import finite_or_null
+from mbrl_bilevel.evaluation.k_step import KStep, k_step, longest
+from mbrl_bilevel.evaluation.one_step import OneStep, one_step
+from mbrl_bilevel.evaluation.rollouts import sampled_paths
+from mbrl_bilevel.evaluation.windows import draw_windows
+from mbrl_bilevel.models.dynamics import DynamicsModel
+
+FAN_STEPS, FAN_STARTS, PARTICLES = 60, 200, 20
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of one model; `coverage` [l, k] belongs to INTERVALS.
+
+    horizons: those that were asked for and that held-out episodes reach.
+    """
+
+    one: OneStep
+    many: KStep
+    coverage: Float[Tensor, "l c"]
+    fan: Fan
+    horizons: Sequence[int]
+    target_names: Sequence[str]
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON: the figures of OneStep and, by steps ahead, those that begin with k_step."""
+
+        def by_horizon(values: Tensor | None) -> dict[str, float | int] | None:
+            if values is None:
+                return None
+            return {str(k): values[k - 1].item() for k in self.horizons if k <= len(values)}
+
+        many = {
+            "k_step": by_horizon(self.many.rmse),
+            "k_step_persistence": by_horizon(self.many.persistence),
+            "k_step_linear": by_horizon(self.many.linear),
+            "k_step_coverage": {
+                f"{100 * level:.0f}": by_horizon(share)
+                for level, share in zip(INTERVALS, self.coverage, strict=True)
+            },
+            "k_step_starts": by_horizon(self.many.starts),
+            "k_step_non_finite": self.many.non_finite,
+            "target_names": list(self.target_names),
+        }
+        return self.one.figures() | finite_or_null(many)
+
+
+def judge(
+    model: DynamicsModel,
+    held_out: Transitions,
+    horizons: Sequence[int],
+    generator: torch.Generator,
+    train: Transitions | None = None,
+    units_of: DynamicsModel | None = None,
+) -> Judgement:
+    """Judges a model's elites on transitions that it was not trained on.
+
+    `train` fits the linear baseline (none without it). Figures are in standard deviations of the
+    training part of `units_of`, by default the model's own.
+
+    Raises:
+        InputError: a horizon below 1, or no held-out episode long enough for any of them.
+    """
+    if not horizons or min(horizons) < 1:
+        raise InputError(f"horizons {list(horizons)}: name steps ahead of at least 1")
+    units = units_of or model
+    unit = model.target_standardizer.std / units.target_standardizer.std
+    scale = units.input_standardizer.std[: model.obs_dim]
+    one = one_step(model.network.select(model.elites), *model.encode(held_out), unit=unit)
+    windows = draw_windows(held_out, max(horizons), generator)
+    if min(horizons) > longest(windows):
+        raise InputError(
+            f"no held-out episode has {min(horizons)} steps (or too few of them to average over; "
+            f"{longest(windows)} can be judged): ask for a shorter horizon"
+        )
+    linear = None if train is None else LinearModel.fit(model, train)
+    many = k_step(model, windows, generator, linear, scale)
+    few = windows[:FAN_STARTS]
+    few = few.first(longest(few))
+    paths = sampled_paths(model, few, generator, -(-PARTICLES // len(model.elites)))
+    shown = min(FAN_STEPS, few.steps)
+    return Judgement(
+        one,
+        many,
+        interval_coverage(paths, few),
+        fan(model, few.first(shown), paths[:, :, :shown], scale, generator),
+        [k for k in horizons if k <= len(many.rmse)],
+        model.target_names,
+    )

@@ -1,0 +1,193 @@
+"""How what an ensemble is unsure of travels through imagined futures."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.protocols import Trajectories
+
+KINDS = ("ts1", "ts_inf", "mean", "mixture")
+
+
+class Propagation:
+    r"""A dynamics model's elites as a `TrajectoryModel`, by one way of propagating uncertainty.
+
+    Every sequence is followed by `particles` futures at once. Chua et al. 2018 (PETS), section 5:
+
+    - "ts1": at each step every particle is moved by a member drawn anew, whose Gaussian is sampled.
+      Particles of all sequences are dealt to the members at random in equal shares (up to the
+      remainder), so that a particle's step costs one member's evaluation.
+    - "ts_inf": as before, but a particle stays with its member for the whole horizon, and each
+      sequence has the same number of particles of every member.
+    - "mean": one particle per member, which follows that member's mean.
+    - "mixture": moment matching over members. At each step all E members predict from the
+      particle's own state, and the next one is sampled from a Gaussian of independent dimensions
+      with the mixture's moments, mean m = 1/E sum_e m_e and variance 1/E sum_e (s_e^2 + m_e^2)
+      - m^2; a reward head is one more dimension. A particle's step costs E evaluations. (PETS'
+      own moment matching fits its Gaussian over the particles as well; here particles keep apart.)
+
+    Imagined observations stay within `model.lowest` and `model.highest`. The elites are taken from
+    the model when this is made.
+
+    Args:
+        particles: futures per sequence, a multiple of the elites for "ts_inf"; by default as many
+            as cost one evaluation of every elite: one per elite, or a single one of "mixture".
+        disagreement: fill `Trajectories.disagreement`: the standard deviation (divided by the
+            count) over all particles of the imagined next observation, in training standard
+            deviations, root mean square over dimensions. For "mixture", the deviation of the
+            members' means from the same state instead, root mean square over particles as well:
+            without noise, and without what differed before the step.
+
+    Raises:
+        InputError: a number of particles that the kind cannot have, or a kind that is not there.
+    """
+
+    def __init__(
+        self,
+        model: DynamicsModel,
+        kind: str = "ts_inf",
+        *,
+        particles: int | None = None,
+        disagreement: bool = False,
+    ) -> None:
+        self.elites = len(model.elites)
+        if particles is None:
+            particles = 1 if kind == "mixture" else self.elites
+        _check(kind, particles, self.elites)
+        if disagreement and (self.elites if kind == "mixture" else particles) < 2:
+            raise InputError(
+                f"disagreement among {self.elites} members and {particles} particles of {kind!r}: "
+                "it takes at least 2; train more members, or leave the disagreement at 0"
+            )
+        self.model, self.kind, self.particles = model, kind, particles
+        self.disagreement = disagreement
+        self.network = model.network.select(model.elites)
+
+    @torch.no_grad()
+    def trajectories(
+        self,
+        obs: Float[Tensor, "b o"],
+        actions: Float[Tensor, "b n t a"],
+        generator: torch.Generator,
+    ) -> Trajectories:
+        """Follows every action sequence by all particles, in the environment's own units."""
+        b, n, horizon, _ = actions.shape
+        size, inputs = self.model.obs_dim, self.model.input_standardizer
+        # States are kept in standard deviations all the way, so that no step needs to convert.
+        start = (obs - inputs.mean[:size]) / inputs.std[:size]
+        moves = ((actions - inputs.mean[size:]) / inputs.std[size:]).flatten(0, 1)
+        scale, shift, lowest, highest = self._change()
+        states = start.new_empty(self.particles, b * n, horizon + 1, size)
+        states[:, :, 0] = start.repeat_interleave(n, 0)
+        outputs = self.model.network.outputs
+        x = start.new_empty(self.particles, b * n, size + moves.shape[-1])
+        rewards, spreads = [], []
+        for t in range(horizon):
+            x[..., :size], x[..., size:] = states[:, :, t], moves[:, t]
+            y, spread = self._step(x, generator)
+            after = torch.addcmul(shift + states[:, :, t], y[..., :size], scale)
+            states[:, :, t + 1] = torch.clamp(after, lowest, highest)
+            if outputs > size:
+                rewards.append(y[..., size])
+            if spread is not None:
+                spreads.append((spread[..., :size] * scale).square().mean((0, -1)).sqrt())
+        return self._in_own_units(obs, states, rewards, spreads, n)
+
+    def _change(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scale and shift from a standardised target to the change of a standardised state, [o].
+
+        And the bounds of that state.
+        """
+        size, inputs = self.model.obs_dim, self.model.input_standardizer
+        targets, mean, std = self.model.target_standardizer, inputs.mean[:size], inputs.std[:size]
+        lowest, highest = (self.model.lowest - mean) / std, (self.model.highest - mean) / std
+        return targets.std[:size] / std, targets.mean[:size] / std, lowest, highest
+
+    def _step(
+        self, x: Float[Tensor, "p r i"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "p r n"], Float[Tensor, "p r n"] | None]:
+        """Standardised targets of the particles; for "mixture", how far members' means spread."""
+        if self.kind == "mixture":
+            return self._matched(x, generator)
+        if self.kind == "ts1":
+            return self._dealt(x, generator), None
+        gaussian = self.network(x.reshape(self.elites, -1, x.shape[-1]))
+        y = (
+            gaussian.mean
+            if self.kind == "mean"
+            else gaussian.rsample(_noise(gaussian.mean, generator))
+        )
+        return y.reshape(*x.shape[:2], -1), None
+
+    def _dealt(
+        self, x: Float[Tensor, "p r i"], generator: torch.Generator
+    ) -> Float[Tensor, "p r n"]:
+        """One sample each from a random member, with equal shares of all rows."""
+        rows = x.flatten(0, 1)
+        count = len(rows)
+        places = -(-count // self.elites) * self.elites
+        order = torch.randperm(places, generator=generator, device=x.device)
+        # places past the last row are filled by rows that have one already
+        gaussian = self.network(rows[order % count].reshape(self.elites, -1, x.shape[-1]))
+        y = gaussian.rsample(_noise(gaussian.mean, generator)).flatten(0, 1)
+        return y[order.argsort()[:count]].reshape(*x.shape[:2], -1)
+
+    def _matched(
+        self, x: Float[Tensor, "p r i"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "p r n"], Float[Tensor, "p r n"]]:
+        """A sample of the Gaussian with the mixture's moments, and the deviation of the means."""
+        gaussian = self.network(x.flatten(0, 1))
+        mean, spread = gaussian.mean.mean(0), gaussian.mean.std(0, correction=0)
+        std = (gaussian.std.square().mean(0) + spread.square()).sqrt()
+        y = torch.addcmul(mean, std, _noise(mean, generator))
+        return y.reshape(*x.shape[:2], -1), spread.reshape(*x.shape[:2], -1)
+
+    def _in_own_units(
+        self,
+        obs: Float[Tensor, "b o"],
+        states: Float[Tensor, "p r t o"],
+        rewards: list[Float[Tensor, "p r"]],
+        spreads: list[Float[Tensor, "r"]],
+        n: int,
+    ) -> Trajectories:
+        b, size, horizon = len(obs), self.model.obs_dim, states.shape[2] - 1
+        disagreement = None
+        if self.disagreement:
+            if self.kind == "mixture":
+                each = torch.stack(spreads, -1)
+            else:
+                each = states[:, :, 1:].var(0, correction=0).mean(-1).sqrt()
+            disagreement = each.reshape(b, n, horizon)
+        inputs, targets = self.model.input_standardizer, self.model.target_standardizer
+        observations = states * inputs.std[:size] + inputs.mean[:size]
+        observations = observations.reshape(self.particles, b, n, horizon + 1, size)
+        observations[..., 0, :] = obs.unsqueeze(1)
+        if not rewards:
+            return Trajectories(observations, None, disagreement)
+        reward = torch.stack(rewards, -1) * targets.std[size] + targets.mean[size]
+        return Trajectories(
+            observations, reward.reshape(self.particles, b, n, horizon), disagreement
+        )
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _check(kind: str, particles: int, elites: int) -> None:
+    if kind not in KINDS:
+        raise InputError(f"propagation {kind!r}: choose one of {', '.join(KINDS)}")
+    if particles < 1:
+        raise InputError(f"particles {particles}: at least 1 is needed")
+    if kind == "ts_inf" and particles % elites:
+        raise InputError(
+            f"particles {particles} of 'ts_inf' for {elites} elites: choose a multiple of "
+            f"{elites}, or 'ts1', which takes any number"
+        )
+    if kind == "mean" and particles != elites:
+        raise InputError(
+            f"particles {particles} of 'mean', which has one for each of the {elites} elites: "
+            "leave the number out"
+        )

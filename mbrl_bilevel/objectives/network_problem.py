@@ -1,0 +1,72 @@
+"""A network in training as a bilevel problem, and the Fisher matrix of its outputs."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from mbrl_bilevel.bilevel.parameters import Params
+from mbrl_bilevel.bilevel.problem import BilevelProblem
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+
+InnerData = tuple[Tensor, Tensor, Tensor | None]  # x, y, and the noise of sampled estimators
+
+
+def training_problem(network: GaussianEnsemble, inner: PolicyGradient) -> BilevelProblem:
+    """The bilevel problem of a network: inner loss -J per member, outer NLL summed over members.
+
+    Inner data are (x, y, noise or None), outer data (x, y); x [E, B, d] and y [E, B, n].
+    """
+
+    def loss_of(gaussian: Gaussian, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
+        x, y, noise = data
+        return functional_call(inner, phi, (gaussian, x, y), {"noise": noise}, strict=False)[0]
+
+    def inner_loss(theta: Params, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
+        return loss_of(functional_call(network, theta, (data[0],)), phi, data)
+
+    def outer_loss(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
+        x, y = data
+        return -functional_call(network, theta, (x,)).log_prob(y).mean(-1).sum()
+
+    if network.covariance == "full":  # its factor has no fixed-size output: Hessian products only
+        return BilevelProblem(inner_loss, outer_loss, ensemble=True)
+
+    def outputs(theta: Params, data: InnerData) -> Float[Tensor, "e b k"]:
+        gaussian = functional_call(network, theta, (data[0],))
+        return torch.cat([gaussian.mean, gaussian.log_std], -1)
+
+    def output_loss(output: Float[Tensor, "e b k"], phi: Params, data: InnerData) -> Tensor:
+        mean, log_std = output.chunk(2, -1)
+        return loss_of(DiagonalGaussian(mean, log_std), phi, data)
+
+    return BilevelProblem(inner_loss, outer_loss, True, outputs, output_loss)
+
+
+def fisher_metric(
+    inner: PolicyGradient,
+) -> Callable[[Float[Tensor, "e b k"], Params, InnerData], Float[Tensor, "e b k k"]]:
+    """lam w times the Fisher information of a diagonal Gaussian by (mean, log_std), over the batch.
+
+    At the inner optimum S = (lam / 2) U^-1 it is the Hessian of the exact inner loss by the outputs
+    (theory T8), and it needs no second derivative of a sampled reward.
+    """
+
+    def metric(
+        output: Float[Tensor, "e b k"], phi: Params, data: InnerData
+    ) -> Float[Tensor, "e b k k"]:
+        log_std = output.chunk(2, -1)[1]
+        information = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], -1)
+        if inner.weights is not None:
+            weight = inner.weights(data[0]).detach()
+            if weight.ndim == log_std.ndim:
+                weight = torch.cat([weight, weight], -1)
+            else:
+                weight = weight.unsqueeze(-1)
+            information = weight * information
+        return torch.diag_embed(inner.lam * information / output.shape[-2])
+
+    return metric

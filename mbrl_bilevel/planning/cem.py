@@ -1,0 +1,123 @@
+"""The cross-entropy method, with truncated Gaussians."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.planning.elite import refit
+from mbrl_bilevel.planning.lookahead import Bounds, Lookahead
+from mbrl_bilevel.planning.ranges import check_counts, check_elites, check_ranges
+from mbrl_bilevel.planning.score import PLAIN, Scoring
+from mbrl_bilevel.planning.sequences import take
+from mbrl_bilevel.protocols import Task, TrajectoryModel
+
+TRUNCATION = 2.0
+
+
+class CEM:
+    """The cross-entropy method as in PETS (Chua et al. 2018), batched over environments.
+
+    Each iteration samples every action on its own from a Gaussian truncated at 2 deviations, whose
+    deviation is at most half the mean's distance from the nearer bound, so that samples are never
+    clamped; then it refits mean and deviation to the `elites` best. Returned is the last mean. The
+    next call starts from it, shifted by a decision, with the first deviation. Unlike PETS' code it
+    runs all its iterations, and `momentum` mixes deviations, not variances.
+
+    Args:
+        action_low, action_high: bounds [a]; no action ever leaves them.
+        horizon: steps of look-ahead.
+        samples: sequences sampled at each iteration.
+        iterations: rounds of sampling and refitting.
+        elites: how many of them each round is refitted to.
+        init_std: first standard deviation, in half-widths of the bounds.
+        momentum: share of the old mean and deviation in the new ones.
+        action_repeat: steps that each decision is held for; a call moves on by one decision.
+        scoring: what a sequence is worth.
+
+    Raises:
+        InputError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        action_low: Bounds,
+        action_high: Bounds,
+        *,
+        horizon: int = 30,
+        samples: int = 128,
+        iterations: int = 3,
+        elites: int = 10,
+        init_std: float = 0.5,
+        momentum: float = 0.1,
+        action_repeat: int = 1,
+        scoring: Scoring = PLAIN,
+    ) -> None:
+        check_counts(samples=samples, iterations=iterations, elites=elites)
+        check_elites(elites, samples)
+        check_ranges(init_std=(init_std, 1e-6, 100.0), momentum=(momentum, 0.0, 0.999))
+        self.lookahead = Lookahead(action_low, action_high, horizon, action_repeat, scoring)
+        self.samples, self.iterations, self.elites = samples, iterations, elites
+        self.init_std, self.momentum = init_std, momentum
+        self._mean: Tensor | None = None
+
+    @property
+    def action_repeat(self) -> int:
+        return self.lookahead.action_repeat
+
+    @property
+    def non_finite_sequences(self) -> int:
+        """Candidates so far, over all calls, whose imagined future was not finite."""
+        return int(self.lookahead.non_finite)
+
+    def reset(self) -> None:
+        """Forgets the last plan: for the start of an episode."""
+        self._mean = None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: TrajectoryModel,
+        task: Task,
+        obs: Float[Tensor, "b o"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "b t a"]:
+        """The mean action sequence that the elites of the last iteration leave.
+
+        Raises:
+            InputError: another number of environments than in the last call without `reset()`.
+        """
+        ahead = self.lookahead
+        mean = ahead.start(self._mean, obs)
+        std = (self.init_std * ahead.half_width()).expand_as(mean)
+        for _ in range(self.iterations):
+            candidates = self._sample(mean, std, generator)
+            returns = ahead.returns(model, task, obs, candidates, generator)
+            elite_return, index = returns.topk(self.elites, dim=1)
+            elite = take(candidates, index)
+            mean, std = refit(mean, std, elite, elite_return.isfinite(), self.momentum)
+        self._mean = mean
+        return ahead.actions(mean)
+
+    def _sample(
+        self,
+        mean: Float[Tensor, "b d a"],
+        std: Float[Tensor, "b d a"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "b n d a"]:
+        low, high = self.lookahead.low, self.lookahead.high
+        room = torch.minimum(mean - low, high - mean) / TRUNCATION
+        std = torch.minimum(std, room)
+        noise = truncated_normal(
+            (len(mean), self.samples, *mean.shape[1:]), generator, dtype=mean.dtype
+        )
+        return (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)  # rounding only
+
+
+def truncated_normal(
+    shape: tuple[int, ...], generator: torch.Generator, *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*s"]:
+    """Standard normal noise that fell within 2 deviations, by its inverse distribution function."""
+    device = generator.device
+    edge = torch.special.ndtr(torch.tensor(-TRUNCATION, dtype=dtype, device=device))
+    unit = torch.rand(shape, generator=generator, device=device, dtype=dtype)
+    return torch.special.ndtri(torch.lerp(edge, 1 - edge, unit)).clamp(-TRUNCATION, TRUNCATION)

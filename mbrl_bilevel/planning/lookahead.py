@@ -1,0 +1,81 @@
+"""What every sampling planner knows: its box of actions, its horizon, the worth of sequences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.planning.bounds import action_bounds
+from mbrl_bilevel.planning.ranges import check_counts
+from mbrl_bilevel.planning.score import Scoring
+from mbrl_bilevel.planning.sequences import hold, shift
+from mbrl_bilevel.protocols import Task, TrajectoryModel
+
+Bounds = Sequence[float] | np.ndarray | Tensor
+
+
+class Lookahead:
+    """Judges sequences of `decisions` actions, each held for `action_repeat` steps of `horizon`.
+
+    `horizon` counts steps of the environment; the last decision may be held for fewer.
+    `non_finite` counts the sequences so far whose imagined future was not finite.
+
+    Raises:
+        InputError: bad bounds, or a horizon or action repeat below 1.
+    """
+
+    def __init__(
+        self,
+        action_low: Bounds,
+        action_high: Bounds,
+        horizon: int,
+        action_repeat: int,
+        scoring: Scoring,
+    ) -> None:
+        check_counts(horizon=horizon, action_repeat=action_repeat)
+        self.low, self.high = action_bounds(action_low, action_high)
+        self.horizon, self.action_repeat, self.scoring = horizon, action_repeat, scoring
+        self.decisions = -(-horizon // action_repeat)
+        self.non_finite: Int[Tensor, ""] | int = 0
+
+    def returns(
+        self,
+        model: TrajectoryModel,
+        task: Task,
+        obs: Float[Tensor, "b o"],
+        candidates: Float[Tensor, "b n d a"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "b n"]:
+        """What every candidate is worth; -inf where its imagined future is not finite."""
+        scored = self.scoring(model, task, obs, self.actions(candidates), generator)
+        self.non_finite = self.non_finite + scored.non_finite
+        return scored.returns
+
+    def actions(self, decisions: Float[Tensor, "*s d a"]) -> Float[Tensor, "*s t a"]:
+        """The actions of every step of the horizon."""
+        return hold(decisions, self.action_repeat, self.horizon)
+
+    def start(
+        self, last: Float[Tensor, "c d a"] | None, obs: Float[Tensor, "b o"]
+    ) -> Float[Tensor, "b d a"]:
+        """Where a search from `obs` begins: the last plan a decision later, or mid-box.
+
+        Raises:
+            InputError: the last plan was for another number of environments.
+        """
+        self.low, self.high = self.low.to(obs), self.high.to(obs)
+        if last is None:
+            return ((self.low + self.high) / 2).expand(len(obs), self.decisions, -1)
+        if len(last) != len(obs):
+            raise InputError(
+                f"a plan for {len(obs)} environments after one for {len(last)}: "
+                "call reset() in between"
+            )
+        return shift(last)
+
+    def half_width(self) -> Float[Tensor, "a"]:
+        """Half of the box, the unit of `init_std`."""
+        return (self.high - self.low) / 2

@@ -1,0 +1,81 @@
+"""Random shooting: the best of many uniformly random action sequences."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.planning.lookahead import Bounds, Lookahead
+from mbrl_bilevel.planning.ranges import check_counts
+from mbrl_bilevel.planning.score import PLAIN, Scoring
+from mbrl_bilevel.planning.sequences import take
+from mbrl_bilevel.protocols import Task, TrajectoryModel
+
+
+class RandomShooting:
+    """The best of `samples` sequences of actions drawn uniformly from the box, over environments.
+
+    Besides them the last call's plan stands for choice, shifted by a decision (at first: the middle
+    of the box, held), so that a good plan is not lost. Nagabandi et al. 2018, section IV-C.
+
+    Args:
+        action_low, action_high: bounds [a]; no action ever leaves them.
+        horizon: steps of look-ahead.
+        samples: sequences sampled per call.
+        action_repeat: steps that each decision is held for; a call moves on by one decision.
+        scoring: what a sequence is worth.
+
+    Raises:
+        InputError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        action_low: Bounds,
+        action_high: Bounds,
+        *,
+        horizon: int = 30,
+        samples: int = 128,
+        action_repeat: int = 1,
+        scoring: Scoring = PLAIN,
+    ) -> None:
+        check_counts(samples=samples)
+        self.lookahead = Lookahead(action_low, action_high, horizon, action_repeat, scoring)
+        self.samples = samples
+        self._best: Tensor | None = None
+
+    @property
+    def action_repeat(self) -> int:
+        return self.lookahead.action_repeat
+
+    @property
+    def non_finite_sequences(self) -> int:
+        """Candidates so far, over all calls, whose imagined future was not finite."""
+        return int(self.lookahead.non_finite)
+
+    def reset(self) -> None:
+        """Forgets the last plan: for the start of an episode."""
+        self._best = None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: TrajectoryModel,
+        task: Task,
+        obs: Float[Tensor, "b o"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "b t a"]:
+        """The best sequence from each observation; the last plan where none has a finite future.
+
+        Raises:
+            InputError: another number of environments than in the last call without `reset()`.
+        """
+        ahead = self.lookahead
+        last = ahead.start(self._best, obs)
+        shape = (len(obs), self.samples, *last.shape[1:])
+        unit = torch.rand(shape, generator=generator, device=obs.device, dtype=obs.dtype)
+        drawn = torch.lerp(ahead.low, ahead.high, unit).clamp(ahead.low, ahead.high)
+        candidates = torch.cat([last.unsqueeze(1), drawn], dim=1)
+        top_return, top = ahead.returns(model, task, obs, candidates, generator).max(dim=1)
+        found = take(candidates, top[:, None])[:, 0]
+        self._best = torch.where(top_return.isfinite()[:, None, None], found, last)
+        return ahead.actions(self._best)

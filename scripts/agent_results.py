@@ -1,0 +1,157 @@
+"""The folder that takes what was found of judged agents: configuration, figures, curves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from matplotlib.image import imread
+from torch.utils.tensorboard import SummaryWriter
+
+from mbrl_bilevel.agents.episode import Episode
+from mbrl_bilevel.agents.planner_settings import DEFAULTS
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.figures import save
+from mbrl_bilevel.evaluation.return_figures import agents_compared, mean_return_so_far
+from mbrl_bilevel.scripts.agent_table import (
+    agent_figures,
+    difference_to,
+    one_agent,
+    side_by_side,
+)
+from mbrl_bilevel.scripts.agents_to_judge import SIMULATOR, Contender
+from mbrl_bilevel.scripts.command import Outcome, say
+
+CONFIG, SUMMARY, FIGURE, VIDEO = "config.yaml", "summary.json", "returns.png", "episode-0.mp4"
+Played = Sequence[dict[int, Episode]]  # by agent, by number of the episode
+
+
+@dataclass(frozen=True)
+class Results:
+    """A numbered folder for one call of eval-agent; `flags` are its flags as they were taken."""
+
+    folder: Path
+    contenders: Sequence[Contender]
+    flags: Mapping[str, Any]
+
+    @classmethod
+    def open(
+        cls, parent: Path, contenders: Sequence[Contender], flags: Mapping[str, Any]
+    ) -> "Results":
+        """Makes the folder in `parent`; InputError where it cannot be written."""
+        return cls(_numbered_folder(parent, _config(flags, contenders)), contenders, flags)
+
+    def video(self, one: Contender) -> Path | None:
+        """Where the first episode's video of an agent goes; None where none is wanted."""
+        if not self.flags["video"]:
+            return None
+        several = len(self.contenders) > 1
+        return self.folder / (f"{_file_name(one.name)}-{VIDEO}" if several else VIDEO)
+
+    def write(self, played: Played, seconds: float, complete: bool) -> Outcome:
+        """Tells what the finished episodes say; summary.json, returns.png, TensorBoard's events."""
+        env_id, seed = self.flags["env"], self.flags["seed"]
+        there = [(a, b) for a, b in zip(self.contenders, played, strict=True) if b]
+        agents = []
+        for one, episodes in there:
+            video = self.video(one)
+            found = agent_figures(one, episodes, env_id, seed)
+            agents.append(found | {"video": None if video is None else str(video)})
+        for other in agents[1:]:
+            other["difference"] = difference_to(agents[0], other, seed)
+        picture = self._draw({one.name: episodes for one, episodes in there})
+        common = {
+            "complete": complete,
+            "seconds": seconds,
+            "results": str(self.folder),
+            "figure": str(picture),
+        }
+        if len(self.contenders) == 1:
+            found, text = agents[0] | common, one_agent(agents[0])
+        else:
+            found = {"agents": agents, "env": env_id, "seed": seed, **common}
+            text = side_by_side(agents)
+        _write_json(self.folder / SUMMARY, found)
+        return Outcome(found, f"{text}\nfigure: {picture}")
+
+    def _draw(self, played: Mapping[str, Mapping[int, Episode]]) -> Path:
+        """The figure, and curves of the mean return so far, one TensorBoard run for each agent."""
+        rewards = {
+            name: [episodes[index].rewards for index in sorted(episodes)]
+            for name, episodes in played.items()
+        }
+        longest = max(len(one) for of_agent in rewards.values() for one in of_agent)
+        title = f"{self.flags['env']}, up to {longest} steps"
+        figure = agents_compared(rewards, title, self.flags["seed"])
+        path = save(figure, self.folder / FIGURE)
+        with SummaryWriter(str(self.folder)) as writer:  # the file: drawing again takes long
+            writer.add_image("returns", imread(path), dataformats="HWC")
+        for name, of_agent in rewards.items():
+            with SummaryWriter(str(self.folder / _file_name(name))) as writer:
+                writer.add_scalar("mean_return", np.mean([one.sum() for one in of_agent]))
+                for step, value in enumerate(mean_return_so_far(of_agent).tolist(), start=1):
+                    writer.add_scalar("mean_return_so_far", value, step)
+        return path
+
+    def copy_to_models(self, agents: Sequence[Mapping[str, Any]]) -> None:
+        """What was found of each model also goes into a numbered folder of its own.
+
+        There it lies as if the model had been judged alone.
+        """
+        for one, found in zip(self.contenders, agents, strict=True):
+            if one.model is None or one.model == SIMULATOR:
+                continue
+            try:
+                folder = _numbered_folder(one.model, _config(self.flags, [one]))
+                alone = {key: value for key, value in found.items() if key != "difference"}
+                _write_json(folder / SUMMARY, alone | {"complete": True, "results": str(folder)})
+            except (InputError, OSError) as error:
+                say(f"no copy of the results for {one.name}: {error}")
+
+
+def _config(flags: Mapping[str, Any], contenders: Sequence[Contender]) -> dict[str, Any]:
+    """Flags as plain values; each agent's settings by its name where there are several."""
+    plain = {name: _plain(value) for name, value in flags.items()}
+    if len(contenders) > 1:
+        settings = {one.name: one.settings for one in contenders}
+        return {k: v for k, v in plain.items() if k not in DEFAULTS} | {"agents": settings}
+    (one,) = contenders
+    return plain | {"model": _plain(one.model), "planner": one.planner} | one.settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _numbered_folder(parent: Path, config: Mapping[str, Any]) -> Path:
+    """The first of PARENT/eval-001, eval-002, ... that is not there, with the configuration."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = parent / f"eval-{number:03}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            (folder / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            break
+    except OSError as error:
+        raise InputError(
+            f"results cannot be written to {parent} ({error.strerror}): choose another --out"
+        ) from None
+    return folder
+
+
+def _file_name(name: str) -> str:
+    """Of an agent; its name may hold a path."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).lstrip("-.")
+
+
+def _write_json(path: Path, found: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(found, indent=2) + "\n")

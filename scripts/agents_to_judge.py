@@ -1,0 +1,116 @@
+"""Which agents to judge: from the flags of eval-agent to recipes, each checked before it runs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbrl_bilevel.agents.planner_settings import planner_settings
+from mbrl_bilevel.agents.recipe import MPCRecipe, PolicyRecipe, Recipe, SimulatorRecipe
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.command import say
+
+SIMULATOR = Path("simulator")  # in place of a folder: the real simulation as the planner's model
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An agent to judge: its name in tables, how to build it, and what it plans or acts with."""
+
+    name: str
+    recipe: Recipe
+    model: Path | None = None
+    planner: str | None = None
+    policy: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of its planner; empty for a policy."""
+        return {} if isinstance(self.recipe, PolicyRecipe) else self.recipe.settings
+
+
+def environment(models: Sequence[Path]) -> str:
+    """The environment that the first of the folders was trained for.
+
+    Raises:
+        InputError: it says none, or one whose name would import code; or the simulator alone.
+    """
+    folder = next((model for model in models if model != SIMULATOR), None)
+    if folder is None:
+        raise InputError("--model simulator: name the environment by --env, e.g. --env Hopper-v5")
+    env_id = DynamicsModel.load(folder).env_id
+    if env_id is None:
+        raise InputError(f"the model in {folder} does not say its environment: name it by --env")
+    if ":" in env_id:  # gymnasium would import that module, on the word of a file
+        raise InputError(
+            f"the model in {folder} names the environment {env_id!r}, which would import code: "
+            "if you trust it, name it by --env"
+        )
+    return env_id
+
+
+def planning_agents(
+    models: Sequence[Path],
+    planners: Sequence[str],
+    env_id: str,
+    chosen: Mapping[str, Any],
+    device: str,
+    threads: int,
+) -> list[Contender]:
+    """One contender for every model and planner; `chosen` are the planners' settings, or None.
+
+    Raises:
+        InputError: a model or planner named twice, or a chosen setting that none of them has.
+    """
+    _refuse_twice("--model", [model.resolve() for model in models])
+    _refuse_twice("--planner", planners)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    pairs = [(model, planner) for model in models for planner in planners]
+    taken = [planner_settings(env_id, planner, model == SIMULATOR) for model, planner in pairs]
+    nowhere = {n: v for n, v in given.items() if not any(n in settings for settings in taken)}
+    found = []
+    for (model, planner), every in zip(pairs, taken, strict=True):
+        name = _name(model, models) + (f" {planner}" if len(planners) > 1 else "")
+        for setting in sorted(given.keys() - nowhere.keys() - every.keys()):
+            say(f"{name} has no --{setting.replace('_', '-')} and is judged without it")
+        own = nowhere | {n: v for n, v in given.items() if n in every}
+        oracle = model == SIMULATOR
+        settings = planner_settings(env_id, planner, oracle, **own)
+        recipe: Recipe = MPCRecipe(model, planner, settings, device)
+        if oracle:
+            recipe = SimulatorRecipe(planner, settings, threads)
+        found.append(Contender(name, recipe, model, planner))
+    return found
+
+
+def _refuse_twice(flag: str, values: Sequence[Any]) -> None:
+    value, times = Counter(values).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{flag} names {value} twice: name it once")
+
+
+def _name(model: Path, models: Sequence[Path]) -> str:
+    """The last part of a folder's path, or the whole where another folder is called the same."""
+    if [other.resolve().name for other in models].count(model.resolve().name) > 1:
+        return str(model)
+    return model.resolve().name
+
+
+def check(contenders: Sequence[Contender], env_id: str, max_steps: int | None) -> int:
+    """Makes every agent once, so that bad input shows before processes start; the step limit.
+
+    Raises:
+        InputError: an agent or environment that cannot be made, or episodes without end.
+    """
+    env = make_env(env_id)
+    for contender in contenders:
+        contender.recipe.agent(env, env_id, 0)
+    limits = [max_steps, env.spec.max_episode_steps if env.spec is not None else None]
+    env.close()
+    known = [limit for limit in limits if limit is not None]
+    if not known:
+        raise InputError(f"episodes of {env_id} have no time limit: give one by --max-steps")
+    return min(known)
