@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "temperature": 0.3,
     "action_repeat": 1,
     "discount": 1.0,
+    "terminal_value": "none",
     "caution": 0.0,
     "pessimism": 0.0,
     "disagreement": 0.0,
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
 
 # Those of `Scoring`, which every planner takes, and those that a learned model alone gives sense.
 SCORING = ("discount", "pessimism", "disagreement")
+OF_THE_TASK = ("terminal_value",)
 LEARNED = ("caution", "pessimism", "disagreement", "propagation", "particles")
 
 # Where a task's entry differs from DEFAULTS, and why.
@@ -71,7 +73,8 @@ def planner_settings(
 
 def _applying(planner: str, simulator: bool) -> list[str]:
     own = inspect.signature(planner_class(planner)).parameters
-    settings = [name for name in DEFAULTS if name in own or name in SCORING or name in LEARNED]
+    others = (*SCORING, *OF_THE_TASK, *LEARNED)
+    settings = [name for name in DEFAULTS if name in own or name in others]
     return [name for name in settings if not (simulator and name in LEARNED)]
 
 

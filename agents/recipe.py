@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.episode import Episode, run_episode
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.parallel import episode_seeds
 from mbrl_bilevel.agents.planner_settings import SCORING, planner_class
+from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
 from mbrl_bilevel.envs.tasks import get_task
@@ -23,7 +24,7 @@ from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.planning.score import Scoring
-from mbrl_bilevel.protocols import Planner, Task
+from mbrl_bilevel.protocols import Planner, Task, TrajectoryModel
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class MPCRecipe:
             particles=settings.pop("particles", None),
             disagreement=settings.get("disagreement", 0.0) > 0,
         )
-        planner = _planner(self.planner, env, settings)
         generator = torch.Generator(self.device).manual_seed(seed)
+        by_mean = model.propagated("mean")
+        planner = _planner(self.planner, env, settings, by_mean, task, generator)
         seen = near_data(task, model, caution) if caution else task
         return MPC(futures, seen, planner, generator, self.device)
 
@@ -101,16 +103,26 @@ class SimulatorRecipe:
                 range.
         """
         task = replace(get_task(env_id), reward=None)
-        planner = _planner(self.planner, env, dict(self.settings))
+        model = Simulator(env, threads=self.threads)
         generator = torch.Generator().manual_seed(seed)
-        return MPC(Simulator(env, threads=self.threads), task, planner, generator)
+        planner = _planner(self.planner, env, dict(self.settings), model, task, generator)
+        return MPC(model, task, planner, generator)
 
 
-def _planner(name: str, env: gymnasium.Env, settings: dict[str, Any]) -> Planner:
-    """A planner within the bounds of the environment's actions."""
+def _planner(
+    name: str,
+    env: gymnasium.Env,
+    settings: dict[str, Any],
+    model: TrajectoryModel,
+    task: Task,
+    generator: torch.Generator,
+) -> Planner:
+    """A planner within the bounds of the environment's actions; `env` is reset on the way."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     scoring = Scoring(**{key: settings.pop(key) for key in SCORING if key in settings})
+    if settings.pop("terminal_value", "none") == "rest":
+        scoring = replace(scoring, terminal_value=rest_value(env, model, task, generator))
     return planner_class(name)(space.low, space.high, scoring=scoring, **settings)
 
 

@@ -65,6 +65,9 @@ class Config(Command):
     """Steps that the planner holds each imagined action for."""
     discount: float | None = None
     """Weight of each later reward in the planner's returns relative to the one before."""
+    terminal_value: Literal["none", "rest"] | None = None
+    """What the planner's last imagined state is worth: rest, for tasks that balance, is its
+    nearness to the states that episodes start in, by the linearised model."""
     pessimism: float | None = None
     """Standard deviations over the model's members taken off the mean of their returns."""
     caution: float | None = None
