@@ -43,7 +43,7 @@ def test_a_planner_gets_the_settings_that_it_has(
 ) -> None:
     learned = set() if simulator else set(LEARNED)
     found = planner_settings("Hopper-v5", planner, simulator)
-    assert set(found) == own | {"discount"} | learned
+    assert set(found) == own | {"discount", "terminal_value"} | learned
     assert all(found[name] == DEFAULTS[name] for name in found)
 
 
