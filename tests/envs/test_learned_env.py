@@ -22,13 +22,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.envs.learned_env import (
-    LearnedEnv,
-    LearnedVectorEnv,
-    Penalty,
-    learned_env,
-    uncertainty,
-)
+from mbrl_bilevel.envs.learned_env import LearnedEnv, learned_env
+from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty, uncertainty
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import Task, get_task
 from mbrl_bilevel.errors import InputError
