@@ -14,11 +14,12 @@ TYPICAL = 2.0  # minus the usual log deviation of standardised targets: centres 
 
 
 class NoiseAndGate(EnsembleMLP):
-    """log s(x) from a perceptron, and the gate's logits as a linear function of log s(x).
+    """log s(x) from a perceptron, and a gate that reads what the perceptron knows of the noise.
 
-    The gate has to tell where the noise is large from where it is small, and nothing else: with a
-    network of its own it fits the few large residuals that decide a squared error, and a gate
-    so fitted was worse on new episodes than no gate.
+    The gate's logits are linear in log s(x) and in the last hidden layer, and leave both as they
+    are. A gate that may shape hidden layers of its own fits the few large residuals that decide a
+    squared error, and was worse on new episodes than no gate; one that reads log s(x)
+    alone misses what tells the means apart beside the noise.
     """
 
     def __init__(
@@ -32,15 +33,17 @@ class NoiseAndGate(EnsembleMLP):
     ) -> None:
         super().__init__(members, inputs, hidden, outputs, generator)
         self.bounds = bounds
-        self.gate = EnsembleLinear(members, outputs, outputs, generator)
+        self.gate = EnsembleLinear(members, hidden[-1] + outputs, outputs, generator)
         torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
 
     def noise_and_gate(
         self, x: Float[Tensor, "*e b i"]
     ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:
-        """log s and g in (0, 1); the gate reads the noise but never moves it."""
-        log_std = soft_bound(self(x), *self.bounds)
-        return log_std, torch.sigmoid(self.gate(log_std.detach() + TYPICAL))
+        """log s, and g in (0, 1)."""
+        features = self.features(x)
+        log_std = soft_bound(self.layers[-1](features), *self.bounds)
+        read = torch.cat([features, log_std + TYPICAL], -1).detach()
+        return log_std, torch.sigmoid(self.gate(read))
 
     def select(self, members: Int[Tensor, "k"]) -> "NoiseAndGate":
         chosen = super().select(members)

@@ -58,11 +58,16 @@ class EnsembleMLP(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b j"]:
+        out: Tensor = self.layers[-1](self.features(x))
+        return out
+
+    def features(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b h"]:
+        """The last hidden layer, or the input where there is none."""
         if x.ndim == 2:
             x = x.expand(self.members, *x.shape)
         for layer in self.layers[:-1]:
             x = nn.functional.silu(layer(x))
-        return self.layers[-1](x)
+        return x
 
     def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":
         """A network of copies of the named members, in that order."""
