@@ -43,7 +43,8 @@ LEARNED = ("caution", "pessimism", "disagreement", "propagation", "particles")
 
 # Where a task's entry differs from DEFAULTS, and why. Measured with iCEM.
 BALANCE = {
-    "horizon": 4, "samples": 64, "elites": 6, "beta": 0.0, "init_std": 0.3, "terminal_value": "rest",
+    "horizon": 4, "samples": 64, "elites": 6, "beta": 0.0, "init_std": 0.3,
+    "terminal_value": "rest",
 }  # fmt: skip
 BY_TASK: dict[str, dict[str, Any]] = {
     # Unstable by half again every step: over longer horizons early actions are amplified so much

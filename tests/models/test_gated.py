@@ -24,7 +24,7 @@ def gated(members=3, **arguments):
 def test_the_mean_is_the_blend_and_the_noise_the_side_networks():
     net, x = gated(), torch.randn(5, 2, generator=seeded())
     first, second = net.means(x)
-    net.side.gate.weight.normal_(generator=seeded(2))
+    net.side.gate.weight.normal_(0.0, 0.2, generator=seeded(2))
     log_std, gate = net.side.noise_and_gate(x)
     read = torch.cat([net.side.features(x), log_std + 2.0], -1)
     linear = torch.einsum("ebn,enm->ebm", read, net.side.gate.weight)
