@@ -36,6 +36,10 @@ class NoiseAndGate(EnsembleMLP):
         self.gate = EnsembleLinear(members, hidden[-1] + outputs, outputs, generator)
         torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
 
+    def log_std(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b n"]:
+        """log s alone."""
+        return soft_bound(self(x), *self.bounds)
+
     def noise_and_gate(
         self, x: Float[Tensor, "*e b i"]
     ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:

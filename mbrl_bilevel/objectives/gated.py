@@ -50,7 +50,7 @@ class GatedPolicyGradient(nn.Module):
         """Sum of both inner losses [E], up to what does not depend on the means, for lam = 1."""
         with torch.no_grad():
             same = x[:1] if x.stride(0) == 0 else x  # members that share a batch share its noise
-            variance = torch.exp(2 * self._noise_and_gate(same)[0])
+            variance = torch.exp(2 * self._log_std(same))
         losses = [
             (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
             for b, mean in zip(self.exponents, _gated(network).means(x), strict=True)
@@ -92,12 +92,19 @@ class GatedPolicyGradient(nn.Module):
         self, network: GaussianEnsemble, x: Float[Tensor, "*x b d"]
     ) -> Float[Tensor, "*x b n"]:
         """U_ii(x) of the learned reward, for lam = 1."""
-        return 0.5 * torch.exp(-2 * self._noise_and_gate(x)[0])
+        return 0.5 * torch.exp(-2 * self._log_std(x))
+
+    def _log_std(self, x: Tensor) -> Tensor:
+        return self.side.log_std(_rows(x)).reshape(*x.shape[:-1], -1)
 
     def _noise_and_gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_std, gate = self.side.noise_and_gate(x.reshape(1, -1, x.shape[-1]))
-        shape = (*x.shape[:-1], log_std.shape[-1])
-        return log_std.reshape(shape), gate.reshape(shape)
+        log_std, gate = self.side.noise_and_gate(_rows(x))
+        return log_std.reshape(*x.shape[:-1], -1), gate.reshape(*x.shape[:-1], -1)
+
+
+def _rows(x: Float[Tensor, "*x d"]) -> Float[Tensor, "1 r d"]:
+    """Rows of all members at once, for the one network that all share."""
+    return x.reshape(1, -1, x.shape[-1])
 
 
 def _gated(network: GaussianEnsemble) -> GatedEnsemble:
