@@ -119,7 +119,8 @@ def test_a_cold_restart_trains_a_fresh_model_under_the_learned_reward(datasets, 
     assert both["cold"].keys() == both["warm"].keys()
     assert both["cold"]["test_mse"] != both["warm"]["test_mse"]
     assert both["cold"]["test_mse"] < 0.5  # of the variance 1 of a standardised target
-    assert both["cold"]["test_nll"] == pytest.approx(both["warm"]["test_nll"], abs=0.5)
+    # errors of the size of the target would cost several nats: the reward is sure of itself
+    assert both["warm"]["test_nll"] < both["cold"]["test_nll"] < 2.0
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 300  # the restart has no curves in the run's
 
