@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -40,7 +40,10 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """E perceptrons with SiLU layers. A shared input [B, i] is shown to every member."""
+    """E perceptrons. A shared input [B, i] is shown to every member.
+
+    Dynamics models have SiLU layers; actors and critics of the literature have ReLU.
+    """
 
     def __init__(
         self,
@@ -49,9 +52,11 @@ class EnsembleMLP(nn.Module):
         hidden: Sequence[int],
         outputs: int,
         generator: torch.Generator | None = None,
+        *,
+        activation: Callable[[Tensor], Tensor] = nn.functional.silu,
     ) -> None:
         super().__init__()
-        self.members = members
+        self.members, self.activation = members, activation
         sizes = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(
             EnsembleLinear(members, i, j, generator) for i, j in pairwise(sizes)
@@ -66,7 +71,7 @@ class EnsembleMLP(nn.Module):
         if x.ndim == 2:
             x = x.expand(self.members, *x.shape)
         for layer in self.layers[:-1]:
-            x = nn.functional.silu(layer(x))
+            x = self.activation(layer(x))
         return x
 
     def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":

@@ -1,0 +1,209 @@
+"""Soft actor-critic (Haarnoja et al. 2018b), the policy learner of every Dyna agent.
+
+One update, for a batch of transitions (s, a, r, s', d), d = 1 where the episode terminated:
+
+    y         = r + gamma (1 - d) (min_i Q'_i(s', a') - alpha log pi(a' | s')),   a' ~ pi(. | s')
+    J(Q)      = sum_i mean (Q_i(s, a) - y)^2 / 2
+    J(pi)     = mean (alpha log pi(b | s) - min_i Q_i(s, b)),                     b ~ pi(. | s)
+    J(alpha)  = -log alpha mean (log pi(b | s) + target entropy)
+    Q'       <- Q' + tau (Q - Q')
+
+Both critics, their targets and all their gradients are one batched matrix product a layer.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mbrl_bilevel.data.replay import Batch
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.networks import EnsembleMLP
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), torch's own start
+
+
+class Actor(nn.Module):
+    """A squashed Gaussian policy in the box of actions.
+
+    unit action = tanh(mean(s) + exp(log_std(s)) noise), action = middle + half_width unit action; its
+    log density is that of the unit action, the change of variables included.
+    """
+
+    middle: Tensor
+    half_width: Tensor
+
+    def __init__(
+        self,
+        obs_dim: int,
+        low: Float[Tensor, "a"],
+        high: Float[Tensor, "a"],
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("middle", (low + high) / 2)
+        self.register_buffer("half_width", (high - low) / 2)
+        self.network = _network(1, obs_dim, hidden, 2 * len(low), generator)
+
+    def forward(self, obs: Float[Tensor, "b o"]) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the Gaussian before the squashing, [b, a] each."""
+        mean, log_std = self.network(obs)[0].chunk(2, -1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+    def sample(
+        self, obs: Float[Tensor, "b o"], generator: torch.Generator
+    ) -> tuple[Float[Tensor, "b a"], Float[Tensor, "b"]]:
+        """An action for every row, differentiable in the parameters, and its log density."""
+        mean, log_std = self(obs)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        raw = mean + log_std.exp() * noise
+        return self.middle + self.half_width * raw.tanh(), squashed_log_prob(raw, noise, log_std)
+
+    def mean(self, obs: Float[Tensor, "b o"]) -> Float[Tensor, "b a"]:
+        """The action without noise."""
+        return self.middle + self.half_width * self(obs)[0].tanh()
+
+
+def squashed_log_prob(
+    raw: Float[Tensor, "*s a"], noise: Float[Tensor, "*s a"], log_std: Float[Tensor, "*s a"]
+) -> Float[Tensor, "*s"]:
+    """log density of tanh(raw), raw = mean + exp(log_std) noise, noise standard normal.
+
+    log(1 - tanh(raw)^2) is written as 2 (log 2 - raw - softplus(-2 raw)), which never overflows.
+    """
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
+    return (gaussian - squash).sum(-1)
+
+
+class SAC:
+    """Actor, twin critics, their targets and the temperature, with the one update that moves them.
+
+    Args:
+        low, high: bounds of the actions, on the device that trains.
+        generator: on the same device; decides the start, and every action that is sampled.
+        target_entropy: of the unit action; default -a.
+        temperature: alpha to begin with.
+
+    Raises:
+        InputError: bounds that are not finite, or a discount, rate or width out of range.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        low: Float[Tensor, "a"],
+        high: Float[Tensor, "a"],
+        generator: torch.Generator,
+        *,
+        hidden: int = 256,
+        discount: float = 0.99,
+        learning_rate: float = 3e-4,
+        target_rate: float = 0.005,
+        target_entropy: float | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        _check(low, high, hidden, discount, learning_rate, target_rate)
+        self.generator, self.discount, self.target_rate = generator, discount, target_rate
+        self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
+        with torch.device(low.device):
+            self.actor = Actor(obs_dim, low, high, hidden, generator)
+            self.critic = _network(2, obs_dim + len(low), hidden, 1, generator)
+            self.target = _network(2, obs_dim + len(low), hidden, 1, generator)
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.target.load_state_dict(self.critic.state_dict())
+        self.target.requires_grad_(False)
+        parameters = [*self.critic.parameters(), *self.actor.parameters(), self.log_temperature]
+        self.optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+    def value(
+        self, critic: EnsembleMLP, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]
+    ) -> Float[Tensor, "2 b"]:
+        """Q of both critics; they are shown unit actions."""
+        unit = (act - self.actor.middle) / self.actor.half_width
+        return critic(torch.cat([obs, unit], -1)).squeeze(-1)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step of everything; figures stay on the device."""
+        temperature = self.log_temperature.detach().exp()
+        with torch.no_grad():
+            next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
+            ahead = self.value(self.target, batch.next_observation, next_act).amin(0)
+            future = (1 - batch.terminated) * (ahead - temperature * next_log_prob)
+            y = batch.reward + self.discount * future
+        q = self.value(self.critic, batch.observation, batch.action)
+        critic_loss = 0.5 * (q - y).square().mean(1).sum()
+
+        act, log_prob = self.actor.sample(batch.observation, self.generator)
+        with _at_rest(self.critic):
+            q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
+        actor_loss = (temperature * log_prob - q_of_policy).mean()
+        entropy_gap = (log_prob.detach() + self.target_entropy).mean()
+        temperature_loss = -self.log_temperature * entropy_gap
+
+        self.optimizer.zero_grad(set_to_none=True)
+        (critic_loss + actor_loss + temperature_loss).backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            ours, theirs = list(self.target.parameters()), list(self.critic.parameters())
+            torch._foreach_lerp_(ours, theirs, self.target_rate)
+        return {
+            "critic_loss": critic_loss.detach(),
+            "q": q.detach().mean(),
+            "largest_q": q.detach().abs().amax(),
+            "entropy": -log_prob.detach().mean(),
+            "temperature": temperature,
+        }
+
+
+@contextmanager
+def _at_rest(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through the network's inputs and leave its parameters alone."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def _network(
+    members: int, inputs: int, hidden: int, outputs: int, generator: torch.Generator
+) -> EnsembleMLP:
+    """Two hidden layers of ReLU."""
+    network = EnsembleMLP(
+        members, inputs, (hidden, hidden), outputs, generator, activation=torch.relu_
+    )
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("weight"):
+                parameter.mul_(UNIFORM_GAIN)
+    return network
+
+
+def _check(
+    low: Tensor,
+    high: Tensor,
+    hidden: int,
+    discount: float,
+    learning_rate: float,
+    target_rate: float,
+) -> None:
+    if not bool((low.isfinite() & high.isfinite() & (low < high)).all()):
+        raise InputError(
+            f"actions between {low.tolist()} and {high.tolist()}: soft actor-critic needs a "
+            "bounded box"
+        )
+    if not 0 <= discount < 1:
+        raise InputError(f"a discount of {discount}: choose one from 0 to below 1")
+    if not learning_rate > 0 or not 0 < target_rate <= 1:
+        raise InputError(
+            f"a learning rate of {learning_rate} and a target rate of {target_rate}: choose "
+            "numbers above 0, the target rate at most 1"
+        )
+    if hidden < 1:
+        raise InputError(f"{hidden} hidden units: choose at least 1")

@@ -1,0 +1,81 @@
+"""Replay: the latest transitions on the device, as policies learn from them."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.errors import InputError
+
+
+class Batch(NamedTuple):
+    """Transitions without their order, in the environment's own units.
+
+    `terminated` is 1 where the next state has no future, 0 elsewhere: a truncated episode's does.
+    """
+
+    observation: Float[Tensor, "b o"]
+    action: Float[Tensor, "b a"]
+    reward: Float[Tensor, "b"]
+    next_observation: Float[Tensor, "b o"]
+    terminated: Float[Tensor, "b"]
+
+
+class Replay:
+    """A ring of `capacity` transitions; the newest push out the oldest.
+
+    One row of one tensor holds a whole transition, so that a batch is gathered at once.
+
+    Raises:
+        InputError: a capacity below 1.
+    """
+
+    def __init__(
+        self, capacity: int, obs_dim: int, act_dim: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if capacity < 1:
+            raise InputError(f"a replay of {capacity} transitions: choose at least 1")
+        self.obs_dim, self.act_dim = obs_dim, act_dim
+        self.rows = torch.zeros(capacity, 2 * obs_dim + act_dim + 2, device=device)
+        self.added = 0
+        """Transitions since construction, those included that were pushed out."""
+
+    def __len__(self) -> int:
+        return min(self.added, len(self.rows))
+
+    def add(self, batch: Batch) -> None:
+        """Takes in transitions, oldest first."""
+        capacity = len(self.rows)
+        rows = torch.cat([part.reshape(len(batch.reward), -1) for part in batch], -1)
+        kept = rows[-capacity:].to(self.rows)
+        first = self.added + len(rows) - len(kept)
+        place = (first + torch.arange(len(kept), device=self.rows.device)) % capacity
+        self.rows[place] = kept
+        self.added += len(rows)
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` transitions drawn uniformly with replacement."""
+        index = torch.randint(len(self), (count,), generator=generator, device=self.rows.device)
+        return self.batch(index)
+
+    def batch(self, index: Tensor | slice) -> Batch:
+        """The transitions in places `index` of the ring."""
+        o, a = self.obs_dim, self.act_dim
+        obs, act, reward, after, terminated = self.rows[index].split([o, a, 1, o, 1], -1)
+        return Batch(obs, act, reward.squeeze(-1), after, terminated.squeeze(-1))
+
+    def in_order(self) -> Batch:
+        """Every transition that is held, oldest first."""
+        start = self.added - len(self)
+        index = (start + torch.arange(len(self), device=self.rows.device)) % len(self.rows)
+        return self.batch(index)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint needs: the filled part of the ring, and how many were added."""
+        return {"rows": self.rows[: len(self)], "added": torch.tensor(self.added)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continues from `state`, which must be that of a replay of the same sizes."""
+        self.added = int(state["added"])
+        self.rows[: len(self)] = state["rows"]
