@@ -3,12 +3,16 @@
 import importlib
 import json
 import os
+import shlex
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import tyro
 
 from mbrl_bilevel import __version__
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.training.interruption import sigterm_interrupts
 
 COMMANDS = {
     "demo": "the whole tour offline, in a few minutes",
@@ -31,7 +35,8 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Exit code 0; 2 for bad input (one sentence on stderr); 1 for a failure; 130 for Ctrl-C."""
+    """Exit code 0; 2 for bad input (one sentence on stderr); 1 for a failure; 130 or 143 after
+    SIGINT (Ctrl-C) or SIGTERM."""
     sys.exit(run(sys.argv[1:]))
 
 
@@ -42,16 +47,31 @@ def run(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(__version__)
         return 0
-    name = argv[0]
-    if name not in COMMANDS:
+    if argv[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
-        print(f"mbrl-bilevel: unknown command {name!r}; choose one of {known}", file=sys.stderr)
+        print(f"mbrl-bilevel: unknown command {argv[0]!r}; choose one of {known}", file=sys.stderr)
         return 2
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # torch's threads spin while they wait for each other: for long, and a machine with other work
     # to do is thirty times slower on small networks; not at all, and an idle one loses a third.
     # Read when torch is first imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    try:
+        with sigterm_interrupts():
+            return _run(argv)
+    except InputError as error:
+        end, code = str(error), 2
+    except OSError as error:  # a full disk, a folder that cannot be read or written
+        end, code = f"{error}{_how_to_go_on(argv)}", 1
+    except KeyboardInterrupt as stop:
+        what = str(stop) or "interrupted by SIGINT"
+        end, code = f"{what}{_how_to_go_on(argv)}", getattr(stop, "exit_code", 130)
+    print(f"mbrl-bilevel {argv[0]}: {end}", file=sys.stderr)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    name = argv[0]
     module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
     command = tyro.cli(
         module.Config,
@@ -63,18 +83,20 @@ def run(argv: list[str]) -> int:
     import torch
 
     torch.set_flush_denormal(True)  # denormal numbers slow small networks on CPU many times over
-    try:
-        outcome = module.run(command)
-    except InputError as error:
-        print(f"mbrl-bilevel {name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        how = "; the same command with --resume continues it" if hasattr(command, "resume") else ""
-        print(f"mbrl-bilevel {name}: interrupted{how}", file=sys.stderr)
-        return 130
+    outcome = module.run(command)
     if command.json:
         print(outcome.text, file=sys.stderr, flush=True)
         print(json.dumps(outcome.figures), flush=True)
     else:
         print(outcome.text, flush=True)
-    return outcome.exit_code
+    return int(outcome.exit_code)
+
+
+def _how_to_go_on(argv: list[str]) -> str:
+    """For a command that has begun a run which --resume continues."""
+    outs = [b for a, b in pairwise(argv) if a == "--out"]
+    outs += [a.removeprefix("--out=") for a in argv if a.startswith("--out=")]
+    if not argv[0].startswith("train-") or not outs or not Path(outs[-1], "config.yaml").is_file():
+        return ""
+    again = argv if "--resume" in argv else [*argv, "--resume"]
+    return f"; go on with: mbrl-bilevel {shlex.join(again)}"

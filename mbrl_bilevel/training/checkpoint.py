@@ -1,46 +1,68 @@
-"""Checkpoints: one safetensors file of tensors and a JSON state, written by rename."""
+"""Checkpoints: the two newest states of a run, each a safetensors file with a checksum."""
 
 import json
-import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import parse_json, written_by_rename
+from mbrl_bilevel.tensor_files import load_tensors, write_tensors
 
-FILE = "checkpoint.safetensors"
+FILE, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
+DAMAGED = "checkpoint-damaged.safetensors"
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Replaces the folder's checkpoint; a crash at any moment leaves the old one or the new one."""
-    temporary = folder / f".{FILE}"
-    save_file(
-        {name: t.contiguous() for name, t in tensors.items()},
-        temporary,
-        metadata={"state": json.dumps(state)},
-    )
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / FILE)
+    """Makes this the folder's newest checkpoint and keeps the one before as its second.
+
+    A crash at any moment, or a disk that is full, leaves at least what was the newest.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    newest = folder / FILE
+    with written_by_rename(newest) as temporary:
+        write_tensors(temporary, tensors, {"state": json.dumps(state)})
+        if newest.is_file():
+            newest.replace(folder / PREVIOUS)  # killed after this: that one is loaded
 
 
 def load_checkpoint(folder: Path, device: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The folder's checkpoint, or None where there is none yet.
+    """The folder's newest checkpoint that is whole, or None where there is none yet.
+
+    A damaged newest one is set aside under another name, with a UserWarning, so that the next
+    save cannot put it in the place of the one before.
 
     Raises:
-        InputError: the file is there but damaged.
+        InputError: none of those that are there is whole.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt", device=device) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(file.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(
-            f"the checkpoint {path} is damaged ({error}); start a new run in another folder"
-        ) from None
+    newest, previous = folder / FILE, folder / PREVIOUS
+    there = [path for path in (newest, previous) if path.is_file()]
+    faults: list[str] = []
+    for path in there:
+        try:
+            tensors, texts = load_tensors(path, device)
+            state = parse_json(texts["state"])
+            if not isinstance(state, dict):
+                raise ValueError("it holds no state")
+        except (KeyError, ValueError, OSError) as error:
+            faults.append(f"{path} is damaged ({error})")
+            continue
+        if faults:
+            _set_aside(newest, folder / DAMAGED)
+            warnings.warn(
+                f"the checkpoint {faults[0]}; going on from the one before, {path}", stacklevel=2
+            )
+        return tensors, state
+    if there:
+        raise InputError(f"the checkpoint {'; '.join(faults)}; start a new run in another folder")
+    return None
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    with suppress(OSError):  # a folder that can only be read is never saved to either
+        path.replace(aside)

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.batches import Resampling
-from mbrl_bilevel.training.checkpoint import FILE
 from mbrl_bilevel.training.divergence import TrainingDiverged
+from mbrl_bilevel.training.interruption import Interruption
+from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule, Trainer
@@ -48,12 +49,17 @@ def fit(
     member, Adam. Members share nothing but the clock: an ensemble is the same as members trained
     one by one. `rows` names the training rows that each member may see, where `resampling` does not
     decide it. `patience` counts evaluations without progress of any member; `generator` lives on
-    the data's device and decides everything random.
+    the data's device and decides everything random. A run is checkpointed at the evaluation after
+    `checkpoint_seconds`, or before it where evaluations are further apart (0: at each evaluation).
+    Ctrl-C or SIGTERM finishes the step, saves and raises `Interrupted`; resumed from there, or from
+    any checkpoint, the run ends bit for bit as if nothing had been.
 
     Raises:
         InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
             ensemble that does not fit the data.
         TrainingDiverged: found at an evaluation; the run's last checkpoint is from before it.
+        Interrupted: by SIGINT or SIGTERM.
+        OSError: the run's folder cannot be written.
     """
     _check(network, train, held_out, steps)
     for name, value in (("learning rate", learning_rate), ("largest gradient norm", clip_norm)):
@@ -81,39 +87,43 @@ def fit(
         if resume:
             trainer.load(run.path)
         run.continue_from(trainer.step)
-    saved = trainer.step
-    began = last_saved = time.monotonic()
+    keeper = Keeper(trainer, run, checkpoint_seconds)
+    began = time.monotonic()
     stopped = False
-    with tqdm(total=steps, initial=trainer.step, unit="step", desc=objective.name) as bar:
+    with (
+        Interruption() as interruption,
+        tqdm(total=steps, initial=trainer.step, unit="step", desc=objective.name) as bar,
+    ):
         while trainer.step < steps and not (stopped := trainer.stale(patience)):
-            count = min(evaluate_every - trainer.step % evaluate_every, steps - trainer.step)
-            started = time.monotonic()
-            for _ in range(count):
+            until = min(steps, trainer.step - trainer.step % evaluate_every + evaluate_every)
+            started, first = time.monotonic(), trainer.step
+            while trainer.step < until and interruption.signal is None:
                 trainer.train_step()
                 bar.update()
-            rate = count / (time.monotonic() - started)
-            try:
-                figures = trainer.evaluate(names)
-            except TrainingDiverged as error:
-                raise TrainingDiverged(f"{error}{_kept(run, saved)}") from None
-            bar.set_postfix(
-                {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
-            )
-            if on_evaluation is not None:
-                on_evaluation(trainer.step)
-            if run is not None:
-                run.log(trainer.step, figures | {"train/steps_per_second": rate})
-                done = trainer.step == steps or trainer.stale(patience)
-                if done or time.monotonic() - last_saved > checkpoint_seconds:
-                    trainer.save(run.path)
-                    saved, last_saved = trainer.step, time.monotonic()
+                if checkpoint_seconds and keeper.due:
+                    break
+            if trainer.step == until:
+                rate = (until - first) / (time.monotonic() - started)
+                figures = _evaluate(trainer, names, keeper)
+                bar.set_postfix(
+                    {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
+                )
+                if on_evaluation is not None:
+                    on_evaluation(trainer.step)
+                if run is not None:
+                    run.log(trainer.step, figures | {"train/steps_per_second": rate})
+            if interruption.signal is not None:
+                keeper.stop(interruption)
+            if keeper.due or trainer.step == steps or trainer.stale(patience):
+                keeper.save()
     return trainer.finish(time.monotonic() - began, stopped)
 
 
-def _kept(run: RunFolder | None, saved: int) -> str:
-    if run is None or not saved:
-        return "; no checkpoint was written before"
-    return f"; the checkpoint of step {saved}, {run.path / FILE}, is kept"
+def _evaluate(trainer: Trainer, names: Sequence[str], keeper: Keeper) -> dict[str, float]:
+    try:
+        return trainer.evaluate(names)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{error}{keeper.kept()}") from None
 
 
 def _check(network: GaussianEnsemble, train: Samples, held_out: Samples, steps: int) -> None:

@@ -1,7 +1,8 @@
 """A run's folder: its configuration, its metrics and its TensorBoard events."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,40 +11,63 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import parse_json, read_yaml, write_text
+from mbrl_bilevel.training.folder_lock import LOCK, FolderLock
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+UNSTARTED = (LOCK, f".{CONFIG}")  # all that a run leaves that is killed before its first step
 
 
 class RunFolder:
     """Opens a folder for one run and writes down what happens in it.
 
     config.yaml holds the resolved configuration, metrics.jsonl a line per evaluation,
-    summary.json the end, and TensorBoard's event files the curves.
+    summary.json the end, and TensorBoard's event files the curves. While it is open no other run
+    can open the folder, in this process or another.
+
+    Raises:
+        InputError: a folder that is in use, that holds something else, or that cannot be written.
     """
 
     def __init__(self, path: Path | str, config: Mapping[str, Any], resume: bool = False) -> None:
         self.path = Path(path)
-        started = (self.path / CONFIG).is_file()
-        if resume and not started:
-            raise InputError(f"--resume: {self.path} holds no run to continue; leave --resume out")
-        if not resume:
-            self._refuse_what_is_there()
-        else:
-            self._refuse_another_config(config)
+        self._writer: SummaryWriter | None = None
+        self._lock: FolderLock | None = None
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            if (self.path / LOCK).is_file():  # a run that goes on is named before what it wrote
+                self._lock = FolderLock(self.path)
+            self._check(config, resume)
+            if self._lock is None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = FolderLock(self.path)
+                self._check(config, resume)  # what another run did in between
+            write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         except OSError as error:
+            self._release()
             raise InputError(
-                f"the output folder {self.path} cannot be written ({error.strerror}); "
+                f"the output folder {self.path} cannot be written ({error.strerror or error}); "
                 "choose another --out"
             ) from None
-        self._writer: SummaryWriter | None = None
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _check(self, config: Mapping[str, Any], resume: bool) -> None:
+        if not resume:
+            self._refuse_what_is_there()
+        elif not (self.path / CONFIG).is_file():
+            raise InputError(f"--resume: {self.path} holds no run to continue; leave --resume out")
+        else:
+            self._refuse_another_config(config)
 
     def _refuse_what_is_there(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--out {self.path} is a file; choose a folder")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(p.name not in UNSTARTED for p in self.path.iterdir()):
             raise InputError(
                 f"the output folder {self.path} is not empty and nothing is overwritten; "
                 "choose another --out, or continue the run in it with --resume"
@@ -51,9 +75,12 @@ class RunFolder:
 
     def _refuse_another_config(self, config: Mapping[str, Any]) -> None:
         try:
-            earlier = yaml.safe_load((self.path / CONFIG).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path / CONFIG} is damaged ({error})") from None
+            earlier = read_yaml(self.path / CONFIG)
+        except ValueError as error:
+            raise InputError(
+                f"{self.path / CONFIG} is damaged ({error}): the flags of the run are lost; start "
+                "a new run in another folder"
+            ) from None
         if not isinstance(earlier, dict):
             raise InputError(f"{self.path / CONFIG} is damaged: it holds no configuration")
         for name, value in config.items():
@@ -66,10 +93,24 @@ class RunFolder:
     def continue_from(self, step: int) -> None:
         """Drops metrics past `step` (0: all) and opens TensorBoard so that it forgets them too."""
         metrics = self.path / METRICS
-        lines = metrics.read_text().splitlines() if metrics.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        metrics.write_text("".join(line + "\n" for line in kept))
+        kept = [line for line in self._whole_lines() if parse_json(line)["step"] <= step]
+        write_text(metrics, "".join(line + "\n" for line in kept))
         self._writer = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
+
+    def _whole_lines(self) -> Iterator[str]:
+        """Lines of metrics.jsonl up to one that a crash has cut, or damage has spoilt."""
+        metrics = self.path / METRICS
+        if not metrics.is_file():
+            return
+        with open(metrics, errors="replace") as file:
+            for line in file:
+                try:
+                    whole = isinstance(parse_json(line)["step"], int)
+                except (ValueError, TypeError, KeyError):
+                    whole = False
+                if not whole:
+                    return
+                yield line.rstrip("\n")
 
     @property
     def tensorboard(self) -> SummaryWriter:
@@ -84,9 +125,14 @@ class RunFolder:
         for name, value in scalars.items():
             self.tensorboard.add_scalar(name, value, step)
 
+    def sync(self) -> None:
+        """Puts the metrics on the disk, before a checkpoint that counts on them."""
+        with open(self.path / METRICS, "a") as file:
+            os.fsync(file.fileno())
+
     def summarize(self, figures: Mapping[str, Any]) -> None:
         """Writes summary.json."""
-        (self.path / SUMMARY).write_text(json.dumps(dict(figures), indent=2) + "\n")
+        write_text(self.path / SUMMARY, json.dumps(dict(figures), indent=2) + "\n")
 
     def figures(self) -> Path:
         """The folder of figures, made when it is first asked for."""
@@ -103,5 +149,8 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._release()

@@ -1,14 +1,16 @@
 """The state of a fit, and the gradient step that moves it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.batches import Batches, Resampling, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -144,8 +146,7 @@ class Trainer:
             TrainingDiverged: a number that is not finite in what a checkpoint would hold, or a
                 held-out error without bound.
         """
-        moments = [v for state in self.optimizer.state.values() for v in state.values()]
-        check_finite(self.step, self.network, [*moments, *self.objective.state().values()])
+        self.check_finite()
         self.objective.calibrate(self.network, *self.held_out)
         figures = held_out_figures(self.network, *self.held_out)
         check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"])
@@ -167,6 +168,15 @@ class Trainer:
         self.sums = {}
         return logged
 
+    def check_finite(self) -> None:
+        """Waits once for the device.
+
+        Raises:
+            TrainingDiverged: a number that is not finite in what a checkpoint would hold.
+        """
+        moments = [v for state in self.optimizer.state.values() for v in state.values()]
+        check_finite(self.step, self.network, [*moments, *self.objective.state().values()])
+
     def stale(self, patience: int | None) -> bool:
         """Whether no member has made progress for `patience` evaluations."""
         return patience is not None and self.best.stale >= patience
@@ -183,7 +193,8 @@ class Trainer:
             order=self.best.score.argsort().tolist(),
         )
 
-    def save(self, folder: Path) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that decides how the fit goes on: tensors (not copied), and plain values."""
         tensors = {f"network.{k}": v.detach() for k, v in self.network.named_parameters()}
         for i, p in enumerate(self.parameters):
             tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state[p].items()}
@@ -191,6 +202,7 @@ class Trainer:
         tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
         tensors |= {f"counts.{k}": v for k, v in self.counts.items()}
+        tensors |= {f"sums.{k}": total for k, (total, _) in self.sums.items()}
         tensors["generator"] = self.generator.get_state()
         schedulers = {
             name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
@@ -198,14 +210,11 @@ class Trainer:
             if s is not None
         }
         lr = self.optimizer.param_groups[0]["lr"]
-        save_checkpoint(folder, tensors, {"step": self.step, "lr": lr, "schedulers": schedulers})
+        summed = {name: count for name, (_, count) in self.sums.items()}
+        return tensors, {"step": self.step, "lr": lr, "schedulers": schedulers, "summed": summed}
 
-    def load(self, folder: Path) -> None:
-        """Continues from the folder's checkpoint; from the start where there is none yet."""
-        loaded = load_checkpoint(folder, str(self.train.x.device))
-        if loaded is None:
-            return
-        tensors, state = loaded
+    def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Goes on from `state()`, whose tensors become the fit's own."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -219,8 +228,35 @@ class Trainer:
         self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
         self.objective.load_state(part("objective."))
         self.counts = part("counts.")
+        self.sums = {k: (total, state["summed"][k]) for k, total in part("sums.").items()}
         self.generator.set_state(tensors["generator"].cpu())
         self.step = state["step"]
         self.optimizer.param_groups[0]["lr"] = state["lr"]
         for name, saved in state["schedulers"].items():
             getattr(self, name).load_state_dict(saved)
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            TrainingDiverged: a number in it would not be finite. OSError: it cannot be written.
+        """
+        self.check_finite()
+        save_checkpoint(folder, *self.state())
+
+    def load(self, folder: Path) -> None:
+        """Continues from the folder's checkpoint; from the start where there is none yet.
+
+        Raises:
+            InputError: a checkpoint that is damaged, or of another network.
+        """
+        loaded = load_checkpoint(folder, str(self.train.x.device))
+        if loaded is None:
+            return
+        try:
+            self.load_state(*loaded)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the checkpoint in {folder} is of another run ({one_line(error)}); start a new "
+                "run in another folder"
+            ) from None

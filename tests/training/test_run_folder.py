@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.training.checkpoint import FILE, load_checkpoint
 from mbrl_bilevel.training.run_folder import RunFolder
 
 
@@ -58,8 +57,27 @@ def test_metrics_past_the_checkpoint_are_dropped(tmp_path):
     assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    assert load_checkpoint(tmp_path, "cpu") is None
-    (tmp_path / FILE).write_bytes(b"garbage")
-    with pytest.raises(InputError, match="is damaged"):
-        load_checkpoint(tmp_path, "cpu")
+def test_metrics_after_a_damaged_line_are_dropped(tmp_path):
+    folder = started(tmp_path / "run")
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n{"st\x00p": 2}\n{"step": 3}\n')
+    with RunFolder(folder, {"steps": 10, "dataset": "a"}, resume=True) as run:
+        run.continue_from(5)
+    assert (folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_a_second_run_is_refused_while_the_first_goes_on(tmp_path):
+    config = {"steps": 10, "dataset": "a"}
+    with RunFolder(tmp_path / "run", config):
+        for resume in (False, True):
+            with pytest.raises(InputError, match="another run is writing to"):
+                RunFolder(tmp_path / "run", config, resume=resume)
+    with RunFolder(tmp_path / "run", config, resume=True):
+        pass
+
+
+def test_what_a_run_leaves_that_died_at_its_start_is_no_obstacle(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.yaml").write_text("ste")
+    with RunFolder(tmp_path, {"steps": 10}):
+        pass
+    assert (tmp_path / "config.yaml").read_text() == "steps: 10\n"

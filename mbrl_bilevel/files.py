@@ -1,0 +1,106 @@
+"""Files: written whole or not at all, and read without trusting who wrote them."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGEST_TEXT = 1 << 24  # bytes of a description, a configuration or figures: they hold kilobytes
+DEEPEST = 64  # lists and mappings inside each other
+
+
+@contextmanager
+def written_by_rename(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside `path` to write, and renames it once it is on the disk.
+
+    A crash at any moment leaves what stood at `path` before, or all of the new file. What fails
+    leaves no temporary file behind.
+    """
+    temporary = path.with_name(f".{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file of text, by rename."""
+    with written_by_rename(path) as temporary:
+        temporary.write_text(text)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts renames in a folder on the disk, where its file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse; the rename itself has been made
+    finally:
+        os.close(descriptor)
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file: no tags of objects, no aliases, of bounded size and depth.
+
+    Raises:
+        ValueError: none of that, in one line. OSError: the file cannot be read.
+    """
+    text = _text(path)
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it holds aliases, which this package never writes")
+            if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
+                depth += 1
+            elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
+                depth -= 1
+            if depth > DEEPEST:
+                raise ValueError(f"it is nested more than {DEEPEST} deep")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, OverflowError) as error:
+        raise ValueError(one_line(error)) from None
+
+
+def read_json(path: Path) -> Any:
+    """Plain values of a JSON file of bounded size.
+
+    Raises:
+        ValueError: none of that, in one line. OSError: the file cannot be read.
+    """
+    return parse_json(_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Plain values of JSON.
+
+    Raises:
+        ValueError: not JSON, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message, fit for one sentence."""
+    return " ".join(str(error).split())[:200]
+
+
+def _text(path: Path) -> str:
+    with open(path, "rb") as file:
+        raw = file.read(LARGEST_TEXT + 1)
+    if len(raw) > LARGEST_TEXT:
+        raise ValueError(f"it is larger than {LARGEST_TEXT:,} bytes")
+    return raw.decode()
