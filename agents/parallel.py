@@ -72,7 +72,7 @@ def play_episodes(
         initargs=(lengths, totals, stop, threads),
     )
     try:
-        with _sigint_ignored():
+        with sigint_ignored():
             waiting = {pool.submit(_play, play, i): i for i in range(episodes)}
         while waiting:
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -94,7 +94,7 @@ def play_episodes(
 
 
 @contextmanager
-def _sigint_ignored() -> Iterator[None]:
+def sigint_ignored() -> Iterator[None]:
     """Processes started meanwhile leave Ctrl-C to their parent, from their first moment on."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

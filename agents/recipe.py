@@ -1,6 +1,6 @@
 """How to build an agent and play an episode with it, small enough to send to another process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.episode import Episode, run_episode
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.parallel import episode_seeds
 from mbrl_bilevel.agents.planner_settings import SCORING, planner_class
+from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
@@ -46,20 +47,11 @@ class MPCRecipe:
             InputError: no model there, one of another environment, a task without any reward, or a
                 planner setting outside its range.
         """
-        task, settings = get_task(env_id), dict(self.settings)
+        task = get_task(env_id)
         model = DynamicsModel.load(self.model, self.device)
         self._check(model, task, env)
-        caution = settings.pop("caution", 0.0)
-        futures = model.propagated(
-            settings.pop("propagation", "ts_inf"),
-            particles=settings.pop("particles", None),
-            disagreement=settings.get("disagreement", 0.0) > 0,
-        )
         generator = torch.Generator(self.device).manual_seed(seed)
-        by_mean = model.propagated("mean")
-        planner = _planner(self.planner, env, settings, by_mean, task, generator)
-        seen = near_data(task, model, caution) if caution else task
-        return MPC(futures, seen, planner, generator, self.device)
+        return mpc_agent(model, env, task, self.planner, self.settings, generator)
 
     def _check(self, model: DynamicsModel, task: Task, env: gymnasium.Env) -> None:
         trained = model.env_id
@@ -82,6 +74,31 @@ class MPCRecipe:
                 f"{task.env_id} has no known reward function and the model in {self.model} did not "
                 "learn one: train it with --learn-reward yes"
             )
+
+
+def mpc_agent(
+    model: DynamicsModel,
+    env: gymnasium.Env,
+    task: Task,
+    planner: str,
+    settings: Mapping[str, Any],
+    generator: torch.Generator,
+) -> MPC:
+    """MPC with a learned model on the generator's device; `env` tells the bounds of actions.
+
+    Raises:
+        InputError: a planner setting outside its range.
+    """
+    chosen = dict(settings)
+    caution = chosen.pop("caution", 0.0)
+    futures = model.propagated(
+        chosen.pop("propagation", "ts_inf"),
+        particles=chosen.pop("particles", None),
+        disagreement=chosen.get("disagreement", 0.0) > 0,
+    )
+    plans = _planner(planner, env, chosen, model.propagated("mean"), task, generator)
+    seen = near_data(task, model, caution) if caution else task
+    return MPC(futures, seen, plans, generator, generator.device)
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,33 @@ class PolicyRecipe:
         return PolicyAgent(load_policy(env_id, self.policy), generator)
 
 
-Recipe = MPCRecipe | SimulatorRecipe | PolicyRecipe
+@dataclass(frozen=True)
+class TrainedRecipe:
+    """The policy that a run of `train-agent` left in a folder, acting by its mean."""
+
+    folder: Path
+
+    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> PolicyAgent:
+        """The agent.
+
+        Raises:
+            InputError: no policy there, or one of another environment.
+        """
+        policy = load_policy_folder(self.folder)
+        trained = policy.metadata["env_id"]
+        sizes = len(policy.weights["b_mu"]), policy.weights["w1"].shape[1]
+        assert env.observation_space.shape is not None
+        assert env.action_space.shape is not None
+        if trained != env_id or sizes != (*env.action_space.shape, *env.observation_space.shape):
+            raise InputError(
+                f"the policy in {self.folder} was trained for {trained} ({sizes[1]} observation "
+                f"and {sizes[0]} action dimensions), not for {env_id}: evaluate it there, or "
+                "train another"
+            )
+        return PolicyAgent(policy, None)
+
+
+Recipe = MPCRecipe | SimulatorRecipe | PolicyRecipe | TrainedRecipe
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,24 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mbrl_bilevel.agents.behaviour import LOG_STD_MAX, LOG_STD_MIN
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleMLP
 
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), torch's own start
 
 
 class Actor(nn.Module):
     """A squashed Gaussian policy in the box of actions.
 
-    unit action = tanh(mean(s) + exp(log_std(s)) noise), action = middle + half_width unit action; its
-    log density is that of the unit action, the change of variables included.
+    unit action = tanh(mean(s) + exp(log_std(s)) noise), action = middle + half_width unit action;
+    its log density is that of the unit action, the change of variables included.
     """
 
     middle: Tensor
@@ -64,9 +65,20 @@ class Actor(nn.Module):
         raw = mean + log_std.exp() * noise
         return self.middle + self.half_width * raw.tanh(), squashed_log_prob(raw, noise, log_std)
 
-    def mean(self, obs: Float[Tensor, "b o"]) -> Float[Tensor, "b a"]:
-        """The action without noise."""
-        return self.middle + self.half_width * self(obs)[0].tanh()
+    def weights(self) -> dict[str, np.ndarray]:
+        """The same policy for `BehaviourPolicy`, which needs no torch to act."""
+        (w1, b1), (w2, b2), (w3, b3) = (
+            (layer.weight[0].T, layer.bias[0, 0]) for layer in self.network.linear_layers()
+        )
+        names = ("w_mu", "w_log_std"), ("b_mu", "b_log_std")
+        found = {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
+        found |= dict(zip(names[0], w3.chunk(2), strict=True))
+        found |= dict(zip(names[1], b3.chunk(2), strict=True))
+        found |= {
+            "action_low": self.middle - self.half_width,
+            "action_high": self.middle + self.half_width,
+        }
+        return {k: v.detach().to("cpu", copy=True).contiguous().numpy() for k, v in found.items()}
 
 
 def squashed_log_prob(
@@ -159,6 +171,33 @@ class SAC:
             "entropy": -log_prob.detach().mean(),
             "temperature": temperature,
         }
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that decides how training goes on, but the generator."""
+        tensors = {"log_temperature": self.log_temperature.detach()}
+        for name, network in self._networks().items():
+            tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
+        for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            moments = self.optimizer.state[parameter]
+            tensors |= {f"adam.{i}.{k}": v for k, v in moments.items()}
+        return tensors
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Goes on from `state`, that of an agent of the same sizes."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+        self.log_temperature.copy_(state["log_temperature"])
+        for name, network in self._networks().items():
+            network.load_state_dict(part(f"{name}."))
+        for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+            if moments := part(f"adam.{i}."):
+                self.optimizer.state[parameter] = moments
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"actor": self.actor, "critic": self.critic, "target": self.target}
 
 
 @contextmanager

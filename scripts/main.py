@@ -19,6 +19,7 @@ COMMANDS = {
     "collect": "make a real Minari data set with a shipped behaviour policy",
     "train-model": "train a dynamics model from a Minari data set",
     "eval-model": "judge a dynamics model on held-out data",
+    "train-agent": "train a policy, online or from a data set, in a learned model or without",
     "eval-agent": "returns of agents in the real simulation, side by side",
     "sanity": "the closed worlds of the theory, pass or fail",
     "reproduce": "the tables of RESULTS.md: dynamics, published, uci",

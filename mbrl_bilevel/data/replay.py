@@ -65,6 +65,10 @@ class Replay:
         obs, act, reward, after, terminated = self.rows[index].split([o, a, 1, o, 1], -1)
         return Batch(obs, act, reward.squeeze(-1), after, terminated.squeeze(-1))
 
+    def held(self) -> Batch:
+        """Every transition that is held, in no order."""
+        return self.batch(slice(len(self)))
+
     def in_order(self) -> Batch:
         """Every transition that is held, oldest first."""
         start = self.added - len(self)

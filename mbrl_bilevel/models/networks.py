@@ -77,7 +77,7 @@ class EnsembleMLP(nn.Module):
     def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":
         """A network of copies of the named members, in that order."""
         chosen = copy.copy(self)
-        layers = (layer.select(members) for layer in self._linear_layers())
+        layers = (layer.select(members) for layer in self.linear_layers())
         chosen._modules = {"layers": nn.ModuleList(layers)}
         chosen.members = len(members)
         return chosen
@@ -88,5 +88,6 @@ class EnsembleMLP(nn.Module):
         for ours, theirs in zip(self.parameters(), one.parameters(), strict=True):
             ours.copy_(theirs.expand_as(ours))
 
-    def _linear_layers(self) -> list["EnsembleLinear"]:
+    def linear_layers(self) -> list["EnsembleLinear"]:
+        """From the input to the output."""
         return [layer for layer in self.layers if isinstance(layer, EnsembleLinear)]

@@ -41,6 +41,7 @@ def fit(
     run: RunFolder | None = None,
     resume: bool = False,
     checkpoint_seconds: float = 20.0,
+    progress: bool = True,
     on_evaluation: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Trains every member by Adam and leaves in `network` each member's best held-out parameters.
@@ -51,14 +52,14 @@ def fit(
     decide it. `patience` counts evaluations without progress of any member; `generator` lives on
     the data's device and decides everything random. A run is checkpointed at the evaluation after
     `checkpoint_seconds`, or before it where evaluations are further apart (0: at each evaluation).
-    Ctrl-C or SIGTERM finishes the step, saves and raises `Interrupted`; resumed from there, or from
-    any checkpoint, the run ends bit for bit as if nothing had been.
+    In a run Ctrl-C or SIGTERM finishes the step, saves and raises `Interrupted`; resumed from
+    there, or from any checkpoint, the run ends bit for bit as if nothing had been.
 
     Raises:
         InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
             ensemble that does not fit the data.
         TrainingDiverged: found at an evaluation; the run's last checkpoint is from before it.
-        Interrupted: by SIGINT or SIGTERM.
+        Interrupted: by SIGINT or SIGTERM, where there is a run.
         OSError: the run's folder cannot be written.
     """
     _check(network, train, held_out, steps)
@@ -91,8 +92,15 @@ def fit(
     began = time.monotonic()
     stopped = False
     with (
-        Interruption() as interruption,
-        tqdm(total=steps, initial=trainer.step, unit="step", desc=objective.name) as bar,
+        # Without a run there is nothing to save, and signals are left to the caller.
+        Interruption(listening=run is not None) as interruption,
+        tqdm(
+            total=steps,
+            initial=trainer.step,
+            unit="step",
+            desc=objective.name,
+            disable=not progress,
+        ) as bar,
     ):
         while trainer.step < steps and not (stopped := trainer.stale(patience)):
             until = min(steps, trainer.step - trainer.step % evaluate_every + evaluate_every)

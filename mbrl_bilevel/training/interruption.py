@@ -36,15 +36,16 @@ class Interruption:
 
     The loop looks at the end of every step, saves and raises `interruption.at(step)`. A second
     SIGINT raises KeyboardInterrupt at once. The former handlers come back at the end. Signals
-    belong to the main thread: in another this does nothing.
+    belong to the main thread: in another this does nothing, nor where nobody is `listening`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, listening: bool = True) -> None:
+        self.listening = listening
         self.signal: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        if threading.current_thread() is threading.main_thread():
+        if self.listening and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
         return self

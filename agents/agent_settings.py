@@ -1,0 +1,75 @@
+"""Settings of the agents that learn, measured by task where a task's entry says so."""
+
+from typing import Any
+
+from mbrl_bilevel.errors import InputError
+
+# Of every flag that a task may decide. Lengths: imagined steps, and the real steps between which
+# they grow from the shortest to the longest.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sac": {"steps": 50_000, "start_steps": 100, "updates_per_step": 1, "real_ratio": 1.0},
+    "mbpo": {
+        "steps": 25_000,
+        "start_steps": 1_000,
+        "refit_every": 250,
+        "model_steps": 400,
+        "rollouts": 10_000,
+        "rollout_length": (1, 1, 0, 1),
+        "updates_per_step": 10,
+        "real_ratio": 0.05,
+        "penalty": "none",
+        "penalty_weight": 0.0,
+    },
+    "mopo": {
+        "steps": 100_000,
+        "refit_every": 1_000,
+        "model_steps": 20_000,
+        "rollouts": 10_000,
+        "rollout_length": (5, 5, 0, 1),
+        "updates_per_step": 1,
+        "real_ratio": 0.05,
+        "penalty": "aleatoric",
+        "penalty_weight": 1.0,
+    },
+    "pets": {"steps": 5_000, "start_steps": 500, "refit_every": 250, "model_steps": 1_000},
+}
+
+BY_TASK: dict[tuple[str, str], dict[str, Any]] = {
+    ("mbpo", "InvertedPendulum-v5"): {"steps": 5_000, "start_steps": 500, "model_steps": 500},
+    ("mbpo", "Hopper-v5"): {"rollout_length": (1, 15, 5_000, 25_000)},
+}
+
+
+def agent_settings(agent: str, env_id: str, **chosen: Any) -> dict[str, Any]:
+    """Every setting of an agent for a task; `chosen` ones that are not None go before measured.
+
+    Raises:
+        InputError: a chosen setting that the agent does not have, or one outside its range.
+    """
+    known = DEFAULTS[agent]
+    given = {name: value for name, value in chosen.items() if value is not None}
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(
+                f"--{_flag(name)} {value} is no setting of {agent}: leave it out, or choose among "
+                f"{', '.join('--' + _flag(n) for n in known)}"
+            )
+    every = known | BY_TASK.get((agent, env_id), {}) | given
+    _check(every)
+    return every
+
+
+def _check(settings: dict[str, Any]) -> None:
+    least = {
+        "steps": 1, "start_steps": 1, "refit_every": 1, "model_steps": 1, "rollouts": 1,
+        "updates_per_step": 1, "penalty_weight": 0,
+    }  # fmt: skip
+    for name, smallest in least.items():
+        if settings.get(name, smallest) < smallest:
+            raise InputError(f"--{_flag(name)} {settings[name]}: it must be at least {smallest}")
+    if not 0 <= settings.get("real_ratio", 0.0) <= 1:
+        raise InputError(f"--real-ratio {settings['real_ratio']}: choose a share from 0 to 1")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

@@ -1,0 +1,234 @@
+"""Dyna (Sutton 1990) with a soft actor-critic: MBPO online, MOPO offline, SAC without a model.
+
+MBPO (Janner et al. 2019, algorithm 2):          MOPO (Yu et al. 2020, algorithm 1):
+    every few real steps                             once
+        fit the model to all real data                   fit the model to the data set
+    again and again                                  again and again
+        branch rollouts from real states                 branch rollouts, reward less penalty
+        update the policy on them, often                 update the policy on them
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbrl_bilevel.agents.policy_file import save_policy
+from mbrl_bilevel.agents.real_env import RealEnv
+from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.world import World
+from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
+from mbrl_bilevel.training.divergence import TrainingDiverged
+
+REMEDY = "lower the learning rate, the updates per step or the rollout length"
+DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
+
+
+class Dyna:
+    """A policy that learns from real and imagined transitions: everything that a checkpoint holds.
+
+    Args:
+        env: where real steps are taken; None offline, where `replay` holds the data set and a step
+            is one policy update.
+        world: the model; None for plain SAC.
+        start_steps: real steps by uniformly random actions, before anything is learned.
+        imagine_every: steps between rollouts and, online, refits of the model.
+        updates_per_step: policy updates per real step.
+        real_ratio: share of each batch that comes from real data.
+        imagined_rounds: capacity for imagined transitions, in rounds of the longest rollouts.
+        metadata: stands in the policy's file; names env_id and algorithm.
+    """
+
+    def __init__(
+        self,
+        sac: SAC,
+        replay: Replay,
+        generator: torch.Generator,
+        *,
+        env: RealEnv | None = None,
+        world: World | None = None,
+        start_steps: int = 0,
+        imagine_every: int = 250,
+        updates_per_step: int = 1,
+        batch_size: int = 256,
+        real_ratio: float = 1.0,
+        imagined_rounds: int = 4,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.metadata = dict(metadata or {})
+        self.sac, self.replay, self.generator = sac, replay, generator
+        self.env, self.world = env, world
+        self.start_steps = start_steps if env is not None else 0
+        self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
+        self.batch_size = batch_size
+        self.real = batch_size if world is None else round(real_ratio * batch_size)
+        self.imagined: Replay | None = None
+        if world is not None:
+            capacity = imagined_rounds * world.rollouts * world.length.longest
+            sizes = replay.obs_dim, replay.act_dim
+            self.imagined = Replay(capacity, *sizes, device=replay.rows.device)
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.latest: dict[str, float] = {}
+
+    def train_step(self) -> None:
+        """One real step online, one policy update offline, and what is due with it."""
+        learning = self.step >= self.start_steps
+        if self.world is not None and learning and self._since_start % self.imagine_every == 0:
+            self._imagine(self.world)
+        if self.env is not None:
+            self.replay.add(self.env.step(self._action(self.env, learning)).batch())
+        if learning:
+            for _ in range(self.updates_per_step):
+                self._update()
+        self.step += 1
+
+    @property
+    def _since_start(self) -> int:
+        return self.step - self.start_steps
+
+    def _imagine(self, world: World) -> None:
+        assert self.imagined is not None
+        if self.env is not None:
+            self.latest |= world.learn(self.replay.in_order(), self.replay.added)
+        starts = self.replay.held().observation
+        batch, figures = world.imagine(starts, self._sample, self.step)
+        self.imagined.add(batch)
+        self._add({f"rollout/{k}": v for k, v in figures.items()})
+
+    def _update(self) -> None:
+        parts = []
+        if self.real:
+            parts.append(self.replay.sample(self.real, self.generator))
+        if self.imagined is not None and self.batch_size > self.real:
+            parts.append(self.imagined.sample(self.batch_size - self.real, self.generator))
+        batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        self._add({f"policy/{k}": v for k, v in self.sac.update(batch).items()})
+
+    @torch.no_grad()
+    def _sample(self, obs: Tensor) -> Tensor:
+        return self.sac.actor.sample(obs, self.generator)[0]
+
+    def _action(self, env: RealEnv, learned: bool) -> np.ndarray:
+        actor = self.sac.actor
+        if not learned:
+            unit = torch.rand(
+                actor.middle.shape, generator=self.generator, device=actor.middle.device
+            )
+            action = actor.middle + (2 * unit - 1) * actor.half_width
+        else:
+            row = torch.as_tensor(env.observation, dtype=torch.float32, device=device)
+            action = self._sample(row.unsqueeze(0))[0]
+        return action.cpu().numpy()
+
+    def _add(self, figures: dict[str, Tensor]) -> None:
+        """Sums on the device: reading a figure out at every update would wait for it.
+
+        Of `largest_...` figures the largest is kept.
+        """
+        for name, value in figures.items():
+            old = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
+            self.sums[name] = torch.maximum(old, value) if "largest" in name else old + value
+            self.counts[name] = 1 if "largest" in name else self.counts.get(name, 0) + 1
+
+    def figures(self) -> dict[str, float]:
+        """Averages since the last call; waits for the device once.
+
+        Raises:
+            TrainingDiverged: a critic beyond what rewards could add up to, or not finite.
+        """
+        found = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        found |= self.latest
+        if self.env is not None and self.env.finished:
+            totals, lengths = np.array(self.env.finished).T
+            found |= {"real/return": totals.mean(), "real/length": lengths.mean()}
+            self.env.finished = []
+        self._check(found)
+        return {k: float(v) for k, v in found.items()}
+
+    def _check(self, figures: dict[str, float]) -> None:
+        largest, temperature = (
+            figures.get(f"policy/{name}") for name in ("largest_q", "temperature")
+        )
+        if largest is None or temperature is None:
+            return
+        reward = max(
+            float(r.rows[: len(r), -self.replay.obs_dim - 2].abs().max()) for r in self._replays()
+        )
+        a_step = reward + temperature * self.replay.act_dim
+        bound = DIVERGED * a_step / (1 - self.sac.discount)
+        values = [v for k, v in figures.items() if k.startswith("policy/")]
+        if largest > bound or not all(map(math.isfinite, values)):
+            raise TrainingDiverged(
+                f"the critic diverged by step {self.step}: values up to {largest:.3g} where the "
+                f"rewards seen add up to {bound / DIVERGED:.3g} at most; {REMEDY}"
+            )
+
+    def _replays(self) -> list[Replay]:
+        return [r for r in (self.replay, self.imagined) if r is not None and len(r)]
+
+    @property
+    def steady(self) -> bool:
+        return True
+
+    def policy(self) -> dict[str, np.ndarray]:
+        return self.sac.actor.weights()
+
+    def save(self, folder: Path) -> None:
+        """Writes checkpoint, policy and model.
+
+        Raises:
+            TrainingDiverged: a number in them would not be finite; what stood there stays.
+        """
+        state = self.state()
+        if not all(v.isfinite().all() for v in state.values() if v.is_floating_point()):
+            raise TrainingDiverged(f"a state at step {self.step} is not finite; {REMEDY}")
+        save_checkpoint(folder, state, {"step": self.step})
+        save_policy(folder, self.sac.actor.weights(), self.metadata)
+        if self.world is not None:
+            self.world.model.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Goes on from the folder's newest checkpoint; from the start where there is none."""
+        loaded = load_checkpoint(folder, str(self.replay.rows.device))
+        if loaded is not None:
+            self.load_state(loaded[0])
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that decides how training goes on."""
+        parts: dict[str, dict[str, Tensor]] = {
+            "sac": self.sac.state(),
+            "sums": self.sums,
+            "counts": {k: torch.tensor(v) for k, v in self.counts.items()},
+            "latest": {k: torch.tensor(v, dtype=torch.float64) for k, v in self.latest.items()},
+        }
+        if self.env is not None:
+            parts |= {"env": self.env.state(), "replay": self.replay.state()}
+        if self.world is not None and self.imagined is not None:
+            parts |= {"world": self.world.state(), "imagined": self.imagined.state()}
+        tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
+        return tensors | {"step": torch.tensor(self.step), "generator": self.generator.get_state()}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            prefix = f"{name}/"
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.sac.load_state(part("sac"))
+        self.sums = part("sums")
+        self.counts = {k: int(v) for k, v in part("counts").items()}
+        self.latest = {k: v.item() for k, v in part("latest").items()}
+        if self.env is not None:
+            self.env.load_state(part("env"))
+            self.replay.load_state(part("replay"))
+        if self.world is not None and self.imagined is not None:
+            self.world.load_state(part("world"))
+            self.imagined.load_state(part("imagined"))
+        self.step = int(tensors["step"])
+        self.generator.set_state(tensors["generator"].cpu())

@@ -1,0 +1,110 @@
+"""The one loop that trains every agent: steps, evaluations, metrics, checkpoints, signals."""
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+from numpy import ndarray
+from tqdm import tqdm
+
+from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.training.divergence import TrainingDiverged
+from mbrl_bilevel.training.interruption import Interruption
+from mbrl_bilevel.training.keeper import Keeper
+from mbrl_bilevel.training.run_folder import RunFolder
+
+
+class Learner(Protocol):
+    """An agent that learns step by step.
+
+    `steady` says whether `save` leads back to this very point; `figures` averages since its last
+    call, and raises TrainingDiverged for an agent that is lost; `policy` is what is evaluated, or
+    None where playing it would cost as much as the training.
+    """
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def steady(self) -> bool: ...
+
+    def train_step(self) -> None: ...
+
+    def figures(self) -> dict[str, float]: ...
+
+    def policy(self) -> dict[str, ndarray] | None: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+def learn(
+    learner: Learner,
+    run: RunFolder,
+    evaluation: PolicyEvaluation,
+    *,
+    steps: int,
+    log_every: int,
+    evaluate_every: int,
+    resume: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> dict[str, float]:
+    """Trains for `steps` steps and returns the figures of the last evaluation.
+
+    An evaluation plays beside the training and is written down at the next `log_every` steps, or
+    before the next checkpoint: metrics.jsonl is the same however often a run is interrupted, but
+    for `time/...` figures.
+
+    Raises:
+        TrainingDiverged: with the checkpoint that is kept in the sentence.
+        Interrupted: by SIGINT or SIGTERM, after a checkpoint.
+    """
+    if resume:
+        learner.load(run.path)
+    run.continue_from(learner.step)
+    keeper = Keeper(learner, run, checkpoint_seconds)
+    last: dict[str, float] = {}
+
+    def collect() -> None:
+        found = evaluation.collect()
+        if found is not None:
+            last.update(found[1])
+            run.log(*found)
+            bar.set_postfix_str(f"return {found[1]['evaluation/return']:.1f} at step {found[0]}")
+
+    with Interruption() as interruption, evaluation, _bar(steps, learner.step) as bar:
+        began, first = time.monotonic(), learner.step
+        while learner.step < steps:
+            try:
+                learner.train_step()
+                bar.update()
+                if learner.step % log_every == 0 or learner.step == steps:
+                    collect()
+                    rate = (learner.step - first) / (time.monotonic() - began)
+                    run.log(learner.step, learner.figures() | {"time/steps_per_second": rate})
+                    began, first = time.monotonic(), learner.step
+            except TrainingDiverged as error:
+                raise TrainingDiverged(f"{error}{keeper.kept()}") from None
+            policy = learner.policy() if _due(learner.step, evaluate_every, steps) else None
+            if policy is not None:
+                collect()
+                evaluation.start(learner.step, policy)
+            if interruption.signal is not None and learner.steady:
+                collect()
+                keeper.stop(interruption)
+            if learner.steady and (keeper.due or learner.step == steps):
+                collect()
+                keeper.save()
+        if not last and (policy := learner.policy()) is not None:  # a finished run, resumed
+            evaluation.start(learner.step, policy)
+            last.update((evaluation.collect() or (0, {}))[1])
+    return last
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step % every == 0 or step == steps
+
+
+def _bar(steps: int, initial: int) -> tqdm:
+    return tqdm(total=steps, initial=initial, unit="step", desc="train-agent", mininterval=0.5)

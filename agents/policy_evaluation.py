@@ -1,0 +1,76 @@
+"""Regular evaluations of a policy in the real environment, by a process of their own."""
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.agents.episode import run_episode
+from mbrl_bilevel.agents.parallel import episode_seeds, sigint_ignored
+from mbrl_bilevel.agents.recipe import PolicyAgent
+from mbrl_bilevel.envs.make import make_env
+
+FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are others
+
+
+class PolicyEvaluation:
+    """Plays `episodes` episodes of a policy's mean action while training goes on.
+
+    One evaluation runs at a time; the same weights give the same returns.
+    """
+
+    def __init__(self, env_id: str, seed: int, episodes: int) -> None:
+        self.env_id, self.seed, self.episodes = env_id, seed, episodes
+        self._pool: ProcessPoolExecutor | None = None
+        self._waiting: tuple[int, Future[list[float]]] | None = None
+
+    def start(self, step: int, weights: dict[str, ndarray]) -> None:
+        """Begins the evaluation of step `step`; the one before must have been collected."""
+        assert self._waiting is None
+        with sigint_ignored():
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, context, initializer=_prepare)
+            job = self._pool.submit(play, self.env_id, self.seed, self.episodes, weights)
+        self._waiting = step, job
+
+    def collect(self) -> tuple[int, dict[str, float]] | None:
+        """Step and figures of the evaluation under way, once it is done; None if there is none."""
+        if self._waiting is None:
+            return None
+        (step, job), self._waiting = self._waiting, None
+        returns = job.result()
+        return step, {
+            "evaluation/return": float(np.mean(returns)),
+            "evaluation/return_std": float(np.std(returns)),
+        }
+
+    def __enter__(self) -> "PolicyEvaluation":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def play(env_id: str, seed: int, episodes: int, weights: dict[str, ndarray]) -> list[float]:
+    """Returns of the policy's mean action in episodes that `seed` decides."""
+    env = make_env(env_id)
+    agent = PolicyAgent(BehaviourPolicy(weights, {}), None)
+    seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
+    returns = [run_episode(agent, env, s).total_reward for s in seeds]
+    env.close()
+    return returns
+
+
+def _prepare() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,58 @@
+"""A trained policy in one file, which acts without torch and holds no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from numpy import ndarray
+
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.tensor_files import load_tensors, save_tensors
+
+FILE = "policy.safetensors"
+SHAPES = {
+    "w1": "ho", "b1": "h", "w2": "hh", "b2": "h", "w_mu": "ah", "b_mu": "a",
+    "w_log_std": "ah", "b_log_std": "a", "action_low": "a", "action_high": "a",
+}  # fmt: skip
+
+
+def save_policy(folder: Path, weights: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
+    """Replaces the folder's policy by rename; `metadata` names env_id and algorithm."""
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    save_tensors(folder / FILE, tensors, metadata)
+
+
+def load_policy_folder(folder: Path) -> BehaviourPolicy:
+    """The policy that a run of `train-agent` left in its folder.
+
+    Raises:
+        InputError: none is there, or it is damaged or no policy.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no policy ({FILE}); name a run folder of `mbrl-bilevel train-agent`"
+        )
+    try:
+        tensors, texts = load_tensors(path)
+        _check(tensors)
+        texts["env_id"]
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"the policy {path} is damaged ({error}); train it again") from None
+    return BehaviourPolicy({name: tensors[name].numpy() for name in SHAPES}, texts)
+
+
+def _check(tensors: Mapping[str, torch.Tensor]) -> None:
+    sizes: dict[str, int] = {}
+    for name, letters in SHAPES.items():
+        if name not in tensors:
+            raise ValueError(f"{name} is missing")
+        tensor = tensors[name]
+        if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} is not all finite float32")
+        if tensor.ndim != len(letters):
+            raise ValueError(f"{name} has shape {list(tensor.shape)}")
+        for letter, size in zip(letters, tensor.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(f"{name} has shape {list(tensor.shape)}, which fits no other")

@@ -1,0 +1,257 @@
+"""`train-agent`: a policy, trained online in the real environment or offline from a data set."""
+
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mbrl_bilevel.agents.agent_settings import agent_settings
+from mbrl_bilevel.agents.learning import learn
+from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.data.minari import Dataset, load_dataset
+from mbrl_bilevel.envs.learned_vector_env import Penalty
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.tasks import TASKS, Task
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts import train_model
+from mbrl_bilevel.scripts.command import Command, Outcome, fast_products, resolve_device, say
+from mbrl_bilevel.scripts.learners import Flags, offline, online
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags
+from mbrl_bilevel.training.divergence import TrainingDiverged
+from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
+
+TEN_LINES = """
+    import torch
+    from mbrl_bilevel.envs.tasks import Task, register_task
+
+    def reward(obs, act, next_obs):
+        return -next_obs[..., 0].abs() - 0.01 * act.square().sum(-1)
+
+    def terminated(next_obs):
+        return next_obs[..., 0].abs() > 5.0
+
+    register_task(Task("{env_id}", reward, terminated, observation_names=("x", "vel_x")))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ObjectiveFlags, Command):
+    """Flags of train-agent."""
+
+    agent: Literal["sac", "mbpo", "mopo", "pets"]
+    """sac: no model; mbpo: a policy in a learned model, online; mopo: the same from a data set;
+    pets: planning online, no policy."""
+    out: Path
+    """The run folder: config, metrics, TensorBoard events, checkpoint, policy and model."""
+    env: str | None = None
+    """Where online agents act and every agent is evaluated, e.g. Hopper-v5. Default: the data
+    set's."""
+    dataset: str | None = None
+    """Of mopo: Minari id, or the folder of a Minari data set."""
+    model: Path | None = None
+    """Of mopo: the run folder of a trained model; default: one is trained, into OUT/model."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint."""
+    download: bool = False
+    """Fetch the data set by its id where it is not on this machine."""
+    steps: int | None = None
+    """Real steps online, policy updates offline; default of this and the next: by agent and
+    task."""
+    start_steps: int | None = None
+    """Real steps by random actions before anything is learned."""
+    updates_per_step: int | None = None
+    """Policy updates per real step."""
+    refit_every: int | None = None
+    """Steps between fits of the model (online) and between rollouts."""
+    model_steps: int | None = None
+    """Gradient steps of each fit of the model."""
+    rollouts: int | None = None
+    """Imagined rollouts at a time."""
+    rollout_length: tuple[int, int, int, int] | None = None
+    """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
+    real_ratio: float | None = None
+    """Share of real transitions in each batch of the policy."""
+    penalty: Penalty | Literal["none"] | None = None
+    """What is taken off imagined rewards: the largest predicted deviation of a member, the
+    members' disagreement, or nothing."""
+    penalty_weight: float | None = None
+    """Reward units per unit of the penalty."""
+    members: int = 5
+    """Members of the model's ensemble."""
+    elites: int | None = None
+    """How many members the policy meets, the best by held-out error; default: all."""
+    hidden: tuple[int, ...] = (200, 200, 200)
+    """Units of the model's hidden layers."""
+    policy_hidden: int = 256
+    """Units of both hidden layers of actor and critics."""
+    policy_learning_rate: float = 3e-4
+    """Adam's, of actor, critics and temperature."""
+    discount: float = 0.99
+    """Of rewards, per step."""
+    planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
+    """Of pets."""
+    log_every: int = 500
+    """Steps between two points of the curves."""
+    evaluate_every: int = 1_000
+    """Steps between two evaluations of the policy in the real environment."""
+    episodes: int = 5
+    """Of each evaluation, by the policy's mean action, in a process of their own."""
+    threads: int = 1
+    """Of torch: networks this small gain little from more, and lose much on a busy machine."""
+
+
+def run(config: Config) -> Outcome:
+    try:
+        return _run(config)
+    except TrainingDiverged as error:
+        raise SystemExit(f"mbrl-bilevel train-agent: {error}") from None
+
+
+def _run(config: Config) -> Outcome:
+    device = resolve_device(config.device)
+    torch.set_num_threads(config.threads)
+    fast_products()
+    _check(config)
+    dataset = _dataset(config)
+    env_id = config.env or (dataset.env_id if dataset is not None else None)
+    if env_id is None:
+        raise InputError(f"the data set {config.dataset} names no environment: name it by --env")
+    task = _task(config.agent, env_id)
+    chosen = {f.name: getattr(config, f.name) for f in fields(config) if f.name in SETTINGS}
+    settings = agent_settings(config.agent, env_id, **chosen)
+    flags = _flags(config, env_id)
+    with RunFolder(config.out, _resolved(config, env_id, settings), config.resume) as folder:
+        say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
+        generator = torch.Generator(device).manual_seed(config.seed)
+        if dataset is None:
+            learner = online(flags, settings, task, generator)
+        else:
+            assert task is not None
+            model = DynamicsModel.load(_model_folder(config, settings), device)
+            data = dataset.transitions.to(device)
+            learner = offline(flags, settings, task, model, data, generator)
+        began = time.monotonic()
+        figures = learn(
+            learner,
+            folder,
+            PolicyEvaluation(env_id, config.seed, config.episodes),
+            steps=settings["steps"],
+            log_every=config.log_every,
+            evaluate_every=config.evaluate_every,
+            resume=config.resume,
+        )
+        found: dict[str, Any] = {
+            "run": str(config.out),
+            "steps": settings["steps"],
+            "seconds": round(time.monotonic() - began, 2),
+            "mean_return": figures.get("evaluation/return"),
+            "std_return": figures.get("evaluation/return_std"),
+            "agent": config.agent,
+            "env": env_id,
+            "seed": config.seed,
+        }
+        folder.summarize(found)
+    return Outcome(found, _text(config, env_id, found))
+
+
+SETTINGS = (
+    "steps", "start_steps", "updates_per_step", "refit_every", "model_steps", "rollouts",
+    "rollout_length", "real_ratio", "penalty", "penalty_weight",
+)  # fmt: skip
+
+
+def _check(config: Config) -> None:
+    for name in ("log_every", "evaluate_every", "episodes", "threads", "members"):
+        if getattr(config, name) < 1:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} {getattr(config, name)}: it must be at least 1")
+    if config.seed < 0:
+        raise InputError(f"--seed {config.seed}: it must not be negative")
+    if config.elites is not None and not 1 <= config.elites <= config.members:
+        raise InputError(
+            f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
+        )
+    if config.agent == "mopo" and config.dataset is None:
+        raise InputError("--agent mopo learns from a data set: name one by --dataset")
+    if config.agent != "mopo" and config.dataset is not None:
+        raise InputError(
+            f"--agent {config.agent} learns online: leave --dataset out, or choose --agent mopo"
+        )
+    if config.agent != "mopo" and config.model is not None:
+        raise InputError(
+            f"--agent {config.agent} fits a model of its own: leave --model out, or choose mopo"
+        )
+    if config.agent != "mopo" and config.env is None:
+        raise InputError(f"--agent {config.agent}: name the environment by --env")
+
+
+def _dataset(config: Config) -> Dataset | None:
+    if config.dataset is None:
+        return None
+    dataset = load_dataset(config.dataset, download=config.download)
+    if config.env is not None:
+        dataset.require_env(config.env)
+    return dataset
+
+
+def _task(agent: str, env_id: str) -> Task | None:
+    """What imagined steps need to know: their reward and when they end."""
+    env = make_env(env_id)  # which may register a task on its import
+    name = env.spec.id if env.spec is not None else env_id
+    env.close()
+    if agent == "sac":
+        return None
+    if name not in TASKS:
+        raise InputError(
+            f"no task for environment {name!r}, so that nobody knows when an imagined episode "
+            f"ends: register one where the environment is registered, in ten lines:\n"
+            + TEN_LINES.format(env_id=name)
+        )
+    return TASKS[name]
+
+
+def _model_folder(config: Config, settings: dict[str, Any]) -> Path:
+    """That of --model, or of one that is trained now, or was when the run was interrupted."""
+    if config.model is not None:
+        return config.model
+    folder = config.out / "model"
+    if not (folder / SUMMARY).is_file():
+        assert config.dataset is not None
+        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveFlags)}
+        own |= {name: getattr(config, name) for name in ("members", "elites", "hidden", "env")}
+        own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}
+        resume = (folder / "config.yaml").is_file()
+        steps = settings["model_steps"]
+        train_model.run(train_model.Config(out=folder, steps=steps, resume=resume, **own))
+    return folder
+
+
+def _flags(config: Config, env_id: str) -> Flags:
+    own = (f.name for f in fields(Flags) if f.name not in ("env_id", "objective"))
+    values = {name: getattr(config, name) for name in own}
+    return Flags(env_id=env_id, objective=config, **values)
+
+
+def _resolved(config: Config, env_id: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides a run's result, as config.yaml holds it."""
+    ignored = ("json", "resume", "download", "device")
+    values = asdict(config) | {"env": env_id} | settings
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+    return {k: v for k, v in plain.items() if k not in ignored}
+
+
+def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
+    if found["mean_return"] is None:
+        again = f"--agent mpc --model {config.out}"
+        what = "the model is fitted to everything that was seen"
+    else:
+        again = f"--agent policy --model {config.out}"
+        what = (
+            f"return {found['mean_return']:.1f} +- {found['std_return']:.1f} "
+            f"({config.episodes} episodes)"
+        )
+    return f"{what}\nnext: mbrl-bilevel eval-agent {again} --env {env_id} --episodes 10"
