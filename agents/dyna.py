@@ -115,11 +115,9 @@ class Dyna:
         return self.sac.actor.sample(obs, self.generator)[0]
 
     def _action(self, env: RealEnv, learned: bool) -> np.ndarray:
-        actor = self.sac.actor
+        actor, device = self.sac.actor, self.replay.rows.device
         if not learned:
-            unit = torch.rand(
-                actor.middle.shape, generator=self.generator, device=actor.middle.device
-            )
+            unit = torch.rand(actor.middle.shape, generator=self.generator, device=device)
             action = actor.middle + (2 * unit - 1) * actor.half_width
         else:
             row = torch.as_tensor(env.observation, dtype=torch.float32, device=device)
