@@ -36,7 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 BY_TASK: dict[tuple[str, str], dict[str, Any]] = {
     ("mbpo", "InvertedPendulum-v5"): {"steps": 5_000, "start_steps": 500, "model_steps": 500},
-    ("mbpo", "Hopper-v5"): {"rollout_length": (1, 15, 5_000, 25_000)},
+    ("mbpo", "Hopper-v5"): {"rollout_length": (1, 4, 5_000, 25_000)},
 }
 
 

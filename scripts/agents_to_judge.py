@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel.agents.planner_settings import planner_settings
-from mbrl_bilevel.agents.recipe import MPCRecipe, PolicyRecipe, Recipe, SimulatorRecipe
+from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.agents.recipe import (
+    MPCRecipe,
+    PolicyRecipe,
+    Recipe,
+    SimulatorRecipe,
+    TrainedRecipe,
+)
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -29,11 +36,13 @@ class Contender:
     @property
     def settings(self) -> dict[str, Any]:
         """Of its planner; empty for a policy."""
-        return {} if isinstance(self.recipe, PolicyRecipe) else self.recipe.settings
+        if isinstance(self.recipe, (PolicyRecipe, TrainedRecipe)):
+            return {}
+        return self.recipe.settings
 
 
-def environment(models: Sequence[Path]) -> str:
-    """The environment that the first of the folders was trained for.
+def environment(models: Sequence[Path], agent: str = "mpc") -> str:
+    """The environment that the model, or the policy, in the first folder was trained for.
 
     Raises:
         InputError: it says none, or one whose name would import code; or the simulator alone.
@@ -41,12 +50,17 @@ def environment(models: Sequence[Path]) -> str:
     folder = next((model for model in models if model != SIMULATOR), None)
     if folder is None:
         raise InputError("--model simulator: name the environment by --env, e.g. --env Hopper-v5")
-    env_id = DynamicsModel.load(folder).env_id
+    what = "policy" if agent == "policy" else "model"
+    env_id: str | None
+    if agent == "policy":
+        env_id = load_policy_folder(folder).metadata["env_id"]
+    else:
+        env_id = DynamicsModel.load(folder).env_id
     if env_id is None:
         raise InputError(f"the model in {folder} does not say its environment: name it by --env")
     if ":" in env_id:  # gymnasium would import that module, on the word of a file
         raise InputError(
-            f"the model in {folder} names the environment {env_id!r}, which would import code: "
+            f"the {what} in {folder} names the environment {env_id!r}, which would import code: "
             "if you trust it, name it by --env"
         )
     return env_id
@@ -84,6 +98,16 @@ def planning_agents(
             recipe = SimulatorRecipe(planner, settings, threads)
         found.append(Contender(name, recipe, model, planner))
     return found
+
+
+def trained_policies(folders: Sequence[Path]) -> list[Contender]:
+    """One contender for every run folder of `train-agent`.
+
+    Raises:
+        InputError: a folder named twice.
+    """
+    _refuse_twice("--model", [folder.resolve() for folder in folders])
+    return [Contender(_name(one, folders), TrainedRecipe(one), model=one) for one in folders]
 
 
 def _refuse_twice(flag: str, values: Sequence[Any]) -> None:

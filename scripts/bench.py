@@ -9,8 +9,8 @@ import tyro
 
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 
-Name = Literal["load", "fit", "plan"]
-ALL: tuple[Name, ...] = ("load", "fit", "plan")
+Name = Literal["load", "fit", "plan", "sac"]
+ALL: tuple[Name, ...] = ("load", "fit", "plan", "sac")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from mbrl_bilevel.scripts.agents_to_judge import (
     check,
     environment,
     planning_agents,
+    trained_policies,
 )
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 
@@ -36,9 +37,10 @@ class Config(Command):
     """Flags of eval-agent."""
 
     agent: Literal["mpc", "policy"] = "mpc"
-    """mpc plans with --model; policy is one of the shipped ones, see --policy."""
+    """mpc plans with --model; policy acts by the trained one in --model, or a shipped --policy."""
     model: Path | tuple[Path, ...] | None = None
-    """Run folders of train-model, and `simulator` for planning in the real physics."""
+    """Run folders of train-model, and `simulator` for planning in the real physics; of policies,
+    run folders of train-agent."""
     env: str | None = None
     """The environment to act in, e.g. Hopper-v5; default: the one the model was trained for."""
     episodes: int = 5
@@ -79,7 +81,8 @@ class Config(Command):
     particles: int | None = None
     """Imagined futures of each sequence; default: one for each elite."""
     policy: str = "medium"
-    """The shipped policy of --agent policy: medium, expert, random, .... It acts by its mean."""
+    """The shipped policy of --agent policy without --model: medium, expert, random, .... It acts by
+    its mean."""
     video: bool = False
     """Write a video (mp4) of each agent's first episode."""
     workers: int | None = None
@@ -102,7 +105,7 @@ class Config(Command):
 
 def run(config: Config) -> Outcome:
     _check_flags(config)
-    env_id = config.env or environment(config.models)
+    env_id = config.env or environment(config.models, config.agent)
     contenders = _contenders(config, env_id)
     limit = check(contenders, env_id, config.max_steps)
     backend = _backend(env_id) if config.video else None
@@ -147,13 +150,15 @@ def _check_flags(config: Config) -> None:
         raise InputError("--agent mpc needs a model: name a run folder of train-model by --model")
     if config.agent == "mpc" and not config.planners:
         raise InputError("--planner: name at least one")
-    if config.agent == "policy" and config.models:
-        raise InputError("--agent policy runs a shipped policy without a model: leave --model out")
-    if config.agent == "policy" and config.env is None:
+    if config.agent == "policy" and SIMULATOR in config.models:
+        raise InputError("--agent policy plans in no simulator: name a run folder of train-agent")
+    if config.agent == "policy" and config.env is None and not config.models:
         raise InputError("--agent policy: name the environment by --env, e.g. --env Hopper-v5")
 
 
 def _contenders(config: Config, env_id: str) -> list[Contender]:
+    if config.agent == "policy" and config.models:
+        return trained_policies(config.models)
     if config.agent == "policy":
         return [Contender(config.policy, PolicyRecipe(config.policy), policy=config.policy)]
     chosen = {name: getattr(config, name) for name in DEFAULTS}
@@ -184,7 +189,8 @@ def _parent(config: Config, env_id: str) -> Path:
         return config.out
     if len(config.models) == 1 and config.models != (SIMULATOR,):
         return config.models[0]
-    what = [config.policy] if config.agent == "policy" else []
+    shipped = config.agent == "policy" and not config.models
+    what = [config.policy] if shipped else []
     what += ["simulator"] if config.models == (SIMULATOR,) else []
     return Path("runs", "eval-agent", "-".join([env_id, *what]))
 

@@ -14,23 +14,25 @@ from mbrl_bilevel.scripts.command import Command, Outcome
 class Config(Command):
     """Flags of reproduce."""
 
-    name: Annotated[Literal["dynamics", "published", "uci"], tyro.conf.Positional]
+    name: Annotated[Literal["dynamics", "published", "uci", "sac"], tyro.conf.Positional]
     """dynamics: every objective on real data at one budget; published: the paper's table at its
-    own settings; uci: the usual regression suite (needs --data)."""
+    own settings; uci: the usual regression suite (needs --data); sac: learning curves beside those
+    of Stable-Baselines3 (needs --out)."""
     data: Path | None = None
     """uci: folder of the suite. dynamics, published: folder of Minari data sets to keep and reuse;
     default: a temporary one."""
     seeds: int = 3
     """Repetitions, each with its own split and initialisation, from --seed on."""
-    steps: int = 4_000
-    """dynamics: gradient steps of each run."""
+    steps: int | None = None
+    """dynamics: gradient steps of each run, 4,000 by default; sac: real steps, 50,000 by
+    default."""
     envs: tuple[str, ...] = ("Hopper-v5", "HalfCheetah-v5")
-    """dynamics: environments whose medium policy collects the data."""
+    """dynamics: environments whose medium policy collects the data; sac: the first is the task."""
     objectives: tuple[str, ...] = ("mse", "nll", "beta_nll", "pg", "bilevel")
     """dynamics, uci: what to compare. dynamics knows NAME-wide too: the same objective with as many
     parameters as bilevel has by its two means."""
     out: Path | None = None
-    """dynamics: folder that keeps every run; the same command continues what was interrupted."""
+    """dynamics, sac: folder that keeps every run; the same command goes on where it stopped."""
 
 
 def run(config: Config) -> Outcome:

@@ -16,6 +16,7 @@ from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 
 TRANSITIONS = 25_000  # of which the training part is 20,000
 BASELINES = ("mse", "nll", "beta_nll")  # what a learned reward has to face
+STEPS = 4_000  # gradient steps of each run
 HIDDEN, WIDE = (200, 200, 200), (290, 290, 290)  # the wide one for objectives named NAME-wide
 Figures = dict[str, list[dict[str, float]]]
 
@@ -37,7 +38,7 @@ def reproduce(config: Config) -> Outcome:
                     run = Path(config.out or runs, env, f"{objective}-{seed}")
                     found[env][objective].append(_train(config, dataset, objective, seed, run))
     figures: dict[str, Any] = {
-        "test": found, "seed": config.seed, "seeds": config.seeds, "steps": config.steps,
+        "test": found, "seed": config.seed, "seeds": config.seeds, "steps": config.steps or STEPS,
     }  # fmt: skip
     return Outcome(figures, "\n\n".join(_table(env, found[env]) for env in config.envs))
 
@@ -60,7 +61,7 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
         hidden=HIDDEN if objective == base else WIDE,
         out=run,
         seed=seed,
-        steps=config.steps,
+        steps=config.steps or STEPS,
         device=config.device,
         resume=(run / CONFIG).is_file(),
     )

@@ -1,0 +1,109 @@
+"""Gradient updates a second of soft actor-critic, beside Stable-Baselines3's and bare products."""
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.scripts.command import fast_products
+from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
+
+OBS, ACT, HIDDEN, BATCH = 17, 6, 256, 256  # HalfCheetah's sizes, everybody's networks
+ROWS, UPDATES = 10_000, 50  # of the replay, and of a call
+
+
+def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+    """Updates per second: batch, critics, actor, temperature and targets.
+
+    Each runs as it does for its users: ours after `fast_products`, the peer by torch's defaults.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    data = Batch(
+        torch.randn(ROWS, OBS, generator=generator, device=device),
+        2 * torch.rand(ROWS, ACT, generator=generator, device=device) - 1,
+        torch.randn(ROWS, generator=generator, device=device),
+        torch.randn(ROWS, OBS, generator=generator, device=device),
+        torch.zeros(ROWS, device=device),
+    )
+    contenders = {"ours": _ours(data, generator), "limit": _limit(device)}
+    peer = _peer(data, device, seed)
+    if peer is not None:
+        contenders["peer"] = peer
+    seconds = take_turns(contenders, rounds)
+    rate = {name: UPDATES / median(s) for name, s in seconds.items()}
+    return {
+        "ours": rate["ours"],
+        "peer": rate.get("peer"),
+        "peer_name": "Stable-Baselines3's SAC, same batch and networks",
+        "ratio": median_ratio(seconds["peer"], seconds["ours"]) if peer is not None else None,
+        "limit": rate["limit"],
+        "share_of_limit": median_ratio(seconds["limit"], seconds["ours"]),
+        "unit": "updates/s",
+        "more": {"milliseconds per update": 1e3 / rate["ours"]},
+    }
+
+
+def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:
+    replay = Replay(ROWS, OBS, ACT, generator.device)
+    replay.add(data)
+    one = torch.ones(ACT, device=generator.device)
+    sac = SAC(OBS, -one, one, generator, hidden=HIDDEN)
+
+    def run() -> None:
+        fast_products()
+        for _ in range(UPDATES):
+            sac.update(replay.sample(BATCH, generator))
+
+    return run
+
+
+def _limit(device: torch.device) -> Callable[[], None]:
+    """The matrix products of an update, nothing around them."""
+    critic, actor = [OBS + ACT, HIDDEN, HIDDEN, 1], [OBS, HIDDEN, HIDDEN, 2 * ACT]
+    passes = (
+        (2, critic, True),  # the critics' loss
+        (2, critic, False),  # the targets
+        (1, actor, False),  # next actions
+        (1, actor, True),  # the actor's loss ...
+        (2, critic, False),  # ... through the critics
+        (2, critic[::-1], False),  # ... and back to the actions
+    )
+    products = [
+        layer_products(members, BATCH, sizes, device, backward=backward)[0]
+        for members, sizes, backward in passes
+    ]
+
+    def run() -> None:
+        fast_products()
+        for _ in range(UPDATES):
+            for multiply in products:
+                multiply()
+
+    return run
+
+
+def _peer(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | None:
+    """None where Stable-Baselines3 is not installed."""
+    try:
+        from stable_baselines3 import SAC as PeerSAC
+        from stable_baselines3.common.logger import Logger
+    except ImportError:
+        return None
+    peer = PeerSAC(
+        "MlpPolicy", "HalfCheetah-v5", buffer_size=ROWS, batch_size=BATCH, seed=seed, device=device
+    )
+    peer.set_logger(Logger(None, []))
+    buffer = peer.replay_buffer
+    columns = (buffer.observations, buffer.actions, buffer.rewards, buffer.next_observations)
+    for column, rows in zip(columns, data[:4], strict=True):
+        column[:] = rows.cpu().numpy().reshape(column.shape)
+    buffer.full = True
+
+    def run() -> None:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        peer.train(gradient_steps=UPDATES, batch_size=BATCH)
+
+    return run
