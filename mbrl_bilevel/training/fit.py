@@ -46,7 +46,8 @@ def fit(
     """Trains every member by Adam and leaves in `network` each member's best held-out parameters.
 
     One step: a batch of rows per member, the objective's loss per member, gradients clipped per
-    member, Adam. Members share nothing but the clock: an ensemble is the same as members trained
+    member, Adam. A member whose loss or gradient is not finite sits the step out, which is counted.
+    Members share nothing but the clock: an ensemble is the same as members trained
     one by one. `rows` names the training rows that each member may see, where `resampling` does not
     decide it. `patience` counts evaluations without progress of any member; `generator` lives on
     the data's device and decides everything random. A run is checkpointed at the evaluation after
@@ -57,7 +58,9 @@ def fit(
     Raises:
         InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
             ensemble that does not fit the data.
-        TrainingDiverged: found at an evaluation; the run's last checkpoint is from before it.
+        TrainingDiverged: found at an evaluation, for the second time: the first time the fit goes
+            on from the last good state at a tenth of the learning rate, with a UserWarning. The
+            run's last checkpoint is from before it.
         Interrupted: by SIGINT or SIGTERM.
         OSError: the run's folder cannot be written.
     """
@@ -104,7 +107,13 @@ def fit(
                     break
             if trainer.step == until:
                 rate = (until - first) / (time.monotonic() - started)
-                figures = _evaluate(trainer, names, keeper)
+                try:
+                    figures = trainer.evaluate(names)
+                except TrainingDiverged as error:
+                    keeper.go_back(error)
+                    bar.update(trainer.step - bar.n)
+                    continue
+                keeper.remember()
                 bar.set_postfix(
                     {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
                 )
@@ -117,13 +126,6 @@ def fit(
             if keeper.due or trainer.step == steps or trainer.stale(patience):
                 keeper.save()
     return trainer.finish(time.monotonic() - began, stopped)
-
-
-def _evaluate(trainer: Trainer, names: Sequence[str], keeper: Keeper) -> dict[str, float]:
-    try:
-        return trainer.evaluate(names)
-    except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}{keeper.kept()}") from None
 
 
 def _check(network: GaussianEnsemble, train: Samples, held_out: Samples, steps: int) -> None:
