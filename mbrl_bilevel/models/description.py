@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mbrl_bilevel.files import harmless
+
 Check = Callable[[Any], bool]
 
 
@@ -28,8 +30,8 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
     def sizes(value: Any) -> bool:
         return isinstance(value, list) and len(value) <= len(weights) and all(map(size, value))
 
-    def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    def names(value: Any) -> bool:
+        return isinstance(value, list) and all(map(harmless, value))
 
     allowed: dict[str, Check] = {
         "obs_dim": size,
@@ -41,8 +43,8 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "gated": _flag,
         "log_std_bounds": _bounds,
         "elites": size,
-        "env_id": lambda value: value is None or isinstance(value, str),
-        "observation_names": texts,
+        "env_id": lambda value: value is None or harmless(value),
+        "observation_names": names,
     }
     for name, check in allowed.items():
         if name in description and not check(description[name]):
