@@ -93,6 +93,11 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def harmless(name: object) -> bool:
+    """Whether a name out of a file can stand in figures, curves and on the terminal as it is."""
+    return isinstance(name, str) and len(name) <= 200 and name.isprintable() and "$" not in name
+
+
 def one_line(error: BaseException) -> str:
     """An error's message, fit for one sentence."""
     return " ".join(str(error).split())[:200]

@@ -17,6 +17,7 @@ from mbrl_bilevel.agents.planner_settings import DEFAULTS
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.return_figures import agents_compared, mean_return_so_far
+from mbrl_bilevel.files import write_text
 from mbrl_bilevel.scripts.agent_table import (
     agent_figures,
     difference_to,
@@ -139,7 +140,7 @@ def _numbered_folder(parent: Path, config: Mapping[str, Any]) -> Path:
                 folder.mkdir()
             except FileExistsError:
                 continue
-            (folder / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
             break
     except OSError as error:
         raise InputError(
@@ -154,4 +155,4 @@ def _file_name(name: str) -> str:
 
 
 def _write_json(path: Path, found: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    write_text(path, json.dumps(found, indent=2) + "\n")

@@ -4,14 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line, read_yaml
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.train_model import split
 from mbrl_bilevel.training.run_folder import CONFIG
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "dataset": (str,),
+    "seed": (int,),
+    "max_transitions": (int, type(None)),
+}  # of what a run's config.yaml says of its data
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,15 @@ def _trained_on(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        config = yaml.safe_load(path.read_text())
-        return {name: config[name] for name in ("dataset", "seed", "max_transitions")}
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        config = read_yaml(path)
+        found = {name: config[name] for name in KINDS}
+        for name, kinds in KINDS.items():
+            if type(found[name]) not in kinds:
+                raise ValueError(f"{name} is {repr(found[name])[:60]}")
+        return found
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is damaged ({' '.join(str(error).split())[:120]}): mend it, or remove it and "
+            f"{path} is damaged ({one_line(error)}): mend it, or remove it and "
             "name the data to judge on by --dataset"
         ) from None
 

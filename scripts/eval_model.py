@@ -17,6 +17,7 @@ from mbrl_bilevel.evaluation.coverage import INTERVALS
 from mbrl_bilevel.evaluation.fan_figure import predicted_fan
 from mbrl_bilevel.evaluation.judge import Judgement, judge
 from mbrl_bilevel.evaluation.model_table import rows, table
+from mbrl_bilevel.files import write_text
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
@@ -126,7 +127,7 @@ def _write(
         pictures.mkdir(exist_ok=True)
         saved = [figures.save(figure, pictures / f"{name}.png") for name, figure in drawn.items()]
         _events(folder / EVENTS, found, result, saved)
-        (folder / EVALUATION).write_text(json.dumps(found, indent=2) + "\n")
+        write_text(folder / EVALUATION, json.dumps(found, indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"the results cannot be written to {folder} ({error.strerror}): copy the model to a "

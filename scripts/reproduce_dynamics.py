@@ -67,8 +67,8 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
     )
     finished = run / SUMMARY
     if finished.is_file():
-        RunFolder(run, train_model.resolved(flags), resume=True)  # refuses a run of other flags
-        trained = json.loads(finished.read_text())
+        with RunFolder(run, train_model.resolved(flags), resume=True):  # of the same flags
+            trained = json.loads(finished.read_text())
     else:
         trained = train_model.run(flags).figures
     test = trained["test"]

@@ -1,17 +1,21 @@
 """Fast reading of the HDF5 file of a Minari data set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from h5py import h5d, h5f, h5g, h5p, h5s, h5t
+from h5py import h5d, h5f, h5g, h5l, h5p, h5s, h5t
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 
 from mbrl_bilevel.errors import InputError
 
 METADATA_CACHE_BYTES = 1 << 21
+COMPRESSION = 200  # no data that were driven in an environment shrink so much
+ELSEWHERE = "a data set holds its numbers itself: do not trust where it comes from"
+LARGEST_CHUNK = 1 << 26  # numbers that HDF5 would unpack at once
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ def read_episodes(
     on short episodes, where opening the arrays is all the work.
 
     Raises:
-        InputError: the file is damaged, or holds other episodes, steps or shapes than expected.
+        InputError: the file is damaged, holds other episodes, steps or shapes than expected, far
+            more numbers than so small a file can, or anything that lies in another file.
     """
     try:
+        _require_plausible(path, episodes, steps, observation_leaves, action_dim)
         columns = _columns(episodes, steps, observation_leaves, action_dim)
         lengths = _fill(path, columns, episodes, steps)
     except InputError:
@@ -72,6 +78,20 @@ def read_episodes(
     actions, rewards, terminations, truncations = (column.buffer for column in columns[leaves:])
     observations = [column.buffer for column in columns[:leaves]]
     return Episodes(observations, actions, rewards, terminations, truncations, lengths)
+
+
+def _require_plausible(
+    path: Path, episodes: int, steps: int, leaves: Sequence[tuple[str, int]], action_dim: int
+) -> None:
+    """Before memory is taken for what the metadata promise."""
+    needed = 4 * (steps + episodes) * sum(width for _, width in leaves)
+    needed += steps * (4 * (action_dim + 1) + 2)
+    size = path.stat().st_size
+    if needed > COMPRESSION * size:
+        raise InputError(
+            f"{path} is {size:,} bytes long where its metadata.json promises {needed:,} bytes of "
+            "numbers; delete the data set and download or collect it again"
+        )
 
 
 def _columns(
@@ -115,10 +135,14 @@ def _fill(
     lengths = np.empty(episodes, np.int64)
     done = 0
     for episode in range(episodes):
-        group = h5g.open(root, b"episode_%d" % episode)
+        name = b"episode_%d" % episode
+        _require_hard_links(path, root, name)
+        group = h5g.open(root, name)
         length = -1
         for column in columns:
+            _require_hard_links(path, group, column.name)
             array = h5d.open(group, column.name)
+            _require_own_numbers(path, array)
             shape = array.shape
             if length < 0:
                 length = shape[0] - 1 if shape else -1
@@ -137,6 +161,27 @@ def _fill(
     if done != steps:
         raise InputError(_miscount(path, steps, f"only {done}"))
     return lengths
+
+
+def _require_hard_links(path: Path, group: h5g.GroupID, name: bytes) -> None:
+    """A link of another kind may lead to another file, which is none of the data set's business."""
+    *groups, last = name.split(b"/")
+    for part in (*groups, last):
+        if group.links.get_info(part).type != h5l.TYPE_HARD:
+            raise InputError(f"{path} has a link at {name.decode()!r}; {ELSEWHERE}")
+        if part is not last:
+            group = h5g.open(group, part)
+
+
+def _require_own_numbers(path: Path, array: h5d.DatasetID) -> None:
+    """HDF5 can map arrays onto other files, and unpack small chunks to any size."""
+    made = array.get_create_plist()
+    layout = made.get_layout()
+    if layout == h5d.CHUNKED:
+        if math.prod(made.get_chunk()) > LARGEST_CHUNK:
+            raise InputError(f"{path} has chunks of {made.get_chunk()} numbers, which are too many")
+    elif layout == h5d.VIRTUAL or made.get_external_count():
+        raise InputError(f"{path} has an array whose numbers lie in another file; {ELSEWHERE}")
 
 
 def _misfit(

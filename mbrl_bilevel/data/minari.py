@@ -14,10 +14,11 @@ from jaxtyping import Float
 from minari.serialization import deserialize_space
 from torch import Tensor
 
-from mbrl_bilevel.data.dataset_folder import dataset_folder
+from mbrl_bilevel.data.dataset_folder import dataset_folder, is_dataset_id
 from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import harmless, parse_json, read_json
 
 ACTION_TOLERANCE = 1e-5
 
@@ -68,7 +69,9 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     """
     folder = dataset_folder(dataset, download=download)
     metadata = _metadata(folder)
-    name = str(metadata.get("dataset_id", dataset))
+    name = str(metadata.get("dataset_id"))
+    if not is_dataset_id(name):
+        name = str(dataset)
     observations = _description(metadata, "observation_space", folder)
     leaves = list(_boxes(observations, name, "observations", folder))
     action_space = _space(_description(metadata, "action_space", folder), folder)
@@ -109,7 +112,7 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
 def _metadata(folder: Path) -> dict[str, Any]:
     path = folder / "metadata.json"
     try:
-        metadata = json.loads(path.read_text())
+        metadata = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read {path} ({error}): the data set is incomplete; "
@@ -142,7 +145,7 @@ def _description(metadata: dict[str, Any], key: str, folder: Path) -> dict[str, 
             "Minari 0.5 or later"
         )
     try:
-        return dict(json.loads(metadata[key]))
+        return dict(parse_json(metadata[key]))
     except (TypeError, ValueError) as error:
         raise InputError(f"{folder / 'metadata.json'} has a damaged {key} ({error})") from error
 
@@ -159,9 +162,10 @@ def _space(description: dict[str, Any], folder: Path) -> spaces.Space:
 
 def _env_id(metadata: dict[str, Any]) -> str | None:
     try:
-        return str(json.loads(metadata["env_spec"])["id"])
+        env_id = parse_json(metadata["env_spec"])["id"]
     except (KeyError, TypeError, ValueError):
         return None
+    return env_id if harmless(env_id) else None
 
 
 def _is_flat_box(space: spaces.Space) -> TypeGuard[spaces.Box]:
@@ -175,6 +179,11 @@ def _boxes(
     parts = description.get("subspaces")
     if description.get("type") == "Dict" and isinstance(parts, dict) and parts:
         for key, part in parts.items():
+            if not (harmless(f"{path}/{key}") and isinstance(part, dict)):
+                raise InputError(
+                    f"{folder / 'metadata.json'} has a damaged part of {path[:80]!r}: parts are "
+                    "spaces, whose names hold neither $ nor control characters"
+                )
             yield from _boxes(part, name, f"{path}/{key}", folder)
         return
     space = _space(description, folder)

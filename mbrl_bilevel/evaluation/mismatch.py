@@ -4,19 +4,18 @@ Lambert et al. 2020, "Objective Mismatch in Model-based Reinforcement Learning",
 correlate the likelihood of a model with the return of MPC in it, and find little.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import Float
 from scipy import stats
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.json_figures import finite_or_null
+from mbrl_bilevel.files import read_json, read_yaml
 
 FIGURES = ("rmse", "nll", "ece", "k_step 10", "k_step 50")  # smaller is better in each
 MIN_MODELS = 3
@@ -87,7 +86,7 @@ def _finished_mpc(summary: Mapping[str, Any]) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete its folder") from None
     if not isinstance(found, dict):
@@ -103,10 +102,12 @@ def _figure(judged: Mapping[str, Any], name: str) -> float | None:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        config = read_yaml(path)
+    except (OSError, ValueError):
         return {}
-    return {k: v for k, v in config.items() if k not in IRRELEVANT} if config else {}
+    if not isinstance(config, dict):
+        return {}
+    return {k: v for k, v in config.items() if k not in IRRELEVANT}
 
 
 def why_not(acted: Sequence[Acted | None]) -> str | None:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line, read_yaml, write_text
+from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import (
     Covariance,
@@ -23,9 +23,14 @@ from mbrl_bilevel.models.gaussian import (
     GaussianEnsemble,
 )
 from mbrl_bilevel.protocols import Trajectories, TrajectoryModel
+from mbrl_bilevel.tensor_files import load_tensors, save_tensors
 
 RANGE_MARGIN = 0.1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
+MISFIT = (  # what building a network raises for sizes that are wrong, or no sizes at all
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError),
+    *(RuntimeError, OverflowError, MemoryError),
+)
 
 
 class NextStep(NamedTuple):
@@ -205,14 +210,20 @@ class DynamicsModel(nn.Module):
         return self.propagated().trajectories(obs, actions, generator)
 
     def save(self, folder: Path | str) -> None:
-        """Writes model.safetensors and model.yaml into `folder`, each by rename."""
+        """Writes model.safetensors (with a checksum) and model.yaml into `folder`, each by rename.
+
+        Raises:
+            InputError: weights that are not finite. OSError: the folder cannot be written.
+        """
         folder = Path(folder)
+        if not all(v.isfinite().all() for v in self.state_dict().values()):
+            raise InputError(
+                f"a model whose weights are not finite is not saved to {folder}; train it again at "
+                "a lower learning rate"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        weights, description = folder / f".{WEIGHTS}", folder / f".{DESCRIPTION}"
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, weights)
-        description.write_text(yaml.safe_dump(self.description(), sort_keys=False))
-        weights.replace(folder / WEIGHTS)
-        description.replace(folder / DESCRIPTION)
+        save_tensors(folder / WEIGHTS, self.state_dict(), {})
+        write_text(folder / DESCRIPTION, yaml.safe_dump(self.description(), sort_keys=False))
 
     def description(self) -> dict[str, Any]:
         """What `load` needs to build the same model again."""
@@ -244,36 +255,40 @@ class DynamicsModel(nn.Module):
                 "name a run folder of `mbrl-bilevel train-model`"
             )
         try:
-            description = yaml.safe_load((folder / DESCRIPTION).read_text())
-            weights = load_file(folder / WEIGHTS, device=str(device))
+            description = read_yaml(folder / DESCRIPTION)
+            weights, _ = load_tensors(folder / WEIGHTS, device)
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"the model in {folder} is damaged ({one_line(error)}); train it again"
+            ) from None
+        try:
             return cls._build(description, weights).to(device)
         except InputError:
             raise
-        except (yaml.YAMLError, SafetensorError, UnicodeDecodeError) as error:
+        except MISFIT as error:
             raise InputError(
-                f"the model in {folder} is damaged ({_one_line(error)}); train it again"
-            ) from None
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise InputError(
-                f"the model in {folder} does not fit its own description ({_one_line(error)}); "
+                f"the model in {folder} does not fit its own description ({one_line(error)}); "
                 "train it again"
             ) from None
 
     @classmethod
     def _build(cls, description: Mapping[str, Any], weights: dict[str, Tensor]) -> "DynamicsModel":
+        check_description(description, weights)
         sizes = dict(description)
         elites = sizes.pop("elites")
         bounds = sizes.pop("log_std_bounds")
         with torch.device("meta"):  # nothing is allocated for a description that does not fit
             model = cls(log_std_bounds=(bounds[0], bounds[1]), **sizes)
             model.elites = torch.empty(elites, dtype=torch.long)
+        for name, expected in model.state_dict().items():
+            if name in weights and weights[name].dtype != expected.dtype:
+                raise ValueError(f"{name} is {weights[name].dtype}, not {expected.dtype}")
         model.load_state_dict(weights, assign=True)
         if not all(v.isfinite().all() for v in weights.values()):
             raise ValueError("its weights are not finite")
         if not 0 <= int(model.elites.min()) <= int(model.elites.max()) < model.members:
             raise ValueError("its elites are no members")
+        for standardizer in (model.input_standardizer, model.target_standardizer):
+            if not bool((standardizer.std > 0).all()):
+                raise ValueError("a standard deviation of its data is not positive")
         return model.requires_grad_(True)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

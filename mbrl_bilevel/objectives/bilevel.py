@@ -141,6 +141,7 @@ class Bilevel(NothingLearned):
             figures = self._closed_form(network)
         else:
             figures = self._implicit(network, self.estimator, generator)
+        figures["left_out"] = self._leave_out(figures["hypergradient_norm"])
         self.optimizer.step()
         self.schedule.step()
         return figures
@@ -226,8 +227,21 @@ class Bilevel(NothingLearned):
         size = torch.stack([g.norm() for g in found.grad.values()]).norm()
         scale = (self.clip_norm / size).clamp(max=1.0)
         for name, p in self.inner.named_parameters():
-            if p.requires_grad:  # a direction that is not finite is left out, without a sync
-                p.grad = torch.where(size.isfinite(), scale * found.grad[name], 0.0)
+            if p.requires_grad:
+                p.grad = scale * found.grad[name]
+
+    def _leave_out(self, norm: Tensor) -> Tensor:
+        """1 where the hypergradient is not finite, which is then left out, without a sync."""
+        lost = ~norm.isfinite()
+        for p in self.optimizer.param_groups[0]["params"]:
+            if p.grad is not None:
+                p.grad.masked_fill_(lost, 0.0)
+        return lost.long()
+
+    def slow_down(self, factor: float) -> None:
+        self.optimizer.param_groups[0]["lr"] *= factor
+        self.schedule.base_lrs = [factor * lr for lr in self.schedule.base_lrs]
+        self.schedule.eta_min *= factor
 
     def _gradient_norm(self) -> Tensor:
         gradients = [p.grad for p in self.inner.parameters() if p.grad is not None]
@@ -239,7 +253,8 @@ class Bilevel(NothingLearned):
         for i, p in enumerate(self.optimizer.param_groups[0]["params"]):
             tensors |= {f"adam.{i}.{k}": v for k, v in self.optimizer.state[p].items()}
         tensors["outer_steps"] = torch.tensor(self.schedule.last_epoch)
-        tensors["learning_rate"] = torch.tensor(self.schedule.get_last_lr(), dtype=torch.float64)
+        rates = [self.optimizer.param_groups[0]["lr"], self.schedule.eta_min]
+        tensors["learning_rates"] = torch.tensor(rates, dtype=torch.float64)
         if self.linear_state is not None:
             tensors["linear_state"] = self.linear_state
         if isinstance(self.estimator, Soba):
@@ -258,7 +273,7 @@ class Bilevel(NothingLearned):
             if moments := part(f"adam.{i}."):
                 self.optimizer.state[p] = moments
         self.schedule.last_epoch = int(state["outer_steps"])
-        rate = float(state["learning_rate"])
+        rate, self.schedule.eta_min = state["learning_rates"].tolist()
         self.schedule._last_lr = [rate]
         self.optimizer.param_groups[0]["lr"] = rate
         self.linear_state = state.get("linear_state")

@@ -18,6 +18,7 @@ from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule, Trainer
+from mbrl_bilevel.training.way_back import WayBack
 
 
 def fit(
@@ -47,7 +48,8 @@ def fit(
     """Trains every member by Adam and leaves in `network` each member's best held-out parameters.
 
     One step: a batch of rows per member, the objective's loss per member, gradients clipped per
-    member, Adam. Members share nothing but the clock: an ensemble is the same as members trained
+    member, Adam. A member whose loss or gradient is not finite sits the step out, which is counted.
+    Members share nothing but the clock: an ensemble is the same as members trained
     one by one. `rows` names the training rows that each member may see, where `resampling` does not
     decide it. `patience` counts evaluations without progress of any member; `generator` lives on
     the data's device and decides everything random. A run is checkpointed at the evaluation after
@@ -58,7 +60,9 @@ def fit(
     Raises:
         InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
             ensemble that does not fit the data.
-        TrainingDiverged: found at an evaluation; the run's last checkpoint is from before it.
+        TrainingDiverged: found at an evaluation, for the second time: the first time the fit goes
+            on from the last good state at a tenth of the learning rate, with a UserWarning. The
+            run's last checkpoint is from before it.
         Interrupted: by SIGINT or SIGTERM, where there is a run.
         OSError: the run's folder cannot be written.
     """
@@ -88,7 +92,7 @@ def fit(
         if resume:
             trainer.load(run.path)
         run.continue_from(trainer.step)
-    keeper = Keeper(trainer, run, checkpoint_seconds)
+    keeper, way_back = Keeper(trainer, run, checkpoint_seconds), WayBack(trainer)
     began = time.monotonic()
     stopped = False
     with (
@@ -112,7 +116,13 @@ def fit(
                     break
             if trainer.step == until:
                 rate = (until - first) / (time.monotonic() - started)
-                figures = _evaluate(trainer, names, keeper)
+                try:
+                    figures = trainer.evaluate(names)
+                except TrainingDiverged as error:
+                    way_back.go_back(error, keeper.kept())
+                    bar.update(trainer.step - bar.n)
+                    continue
+                way_back.remember()
                 bar.set_postfix(
                     {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
                 )
@@ -125,13 +135,6 @@ def fit(
             if keeper.due or trainer.step == steps or trainer.stale(patience):
                 keeper.save()
     return trainer.finish(time.monotonic() - began, stopped)
-
-
-def _evaluate(trainer: Trainer, names: Sequence[str], keeper: Keeper) -> dict[str, float]:
-    try:
-        return trainer.evaluate(names)
-    except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}{keeper.kept()}") from None
 
 
 def _check(network: GaussianEnsemble, train: Samples, held_out: Samples, steps: int) -> None:

@@ -39,6 +39,9 @@ class Objective(Protocol):
     ) -> dict[str, Tensor]:
         """Called after every gradient step, to move what the objective itself learns."""
 
+    def slow_down(self, factor: float) -> None:
+        """Multiplies the learning rate of what the objective itself learns."""
+
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint must hold of the objective."""
 
@@ -59,6 +62,9 @@ class NothingLearned:
     ) -> dict[str, Tensor]:
         """Nothing moves."""
         return {}
+
+    def slow_down(self, factor: float) -> None:
+        """Nothing moves."""
 
     def state(self) -> dict[str, Tensor]:
         """Nothing is to be kept."""

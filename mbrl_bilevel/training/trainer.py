@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.training.averages import Averages
 from mbrl_bilevel.training.batches import Batches, Resampling, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
-from mbrl_bilevel.training.divergence import check_figures, check_finite
+from mbrl_bilevel.training.divergence import LeftOut, check_figures, check_finite, likely_cause
 from mbrl_bilevel.training.held_out import BestMembers, held_out_figures
 from mbrl_bilevel.training.objective import Objective
 
@@ -85,8 +86,10 @@ class Trainer:
         self.batches = Batches(rows, batch_size, order, shared=shared)
         self.best = BestMembers(network)
         self.step = 0
-        self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.averages = Averages()
         self.counts: dict[str, Tensor] = {}
+        self.left_out = LeftOut(network.members, generator.device)
+        self.slowed = False
         self.clip_norm = clip_norm
         lr_schedulers = torch.optim.lr_scheduler
         self.optimizer = torch.optim.AdamW(
@@ -115,6 +118,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()
         norm = clip_by_member(self.parameters, self.clip_norm)
+        self.left_out.leave_out(self.parameters, loss.detach(), norm)
         self.optimizer.step()
         if self.by_step is not None:
             self.by_step.step()
@@ -129,27 +133,28 @@ class Trainer:
             self._add(f"outer/{name}", value)
 
     def _add(self, name: str, value: Tensor) -> None:
-        """Sums a figure on the device: reading it out at every step would wait for the device.
+        """Notes a figure of this step.
 
-        Whole numbers are counts, whose running totals are logged; the rest is averaged.
+        Whole numbers are counts, whose running totals are logged; the rest is averaged over the
+        steps in which it was finite.
         """
-        if not value.is_floating_point():
+        if value.is_floating_point():
+            self.averages.add(name, value)
+        else:
             self.counts[name] = self.counts.get(name, torch.zeros_like(value)) + value
-            return
-        total, count = self.sums.get(name, (torch.zeros_like(value), 0))
-        self.sums[name] = (total + value, count + 1)
 
     def evaluate(self, names: Sequence[str]) -> dict[str, float]:
         """Held-out figures and the averages of the training figures since the last evaluation.
 
         Raises:
-            TrainingDiverged: a number that is not finite in what a checkpoint would hold, or a
-                held-out error without bound.
+            TrainingDiverged: a number that is not finite in what a checkpoint would hold, a member
+                whose steps are all left out, or a held-out error without bound.
         """
         self.check_finite()
+        self.left_out.check(self.step, self._cause)
         self.objective.calibrate(self.network, *self.held_out)
         figures = held_out_figures(self.network, *self.held_out)
-        check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"])
+        check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"], self._cause)
         score = figures[self.objective.selects_by]
         self.best.update(self.network, score)
         if self.by_score is not None:
@@ -161,11 +166,10 @@ class Trainer:
             logged |= {
                 f"held_out_{name}/member_{e}": v for e, v in enumerate(figures[name].tolist())
             }
-        for name, (total, count) in self.sums.items():
-            logged[name] = total.double().mean().item() / count
+        logged |= self.averages.take()
+        logged["train/left_out"] = self.left_out.total.sum().item()
         logged |= {name: total.sum().item() for name, total in self.counts.items()}
         logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        self.sums = {}
         return logged
 
     def check_finite(self) -> None:
@@ -175,7 +179,20 @@ class Trainer:
             TrainingDiverged: a number that is not finite in what a checkpoint would hold.
         """
         moments = [v for state in self.optimizer.state.values() for v in state.values()]
-        check_finite(self.step, self.network, [*moments, *self.objective.state().values()])
+        others = [*moments, *self.objective.state().values()]
+        check_finite(self.step, self.network, others, self._cause)
+
+    def _cause(self) -> str:
+        return likely_cause(self.optimizer.param_groups[0]["lr"], self.train.y)
+
+    def slow_down(self, factor: float) -> None:
+        """Multiplies the learning rate by `factor`, now and for the rest of the schedule."""
+        self.slowed = True
+        self.optimizer.param_groups[0]["lr"] *= factor
+        if self.by_step is not None:
+            self.by_step.base_lrs = [factor * lr for lr in self.by_step.base_lrs]
+            self.by_step.eta_min *= factor
+        self.objective.slow_down(factor)
 
     def stale(self, patience: int | None) -> bool:
         """Whether no member has made progress for `patience` evaluations."""
@@ -202,7 +219,8 @@ class Trainer:
         tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
         tensors |= {f"counts.{k}": v for k, v in self.counts.items()}
-        tensors |= {f"sums.{k}": total for k, (total, _) in self.sums.items()}
+        tensors |= {f"averages.{k}": v for k, v in self.averages.state().items()}
+        tensors |= {f"left_out.{k}": v for k, v in self.left_out.state().items()}
         tensors["generator"] = self.generator.get_state()
         schedulers = {
             name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
@@ -210,8 +228,8 @@ class Trainer:
             if s is not None
         }
         lr = self.optimizer.param_groups[0]["lr"]
-        summed = {name: count for name, (_, count) in self.sums.items()}
-        return tensors, {"step": self.step, "lr": lr, "schedulers": schedulers, "summed": summed}
+        plain = {"step": self.step, "lr": lr, "slowed": self.slowed, "schedulers": schedulers}
+        return tensors, plain
 
     def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Goes on from `state()`, whose tensors become the fit's own."""
@@ -228,9 +246,10 @@ class Trainer:
         self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
         self.objective.load_state(part("objective."))
         self.counts = part("counts.")
-        self.sums = {k: (total, state["summed"][k]) for k, total in part("sums.").items()}
+        self.averages.load_state(part("averages."))
+        self.left_out.load_state(part("left_out."))
         self.generator.set_state(tensors["generator"].cpu())
-        self.step = state["step"]
+        self.step, self.slowed = state["step"], state["slowed"]
         self.optimizer.param_groups[0]["lr"] = state["lr"]
         for name, saved in state["schedulers"].items():
             getattr(self, name).load_state_dict(saved)

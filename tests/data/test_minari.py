@@ -188,8 +188,48 @@ def scramble(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def link(name: str, to: h5py.ExternalLink | h5py.SoftLink) -> Callable[[Path], None]:
+    def edit(file: h5py.File) -> None:
+        del file[name]
+        file[name] = to
+
+    def damage(folder: Path) -> None:
+        shutil.copy(folder / "main_data.hdf5", folder / "other.hdf5")
+        edit_file(edit)(folder)
+
+    return damage
+
+
+@edit_file
+def mapped_onto_another_file(file: h5py.File) -> None:
+    del file["episode_3/rewards"]
+    layout = h5py.VirtualLayout((4,), "f8")
+    layout[:] = h5py.VirtualSource("other.hdf5", "rewards", (4,))
+    file.create_virtual_dataset("episode_3/rewards", layout)
+
+
+@edit_file
+def numbers_in_another_file(file: h5py.File) -> None:
+    del file["episode_3/rewards"]
+    file.create_dataset("episode_3/rewards", (4,), "f8", external=[("/etc/hostname", 0, 32)])
+
+
+@edit_file
+def chunk_to_unpack(file: h5py.File) -> None:
+    del file["episode_3/rewards"]
+    file.create_dataset(
+        "episode_3/rewards", (4,), "f4", chunks=(10**9,), maxshape=(None,), compression="gzip"
+    )
+
+
+def in_dictionaries(depth: int, name: str = "d") -> str:
+    start = f'{{"type": "Dict", "subspaces": {{"{name}": '
+    box = '{"type": "Box", "dtype": "float64", "shape": [3], "low": [0, 0, 0], "high": [1, 1, 1]}'
+    return start * depth + box + "}}" * depth
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty file": (cut(0), r"cannot read .*main_data\.hdf5"),
+    "empty file": (cut(0), r"main_data\.hdf5 is 0 bytes long"),
     "half a file": (cut(20_000), r"cannot read .*main_data\.hdf5"),
     "zeros in the middle": (scramble, r"cannot read .*main_data\.hdf5"),
     "no text of HDF5": (
@@ -214,7 +254,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown space": (edit_metadata(action_space='{"type": "Ball"}'), "damaged space"),
     "no count": (edit_metadata(total_steps=None), "total_steps = None"),
     "counts of text": (edit_metadata(total_episodes="many"), "total_episodes = 'many'"),
-    "absurd count": (edit_metadata(total_steps=10**15), "do not fit into memory"),
+    "absurd count": (edit_metadata(total_steps=10**15), "promises 26,000,000,000,000,144 bytes"),
     "other format": (edit_metadata(data_format="arrow"), "'arrow'; only hdf5 is supported"),
     "fewer steps than promised": (edit_metadata(total_steps=49), "holds only 48 steps"),
     "more steps than promised": (edit_metadata(total_steps=47), "holds more steps"),
@@ -238,6 +278,38 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other width": (replace("episode_3/observations", (5, 4)), r"observations of shape \[5, 4\]"),
     "scalar": (replace("episode_3/rewards", ()), r"rewards of shape \[\]"),
     "text for numbers": (replace("episode_3/rewards", (4,), "S3"), "cannot read"),
+    "link to another file": (
+        link("episode_3/rewards", h5py.ExternalLink("other.hdf5", "/rewards")),
+        "has a link at 'rewards'",
+    ),
+    "episode in another file": (
+        link("episode_3", h5py.ExternalLink("other.hdf5", "/episode_3")),
+        "has a link at 'episode_3'",
+    ),
+    "link within": (
+        link("episode_3/rewards", h5py.SoftLink("/episode_2/rewards")),
+        "has a link at 'rewards'",
+    ),
+    "array mapped onto another file": (mapped_onto_another_file, "numbers lie in another file"),
+    "numbers kept in another file": (numbers_in_another_file, "numbers lie in another file"),
+    "chunk to unpack": (chunk_to_unpack, "which are too many"),
+    "metadata nested too deep": (
+        lambda folder: (folder / "metadata.json").write_text("[" * 10**6),
+        "nested too deep",
+    ),
+    "space nested too deep": (edit_metadata(observation_space="[" * 10**6), "nested too deep"),
+    "dictionaries in dictionaries": (
+        edit_metadata(observation_space=in_dictionaries(400)),
+        "damaged part of 'observations/d/d",
+    ),
+    "a name for a formula": (
+        edit_metadata(observation_space=in_dictionaries(1, "$x$")),
+        "damaged part of 'observations'",
+    ),
+    "endless metadata": (
+        lambda folder: (folder / "metadata.json").write_text(" " * 2**25),
+        "larger than",
+    ),
 }
 
 
@@ -295,6 +367,17 @@ def test_no_network_is_said_at_once(
         InputError, match=r"cannot download 'mujoco/hopper/medium-v0': no connection"
     ):
         load_dataset("mujoco/hopper/medium-v0", download=True)
+
+
+def test_names_out_of_metadata_that_could_do_harm_are_not_taken(
+    root: Path, rng: np.random.Generator
+) -> None:
+    folder = write("my/a-v0", [episode(3, rng)], env="Hopper-v5")
+    spec = json.dumps({"id": "Hopper-v5\x1b[2J"})
+    edit_metadata(dataset_id="../../\x1b[2J-v0", env_spec=spec)(folder)
+    dataset = load_dataset("my/a-v0")
+    assert dataset.id == "my/a-v0"
+    assert dataset.env_id is None
 
 
 def test_metadata_names_no_environment(root: Path, rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
@@ -127,6 +128,18 @@ def damage_yaml(folder, **changes):
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
 
 
+def damage_weights(folder, name, add=0, dtype=None):
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = (weights[name] + add).to(dtype or weights[name].dtype)
+    save_file(weights, folder / "model.safetensors")
+
+
+def flip_last_bit(path):
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -138,6 +151,20 @@ def damage_yaml(folder, **changes):
         (lambda f: damage_yaml(f, obs_dim=4, observation_names=list("abcd")), "does not fit"),
         (lambda f: damage_yaml(f, hidden=[10**9]), "does not fit"),
         (lambda f: damage_yaml(f, surprise=1), "does not fit"),
+        (lambda f: damage_yaml(f, obs_dim=10**12, observation_names=None), "does not fit"),
+        (lambda f: damage_yaml(f, members=-1), "does not fit"),
+        (lambda f: damage_yaml(f, members=True), "does not fit"),
+        (lambda f: damage_yaml(f, hidden=[1] * 10**5), "does not fit"),
+        (lambda f: damage_yaml(f, env_id=["Hopper-v5"]), "does not fit"),
+        (lambda f: damage_yaml(f, log_std_bounds=[-10.0, float("nan")]), "does not fit"),
+        (lambda f: damage_yaml(f, covariance="none"), "does not fit"),
+        (lambda f: damage_weights(f, "lowest", dtype=torch.float64), "lowest is torch.float64"),
+        (lambda f: damage_weights(f, "elites", add=9), "no members"),
+        (lambda f: damage_weights(f, "target_standardizer.std", add=-99), "not positive"),
+        (lambda f: (f / "model.yaml").write_text("a: &a [1]\nb: *a"), "damaged .it holds aliases"),
+        (lambda f: (f / "model.yaml").write_text("[" * 10**5), "damaged .it is nested"),
+        (lambda f: (f / "model.yaml").write_text("#" * 2**25), "damaged .it is larger than"),
+        (lambda f: flip_last_bit(f / "model.safetensors"), "damaged .its checksum"),
     ],
 )
 def test_damaged_models_are_refused_in_one_sentence(tmp_path, damage, words):
@@ -148,10 +175,14 @@ def test_damaged_models_are_refused_in_one_sentence(tmp_path, damage, words):
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path):
     model = dynamics()
-    with torch.no_grad():
-        model.network.network.layers[0].weight[0, 0, 0] = torch.nan
     model.save(tmp_path)
+    damage_weights(tmp_path, "network.network.layers.0.weight", add=torch.nan)
     with pytest.raises(InputError, match="not finite"):
         DynamicsModel.load(tmp_path)
+    with torch.no_grad():
+        model.network.network.layers[0].weight[0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="not finite is not saved"):
+        model.save(tmp_path / "new")
+    assert not (tmp_path / "new").exists()

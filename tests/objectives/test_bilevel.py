@@ -24,7 +24,7 @@ from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.trainer import Samples, Trainer
 
 STD = torch.tensor([0.1, 0.6])
 
@@ -346,3 +346,44 @@ def test_a_reward_of_the_wrong_shape_is_refused(estimator, wrong):
     objective = PolicyGradient(Wrong(), estimator=estimator, samples=4)
     with pytest.raises(InputError, match=r"one number per generation, \[4, 2, 5\]"):
         objective(net, *data, seeded())
+
+
+def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
+    """phi coasts by its momentum for that step and stays finite."""
+    data = noisy(300)
+    net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
+    objective = bilevel(data, inputs=2, steps=60)
+    trainer = Trainer(net, objective, data, data, seeded(), batch_size=64, steps=60)
+    for _ in range(10):
+        trainer.train_step()
+    objective.outer.y = data.y * torch.nan
+    for _ in range(4):
+        trainer.train_step()
+    objective.outer.y = data.y
+    trainer.train_step()
+    assert trainer.counts["outer/left_out"] == 2
+    assert all(p.isfinite().all() for p in objective.inner.parameters())
+    figures = trainer.evaluate(["a", "b"])
+    assert figures["outer/left_out"] == 2
+
+
+def test_a_slower_outer_level_is_resumed_as_slow():
+    """Half the pace from a step on, whether or not the state went through a checkpoint."""
+
+    def rates(resumed):
+        objective = bilevel(noisy(100), steps=40)
+        objective.optimizer.step()
+        objective.schedule.step()
+        objective.slow_down(0.5)
+        if resumed:
+            state, objective = objective.state(), bilevel(noisy(100), steps=40)
+            objective.load_state(state)
+        found = []
+        for _ in range(19):
+            objective.optimizer.step()
+            objective.schedule.step()
+            found.append(objective.optimizer.param_groups[0]["lr"])
+        return found
+
+    assert rates(True) == rates(False)
+    assert rates(False)[-1] == pytest.approx(0.5 * 0.01 * 0.02)

@@ -1,0 +1,66 @@
+"""What a model's description may say, checked before anything is built by it."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mbrl_bilevel.files import harmless
+
+Check = Callable[[Any], bool]
+
+
+def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
+    """Holds the description of a `DynamicsModel` against the weights that stand beside it.
+
+    No size can exceed the count of the weights' numbers, so what is built takes no more memory
+    than the file of weights.
+
+    Raises:
+        ValueError: it says what no model does, in one line.
+    """
+    if not isinstance(description, Mapping):
+        raise ValueError("it is no mapping")
+    numbers = sum(w.numel() for w in weights.values())
+
+    def size(value: Any) -> bool:
+        return type(value) is int and 1 <= value <= numbers
+
+    def sizes(value: Any) -> bool:
+        return isinstance(value, list) and len(value) <= len(weights) and all(map(size, value))
+
+    def names(value: Any) -> bool:
+        return isinstance(value, list) and all(map(harmless, value))
+
+    allowed: dict[str, Check] = {
+        "obs_dim": size,
+        "act_dim": size,
+        "learn_reward": _flag,
+        "members": size,
+        "hidden": sizes,
+        "covariance": lambda value: value in ("diagonal", "full"),
+        "gated": _flag,
+        "log_std_bounds": _bounds,
+        "elites": size,
+        "env_id": lambda value: value is None or harmless(value),
+        "observation_names": names,
+    }
+    for name, check in allowed.items():
+        if name in description and not check(description[name]):
+            raise ValueError(f"{name} is {repr(description[name])[:60]}")
+    unknown = [repr(name)[:60] for name in description if name not in allowed]
+    if unknown:
+        raise ValueError(f"it has {', '.join(unknown[:3])}, which no model has")
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _bounds(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value)
+    )

@@ -1,0 +1,52 @@
+"""Averages of training figures over steps, on the device."""
+
+import math
+
+import torch
+from torch import Tensor
+
+TOGETHER = 256  # steps' figures that are summed at once: memory stays bounded, steps stay quick
+
+
+class Averages:
+    """Collects a figure a step under each name; what is not finite is left out of its average.
+
+    Reading a figure at every step would wait for the device; so would asking whether it is finite.
+    """
+
+    def __init__(self) -> None:
+        self.recent: dict[str, list[Tensor]] = {}
+        self.sums: dict[str, Tensor] = {}  # [2, *shape]: of the values, and how many they are
+
+    def add(self, name: str, value: Tensor) -> None:
+        values = self.recent.setdefault(name, [])
+        values.append(value.detach().clone())
+        if len(values) == TOGETHER:
+            self._sum(name)
+
+    def take(self) -> dict[str, float]:
+        """The averages since this was last called, over entries too; without those of nothing."""
+        for name in list(self.recent):
+            self._sum(name)
+        found = {k: (total / count).mean().item() for k, (total, count) in self.sums.items()}
+        self.sums = {}
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _sum(self, name: str) -> None:
+        values = torch.stack(self.recent.pop(name)).double()
+        finite = values.isfinite()
+        new = torch.stack([values.where(finite, 0.0).sum(0), finite.double().sum(0)])
+        self.sums[name] = self.sums[name] + new if name in self.sums else new
+
+    def state(self) -> dict[str, Tensor]:
+        recent = {f"recent.{name}": torch.stack(values) for name, values in self.recent.items()}
+        return recent | {f"sums.{name}": value for name, value in self.sums.items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.recent, self.sums = {}, {}
+        for key, value in state.items():
+            kind, name = key.split(".", 1)
+            if kind == "sums":
+                self.sums[name] = value
+            else:
+                self.recent[name] = list(value.unbind())
