@@ -7,7 +7,7 @@ from mbrl_bilevel.errors import InputError
 # Of every flag that a task may decide. Lengths: imagined steps, and the real steps between which
 # they grow from the shortest to the longest.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "sac": {"steps": 50_000, "start_steps": 100, "updates_per_step": 1, "real_ratio": 1.0},
+    "sac": {"steps": 50_000, "start_steps": 5_000, "updates_per_step": 1, "real_ratio": 1.0},
     "mbpo": {
         "steps": 25_000,
         "start_steps": 1_000,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mbrl_bilevel.agents.agent_settings import agent_settings
 from mbrl_bilevel.agents.policy_evaluation import play
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
@@ -23,7 +24,7 @@ NAMES = {"ours": "mbrl-bilevel", "peer": "Stable-Baselines3"}
 
 
 def reproduce(config: Config) -> Outcome:
-    """Trains both from the same seeds, batch sizes, rates and networks, for the same steps.
+    """Trains both from the same seeds, batch sizes, rates, networks and random starts.
 
     Every 20th of the way both policies play the same 10 episodes by their mean action.
     """
@@ -75,7 +76,8 @@ def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
         raise InputError("reproduce sac compares with stable-baselines3: install it") from None
     torch.set_num_threads(1)
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # as it comes
-    agent = SAC("MlpPolicy", env, seed=seed, device="cpu")
+    start = agent_settings("sac", env)["start_steps"]
+    agent = SAC("MlpPolicy", env, seed=seed, device="cpu", learning_starts=start)
     curve: dict[str, float] = {}
     seconds = 0.0
     for step in range(every, steps + 1, every):
