@@ -67,6 +67,8 @@ class Config(Command):
     """Steps that the planner holds each imagined action for."""
     discount: float | None = None
     """Weight of each later reward in the planner's returns relative to the one before."""
+    survival: float | None = None
+    """Reward units that each imagined step before a termination counts more, undiscounted."""
     terminal_value: Literal["none", "rest"] | None = None
     """What the planner's last imagined state is worth: rest, for tasks that balance, is its
     nearness to the states that episodes start in, by the linearised model."""

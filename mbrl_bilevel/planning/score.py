@@ -29,10 +29,10 @@ class Scoring:
 
     A particle's return is the sum over t of discount^t (reward_t - disagreement D_t) up to and
     including the step that terminates, nothing afterwards, plus discount^T V(s_T) where it does not
-    terminate within the T steps. Rewards are the task's own, or the model's (its reward head, the
-    simulator's) where the task has none. A sequence is worth the mean over particles less
-    `pessimism` of their standard deviations. What a model imagines after a termination never
-    counts, finite or not.
+    terminate within the T steps, plus `survival` for each of them that does not terminate. Rewards
+    are the task's own, or the model's (its reward head, the simulator's) where the task has none. A
+    sequence is worth the mean over particles less `pessimism` of their standard deviations. What a
+    model imagines after a termination never counts, finite or not.
 
     Args:
         discount: weight of each later reward relative to the one before.
@@ -40,6 +40,10 @@ class Scoring:
             narrow data, which planners exploit where members disagree.
         disagreement: reward units taken off per step and unit of the model's disagreement D_t (the
             penalty of Yu et al. 2020, MOPO, by the spread of members).
+        survival: reward units that count for each step lived through, undiscounted. Where it is
+            large and `discount` below 1, sequences are chosen by how long they live first, and the
+            end of the horizon is for staying alive: without it a sequence spends its last steps
+            on falling as fast as it can.
         terminal_value: V, from observations [*s, o] to values [*s] in the task's reward units.
 
     Raises:
@@ -49,6 +53,7 @@ class Scoring:
     discount: float = 1.0
     pessimism: float = 0.0
     disagreement: float = 0.0
+    survival: float = 0.0
     terminal_value: Value | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +61,7 @@ class Scoring:
             discount=(self.discount, 0.0, 1.0),
             pessimism=(self.pessimism, 0.0, 1e6),
             disagreement=(self.disagreement, 0.0, 1e6),
+            survival=(self.survival, 0.0, 1e6),
         )
 
     def __call__(
@@ -84,6 +90,8 @@ class Scoring:
         horizon = rewards.shape[-1]
         steps = torch.arange(horizon, dtype=rewards.dtype, device=rewards.device)
         returns = torch.where(counts, rewards * self.discount**steps, 0.0).sum(-1)
+        if self.survival:
+            returns = returns + self.survival * (counts & ~ended).sum(-1)
         if self.terminal_value is not None:
             value = self.discount**horizon * self.terminal_value(after[..., -1, :])
             alive = ~ended.any(-1)

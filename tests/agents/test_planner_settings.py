@@ -6,6 +6,7 @@ import pytest
 from mbrl_bilevel.agents.planner_settings import (
     BY_TASK,
     DEFAULTS,
+    IN_SIMULATOR,
     LEARNED,
     PLANNERS,
     planner_settings,
@@ -19,6 +20,16 @@ def test_what_the_user_chooses_goes_before_what_was_measured() -> None:
     measured = planner_settings("InvertedPendulum-v5", horizon=None, samples=7)
     assert measured == plain | BY_TASK["InvertedPendulum-v5"] | {"samples": 7}
     assert planner_settings("Hopper-v5", caution=0.5) == plain | {"caution": 0.5}
+
+
+def test_some_tasks_have_settings_of_their_own_in_the_simulator() -> None:
+    measured = planner_settings("Hopper-v5", simulator=True, samples=7)
+    assert measured["samples"] == 7
+    others = IN_SIMULATOR["Hopper-v5"].keys() - {"samples"}
+    assert all(measured[name] == IN_SIMULATOR["Hopper-v5"][name] for name in others)
+    assert planner_settings("Hopper-v5")["horizon"] == DEFAULTS["horizon"]
+    shared = planner_settings("HalfCheetah-v5", simulator=True)
+    assert shared == {name: planner_settings("HalfCheetah-v5")[name] for name in shared}
 
 
 @pytest.mark.parametrize("simulator", [False, True])
@@ -42,8 +53,8 @@ def test_a_planner_gets_the_settings_that_it_has(
     planner: str, own: set[str], simulator: bool
 ) -> None:
     learned = set() if simulator else set(LEARNED)
-    found = planner_settings("Hopper-v5", planner, simulator)
-    assert set(found) == own | {"discount", "terminal_value"} | learned
+    found = planner_settings("Swimmer-v5", planner, simulator)
+    assert set(found) == own | {"discount", "survival", "terminal_value"} | learned
     assert all(found[name] == DEFAULTS[name] for name in found)
 
 
@@ -74,7 +85,8 @@ def test_defaults_are_those_of_the_planners_themselves(planner: str) -> None:
             assert parameter.default == DEFAULTS[name]
 
 
-@pytest.mark.parametrize("env_id", BY_TASK)
-def test_measured_settings_are_settings(env_id: str) -> None:
-    assert get_task(env_id).env_id == env_id
-    assert set(BY_TASK[env_id]) <= set(DEFAULTS)
+@pytest.mark.parametrize("measured", [BY_TASK, IN_SIMULATOR])
+def test_measured_settings_are_settings(measured: dict[str, dict[str, Any]]) -> None:
+    for env_id, settings in measured.items():
+        assert get_task(env_id).env_id == env_id
+        assert set(settings) <= set(DEFAULTS)

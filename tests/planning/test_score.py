@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -65,9 +66,10 @@ def run(
     *,
     ends: bool = True,
     discount: float = 1.0,
+    survival: float = 0.0,
 ) -> tuple[Tensor, int]:
     task = ClosedTask(sum_reward if rewards is None else None, leaves if ends else None)
-    scored = Scoring(discount)(
+    scored = Scoring(discount, survival=survival)(
         Recorded(observations, rewards),
         task,
         observations[0, :, 0, 0],
@@ -104,6 +106,20 @@ def test_non_finite_futures_count_as_the_slow_loop_says(value: float, ends: bool
         torch.testing.assert_close(returns, torch.tensor(expected, dtype=torch.float64))
         assert non_finite == broken
         assert 0 < broken < B * N
+
+
+def test_survival_counts_the_steps_lived_through_undiscounted() -> None:
+    observations, actions = world()
+    plain, _ = run(observations, actions, discount=0.9)
+    surviving, _ = run(observations, actions, discount=0.9, survival=2.5)
+    lived = torch.zeros(B, N, dtype=torch.float64)
+    for b, n, p in itertools.product(range(B), range(N), range(P)):
+        for state in observations[p, b, n, 1:]:
+            if state[1] > 0.8:
+                break
+            lived[b, n] += 1 / P
+    assert 0 < lived.min() < lived.max() < T
+    torch.testing.assert_close(surviving - plain, 2.5 * lived)
 
 
 def test_nothing_after_a_termination_leaks() -> None:
