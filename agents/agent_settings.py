@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mbrl_bilevel.agents.world import LengthSchedule
 from mbrl_bilevel.errors import InputError
 
 # Of every flag that a task may decide. Lengths: imagined steps, and the real steps between which
@@ -56,6 +57,10 @@ def agent_settings(agent: str, env_id: str, **chosen: Any) -> dict[str, Any]:
             )
     every = known | BY_TASK.get((agent, env_id), {}) | given
     _check(every)
+    if given.get("penalty_weight") and every["penalty"] == "none":
+        raise InputError(
+            f"--penalty-weight {every['penalty_weight']} of no penalty: choose one by --penalty"
+        )
     return every
 
 
@@ -65,10 +70,17 @@ def _check(settings: dict[str, Any]) -> None:
         "updates_per_step": 1, "penalty_weight": 0,
     }  # fmt: skip
     for name, smallest in least.items():
-        if settings.get(name, smallest) < smallest:
+        if not settings.get(name, smallest) >= smallest:
             raise InputError(f"--{_flag(name)} {settings[name]}: it must be at least {smallest}")
     if not 0 <= settings.get("real_ratio", 0.0) <= 1:
         raise InputError(f"--real-ratio {settings['real_ratio']}: choose a share from 0 to 1")
+    start, steps = settings.get("start_steps", 0), settings["steps"]
+    if start >= steps:
+        raise InputError(
+            f"--start-steps {start} of --steps {steps}: nothing is learned in random steps; choose "
+            "fewer of them, or more steps"
+        )
+    LengthSchedule(*settings.get("rollout_length", ()))
 
 
 def _flag(name: str) -> str:

@@ -8,6 +8,8 @@ from numpy import ndarray
 from tqdm import tqdm
 
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
 from mbrl_bilevel.training.keeper import Keeper
@@ -58,11 +60,13 @@ def learn(
     for `time/...` figures.
 
     Raises:
+        InputError: a checkpoint that is damaged, or of another run.
         TrainingDiverged: with the checkpoint that is kept in the sentence.
+        WorkerDied: the process that evaluates was killed.
         Interrupted: by SIGINT or SIGTERM, after a checkpoint.
     """
     if resume:
-        learner.load(run.path)
+        _load(learner, run.path)
     run.continue_from(learner.step)
     keeper = Keeper(learner, run, checkpoint_seconds)
     last: dict[str, float] = {}
@@ -80,27 +84,42 @@ def learn(
             try:
                 learner.train_step()
                 bar.update()
-                if learner.step % log_every == 0 or learner.step == steps:
+                if _due(learner.step, log_every, steps):
                     collect()
                     rate = (learner.step - first) / (time.monotonic() - began)
                     run.log(learner.step, learner.figures() | {"time/steps_per_second": rate})
                     began, first = time.monotonic(), learner.step
+                policy = learner.policy() if _due(learner.step, evaluate_every, steps) else None
+                if policy is not None:
+                    collect()
+                    evaluation.start(learner.step, policy)
+                ended = learner.step == steps  # nothing comes after, that a state must lead to
+                if interruption.signal is not None and not (learner.steady or ended):
+                    bar.set_postfix_str("stops at the next fit; Ctrl-C again stops at once")
+                elif interruption.signal is not None:
+                    collect()
+                    keeper.stop(interruption)
+                elif ended or (keeper.due and learner.steady):
+                    collect()
+                    keeper.save()
             except TrainingDiverged as error:
                 raise TrainingDiverged(f"{error}{keeper.kept()}") from None
-            policy = learner.policy() if _due(learner.step, evaluate_every, steps) else None
-            if policy is not None:
-                collect()
-                evaluation.start(learner.step, policy)
-            if interruption.signal is not None and learner.steady:
-                collect()
-                keeper.stop(interruption)
-            if learner.steady and (keeper.due or learner.step == steps):
-                collect()
-                keeper.save()
         if not last and (policy := learner.policy()) is not None:  # a finished run, resumed
             evaluation.start(learner.step, policy)
             last.update((evaluation.collect() or (0, {}))[1])
     return last
+
+
+def _load(learner: Learner, folder: Path) -> None:
+    try:
+        learner.load(folder)
+    except InputError:
+        raise
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the checkpoint in {folder} is of another run or device ({one_line(error)}); go on "
+            "where it was written, or start a new run in another folder"
+        ) from None
 
 
 def _due(step: int, every: int, steps: int) -> bool:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy import ndarray
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.episode import run_episode
-from mbrl_bilevel.agents.parallel import episode_seeds, sigint_ignored
+from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds, sigint_ignored
 from mbrl_bilevel.agents.recipe import PolicyAgent
 from mbrl_bilevel.envs.make import make_env
 
@@ -29,21 +30,35 @@ class PolicyEvaluation:
         self._waiting: tuple[int, Future[list[float]]] | None = None
 
     def start(self, step: int, weights: dict[str, ndarray]) -> None:
-        """Begins the evaluation of step `step`; the one before must have been collected."""
+        """Begins the evaluation of step `step`; the one before must have been collected.
+
+        Raises:
+            WorkerDied: the process was killed since.
+        """
         assert self._waiting is None
         with sigint_ignored():
             if self._pool is None:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, context, initializer=_prepare)
-            job = self._pool.submit(play, self.env_id, self.seed, self.episodes, weights)
+            try:
+                job = self._pool.submit(play, self.env_id, self.seed, self.episodes, weights)
+            except BrokenProcessPool:
+                raise _died(step) from None
         self._waiting = step, job
 
     def collect(self) -> tuple[int, dict[str, float]] | None:
-        """Step and figures of the evaluation under way, once it is done; None if there is none."""
+        """Step and figures of the evaluation under way, once it is done; None if there is none.
+
+        Raises:
+            WorkerDied: its process was killed or crashed.
+        """
         if self._waiting is None:
             return None
         (step, job), self._waiting = self._waiting, None
-        returns = job.result()
+        try:
+            returns = job.result()
+        except BrokenProcessPool:
+            raise _died(step) from None
         return step, {
             "evaluation/return": float(np.mean(returns)),
             "evaluation/return_std": float(np.std(returns)),
@@ -70,6 +85,13 @@ def play(env_id: str, seed: int, episodes: int, weights: dict[str, ndarray]) -> 
     returns = [run_episode(agent, env, s).total_reward for s in seeds]
     env.close()
     return returns
+
+
+def _died(step: int) -> WorkerDied:
+    return WorkerDied(
+        f"the process that evaluates the policy of step {step} died (killed, perhaps for want of "
+        "memory)"
+    )
 
 
 def _prepare() -> None:

@@ -37,8 +37,9 @@ def load_policy_folder(folder: Path) -> BehaviourPolicy:
     try:
         tensors, texts = load_tensors(path)
         _check(tensors)
-        texts["env_id"]
-    except (ValueError, KeyError, OSError) as error:
+        if "env_id" not in texts:
+            raise ValueError("it names no environment")
+    except (ValueError, OSError) as error:
         raise InputError(f"the policy {path} is damaged ({error}); train it again") from None
     return BehaviourPolicy({name: tensors[name].numpy() for name in SHAPES}, texts)
 

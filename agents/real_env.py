@@ -45,7 +45,8 @@ class RealEnv:
         self.episode = episode
         self.actions: list[ndarray] = []
         self.total_reward = 0.0
-        self.observation, _ = self.env.reset(seed=episode_seeds(self.seed, episode)[0])
+        observation, _ = self.env.reset(seed=episode_seeds(self.seed, episode)[0])
+        self.observation = np.array(observation)  # an environment may write into its own again
 
     @property
     def begins(self) -> bool:
@@ -56,8 +57,8 @@ class RealEnv:
         """Acts; where the episode ends, the next one begins."""
         action = action.astype(np.float32)
         observation = self.observation
-        after, reward, terminated, truncated, _ = self.env.step(action)
-        self.observation = after
+        following, reward, terminated, truncated, _ = self.env.step(action)
+        self.observation = after = np.array(following)
         self.actions.append(action)
         self.total_reward += float(reward)
         if terminated or truncated:

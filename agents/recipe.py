@@ -49,31 +49,37 @@ class MPCRecipe:
         """
         task = get_task(env_id)
         model = DynamicsModel.load(self.model, self.device)
-        self._check(model, task, env)
+        check_model(model, self.model, task, env)
         generator = torch.Generator(self.device).manual_seed(seed)
         return mpc_agent(model, env, task, self.planner, self.settings, generator)
 
-    def _check(self, model: DynamicsModel, task: Task, env: gymnasium.Env) -> None:
-        trained = model.env_id
-        if trained is not None and trained != task.env_id:
-            raise InputError(
-                f"the model in {self.model} was trained for {trained}, not for {task.env_id}: "
-                f"evaluate it with --env {trained}, or train another"
-            )
-        assert env.observation_space.shape is not None
-        assert env.action_space.shape is not None
-        sizes = (*env.observation_space.shape, *env.action_space.shape)
-        if (model.obs_dim, model.act_dim) != sizes:
-            raise InputError(
-                f"the model in {self.model} has {model.obs_dim} observation and {model.act_dim} "
-                f"action dimensions, {task.env_id} has {sizes[0]} and {sizes[1]}: "
-                "choose the environment that it was trained for"
-            )
-        if task.reward is None and not model.learn_reward:
-            raise InputError(
-                f"{task.env_id} has no known reward function and the model in {self.model} did not "
-                "learn one: train it with --learn-reward yes"
-            )
+
+def check_model(model: DynamicsModel, folder: Path, task: Task, env: gymnasium.Env) -> None:
+    """Refuses the model in a folder where it cannot stand for an environment.
+
+    Raises:
+        InputError: one of another environment or of other sizes, or a task without any reward.
+    """
+    trained = model.env_id
+    if trained is not None and trained != task.env_id:
+        raise InputError(
+            f"the model in {folder} was trained for {trained}, not for {task.env_id}: "
+            f"choose --env {trained}, or train another"
+        )
+    assert env.observation_space.shape is not None
+    assert env.action_space.shape is not None
+    sizes = (*env.observation_space.shape, *env.action_space.shape)
+    if (model.obs_dim, model.act_dim) != sizes:
+        raise InputError(
+            f"the model in {folder} has {model.obs_dim} observation and {model.act_dim} "
+            f"action dimensions, {task.env_id} has {sizes[0]} and {sizes[1]}: "
+            "choose the environment that it was trained for"
+        )
+    if task.reward is None and not model.learn_reward:
+        raise InputError(
+            f"{task.env_id} has no known reward function and the model in {folder} did not "
+            "learn one: train it with --learn-reward yes"
+        )
 
 
 def mpc_agent(

@@ -103,7 +103,8 @@ class SAC:
         temperature: alpha to begin with.
 
     Raises:
-        InputError: bounds that are not finite, or a discount, rate or width out of range.
+        InputError: bounds that are not finite, or a discount, rate, temperature or width out of
+            range.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class SAC:
         target_entropy: float | None = None,
         temperature: float = 1.0,
     ) -> None:
-        _check(low, high, hidden, discount, learning_rate, target_rate)
+        _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         with torch.device(low.device):
@@ -194,7 +195,7 @@ class SAC:
             network.load_state_dict(part(f"{name}."))
         for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
             if moments := part(f"adam.{i}."):
-                self.optimizer.state[parameter] = moments
+                self.optimizer.state[parameter] = {k: v.clone() for k, v in moments.items()}
 
     def _networks(self) -> dict[str, nn.Module]:
         return {"actor": self.actor, "critic": self.critic, "target": self.target}
@@ -231,6 +232,7 @@ def _check(
     discount: float,
     learning_rate: float,
     target_rate: float,
+    temperature: float,
 ) -> None:
     if not bool((low.isfinite() & high.isfinite() & (low < high)).all()):
         raise InputError(
@@ -244,5 +246,7 @@ def _check(
             f"a learning rate of {learning_rate} and a target rate of {target_rate}: choose "
             "numbers above 0, the target rate at most 1"
         )
+    if not temperature > 0:
+        raise InputError(f"a temperature of {temperature}: choose a number above 0")
     if hidden < 1:
         raise InputError(f"{hidden} hidden units: choose at least 1")

@@ -122,15 +122,19 @@ TASKS: dict[str, Task] = {
 def get_task(env_id: str) -> Task:
     """The task of an environment id such as "Hopper-v5".
 
+    A module that registers the environment, as in "my_module:MyCart-v0", is no part of the name;
+    `gymnasium.make` imports it.
+
     Raises:
         InputError: no task of that id is registered.
     """
-    if env_id not in TASKS:
+    name = env_id.rpartition(":")[2]
+    if name not in TASKS:
         raise InputError(
             f"no task for environment {env_id!r}; known are {', '.join(TASKS)}: choose one of "
             "them or add your own with mbrl_bilevel.envs.tasks.register_task"
         )
-    return TASKS[env_id]
+    return TASKS[name]
 
 
 def register_task(task: Task, *, replace: bool = False) -> None:

@@ -21,6 +21,7 @@ from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import Task
+from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
@@ -48,6 +49,43 @@ class Flags:
     planner: str
 
 
+def check(
+    flags: Flags,
+    settings: Mapping[str, Any],
+    task: Task | None,
+    data: Transitions | None,
+    model: DynamicsModel | None,
+) -> None:
+    """Refuses what no agent could be built of, before anything is written or trained.
+
+    `model` is None where one is yet to be trained.
+
+    Raises:
+        InputError: bounds of actions, sizes, rates or flags that do not go together.
+    """
+    env = make_env(flags.env_id)
+    box = _action_box(env)
+    if not box.is_bounded():
+        raise InputError(f"{flags.env_id} has actions {box}; agents here need a bounded box")
+    if flags.agent != "pets":
+        _sac(flags, env, torch.Generator())
+    if task is not None and model is None:
+        with torch.device("meta"):  # nothing is allocated
+            _model(flags, task, *_sizes(env), None)
+    elites = len(model.elites) if model is not None else flags.elites or flags.members
+    if settings.get("penalty") == "disagreement" and elites < 2:
+        raise InputError("--penalty disagreement of one member: keep 2 --members and --elites")
+    if data is not None:
+        sizes = data.observation.shape[1], data.action.shape[1]
+        if sizes != _sizes(env):
+            raise InputError(
+                f"the data set has {sizes[0]} observation and {sizes[1]} action dimensions, "
+                f"{flags.env_id} has {_sizes(env)[0]} and {_sizes(env)[1]}: name by --env the "
+                "environment that it was collected in"
+            )
+    env.close()
+
+
 def online(
     flags: Flags, settings: Mapping[str, Any], task: Task | None, generator: torch.Generator
 ) -> Learner:
@@ -57,7 +95,8 @@ def online(
     replay = Replay(settings["steps"], obs_dim, act_dim, generator.device)
     world = None
     if task is not None:
-        model = _untrained(flags, task, obs_dim, act_dim, generator)
+        with torch.device(generator.device):
+            model = _model(flags, task, obs_dim, act_dim, generator)
         world = _world(flags, settings, model, task, env, generator)
     real = RealEnv(env, flags.seed)
     if flags.agent == "pets":
@@ -108,18 +147,8 @@ def _dyna(
     world: World | None,
     real: RealEnv | None,
 ) -> Dyna:
-    box = _action_box(env)
-    sac = SAC(
-        replay.obs_dim,
-        torch.as_tensor(box.low, dtype=torch.float32, device=generator.device),
-        torch.as_tensor(box.high, dtype=torch.float32, device=generator.device),
-        generator,
-        hidden=flags.policy_hidden,
-        learning_rate=flags.policy_learning_rate,
-        discount=flags.discount,
-    )
     return Dyna(
-        sac,
+        _sac(flags, env, generator),
         replay,
         generator,
         env=real,
@@ -129,6 +158,19 @@ def _dyna(
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
         metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
+    )
+
+
+def _sac(flags: Flags, env: gymnasium.Env, generator: torch.Generator) -> SAC:
+    box = _action_box(env)
+    return SAC(
+        _sizes(env)[0],
+        torch.as_tensor(box.low, dtype=torch.float32, device=generator.device),
+        torch.as_tensor(box.high, dtype=torch.float32, device=generator.device),
+        generator,
+        hidden=flags.policy_hidden,
+        learning_rate=flags.policy_learning_rate,
+        discount=flags.discount,
     )
 
 
@@ -195,21 +237,21 @@ def refit(
     }
 
 
-def _untrained(
-    flags: Flags, task: Task, obs_dim: int, act_dim: int, generator: torch.Generator
+def _model(
+    flags: Flags, task: Task, obs_dim: int, act_dim: int, generator: torch.Generator | None
 ) -> DynamicsModel:
-    with torch.device(generator.device):
-        return DynamicsModel(
-            obs_dim,
-            act_dim,
-            learn_reward=task.reward is None,
-            members=flags.members,
-            hidden=flags.hidden,
-            gated=gated(flags.objective, "diagonal"),
-            env_id=flags.env_id,
-            observation_names=task.observation_names,
-            generator=generator,
-        )
+    """Untrained."""
+    return DynamicsModel(
+        obs_dim,
+        act_dim,
+        learn_reward=task.reward is None,
+        members=flags.members,
+        hidden=flags.hidden,
+        gated=gated(flags.objective, "diagonal"),
+        env_id=task.env_id,
+        observation_names=task.observation_names,
+        generator=generator,
+    )
 
 
 def _plan(flags: Flags, task: Task, generator: torch.Generator, model: DynamicsModel) -> Any:

@@ -9,7 +9,9 @@ import torch
 
 from mbrl_bilevel.agents.agent_settings import agent_settings
 from mbrl_bilevel.agents.learning import learn
+from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.agents.recipe import check_model
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.learned_vector_env import Penalty
 from mbrl_bilevel.envs.make import make_env
@@ -18,7 +20,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.command import Command, Outcome, fast_products, resolve_device, say
-from mbrl_bilevel.scripts.learners import Flags, offline, online
+from mbrl_bilevel.scripts.learners import Flags, check, offline, online
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
@@ -106,7 +108,7 @@ class Config(ObjectiveFlags, Command):
 def run(config: Config) -> Outcome:
     try:
         return _run(config)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, WorkerDied) as error:
         raise SystemExit(f"mbrl-bilevel train-agent: {error}") from None
 
 
@@ -116,13 +118,13 @@ def _run(config: Config) -> Outcome:
     fast_products()
     _check(config)
     dataset = _dataset(config)
-    env_id = config.env or (dataset.env_id if dataset is not None else None)
-    if env_id is None:
-        raise InputError(f"the data set {config.dataset} names no environment: name it by --env")
+    env_id = _env_id(config, dataset)
     task = _task(config.agent, env_id)
     chosen = {f.name: getattr(config, f.name) for f in fields(config) if f.name in SETTINGS}
     settings = agent_settings(config.agent, env_id, **chosen)
     flags = _flags(config, env_id)
+    given = _given_model(config, task, env_id, device)
+    check(flags, settings, task, dataset.transitions if dataset is not None else None, given)
     with RunFolder(config.out, _resolved(config, env_id, settings), config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         generator = torch.Generator(device).manual_seed(config.seed)
@@ -130,7 +132,7 @@ def _run(config: Config) -> Outcome:
             learner = online(flags, settings, task, generator)
         else:
             assert task is not None
-            model = DynamicsModel.load(_model_folder(config, settings), device)
+            model = given or DynamicsModel.load(_trained_model(config, settings), device)
             data = dataset.transitions.to(device)
             learner = offline(flags, settings, task, model, data, generator)
         began = time.monotonic()
@@ -197,6 +199,20 @@ def _dataset(config: Config) -> Dataset | None:
     return dataset
 
 
+def _env_id(config: Config, dataset: Dataset | None) -> str:
+    if config.env is not None:
+        return config.env
+    assert dataset is not None
+    if dataset.env_id is None:
+        raise InputError(f"the data set {config.dataset} names no environment: name it by --env")
+    if ":" in dataset.env_id:  # gymnasium would import that module, on the word of a file
+        raise InputError(
+            f"the data set {config.dataset} names the environment {dataset.env_id!r}, which would "
+            "import code: if you trust it, name it by --env"
+        )
+    return dataset.env_id
+
+
 def _task(agent: str, env_id: str) -> Task | None:
     """What imagined steps need to know: their reward and when they end."""
     env = make_env(env_id)  # which may register a task on its import
@@ -213,10 +229,21 @@ def _task(agent: str, env_id: str) -> Task | None:
     return TASKS[name]
 
 
-def _model_folder(config: Config, settings: dict[str, Any]) -> Path:
-    """That of --model, or of one that is trained now, or was when the run was interrupted."""
-    if config.model is not None:
-        return config.model
+def _given_model(
+    config: Config, task: Task | None, env_id: str, device: torch.device
+) -> DynamicsModel | None:
+    """That of --model, if it is one of this environment."""
+    if config.model is None:
+        return None
+    assert task is not None
+    model, env = DynamicsModel.load(config.model, device), make_env(env_id)
+    check_model(model, config.model, task, env)
+    env.close()
+    return model
+
+
+def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
+    """The folder of a model that is trained now, or was when the run was interrupted."""
     folder = config.out / "model"
     if not (folder / SUMMARY).is_file():
         assert config.dataset is not None

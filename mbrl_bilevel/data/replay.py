@@ -47,7 +47,7 @@ class Replay:
     def add(self, batch: Batch) -> None:
         """Takes in transitions, oldest first."""
         capacity = len(self.rows)
-        rows = torch.cat([part.reshape(len(batch.reward), -1) for part in batch], -1)
+        rows = torch.cat([p if p.ndim == 2 else p.unsqueeze(-1) for p in batch], -1)
         kept = rows[-capacity:].to(self.rows)
         first = self.added + len(rows) - len(kept)
         place = (first + torch.arange(len(kept), device=self.rows.device)) % capacity

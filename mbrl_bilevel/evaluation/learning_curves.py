@@ -1,6 +1,7 @@
 """Returns over training, of several agents and seeds, as one figure."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ def learning_curves(agents: Mapping[str, Sequence[Curve]], title: str) -> Figure
     Seeds of an agent are drawn at the steps that all of them have.
     """
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for colour, (name, curves) in zip(COLOURS, agents.items(), strict=False):
+    for colour, (name, curves) in zip(cycle(COLOURS), agents.items(), strict=False):
         steps = sorted(set.intersection(*(set(curve) for curve in curves)))
         values = np.array([[curve[step] for step in steps] for curve in curves])
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)

@@ -1,0 +1,301 @@
+"""Soft actor-critic against slow references, closed forms and itself."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
+
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.agents.sac import SAC, Actor, squashed_log_prob
+from mbrl_bilevel.data.replay import Batch
+from mbrl_bilevel.errors import InputError
+
+OBS, LOW, HIGH = 3, (-1.0, 0.5), (3.0, 0.75)  # neither symmetric nor of one width
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def agent(seed=0, low=LOW, high=HIGH, **settings):
+    settings = {"hidden": 16, "discount": 0.9, "learning_rate": 1e-3, **settings}
+    return SAC(OBS, torch.tensor(low), torch.tensor(high), seeded(seed), **settings)
+
+
+def transitions(count, seed=1, terminated=None):
+    generator = seeded(seed)
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    unit = torch.rand(count, len(LOW), generator=generator)
+    ends = (torch.rand(count, generator=generator) < 0.3).float()
+    return Batch(
+        torch.randn(count, OBS, generator=generator),
+        low + unit * (high - low),
+        torch.randn(count, generator=generator),
+        torch.randn(count, OBS, generator=generator),
+        ends if terminated is None else torch.full((count,), float(terminated)),
+    )
+
+
+def test_log_prob_is_that_of_torch_distributions():
+    generator = seeded()
+    mean, log_std, noise = torch.randn(3, 50, 4, generator=generator, dtype=torch.float64)
+    raw = mean + log_std.exp() * noise
+    law = TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)])
+    expected = Independent(law, 1).log_prob(raw.tanh())
+    moderate = (raw.abs() < 8).all(-1)  # beyond, 1 - tanh^2 has no digits left in the reference
+    assert moderate.sum() > 30
+    found = squashed_log_prob(raw, noise, log_std)
+    torch.testing.assert_close(found[moderate], expected[moderate], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.3, -1.0), (-0.5, 0.7)])
+def test_its_density_of_unit_actions_integrates_to_one(mean, log_std):
+    """By the trapezium rule in the raw action, d tanh(raw) = (1 - tanh(raw)^2) d raw."""
+    raw = torch.linspace(-20, 20, 100_001, dtype=torch.float64)
+    noise = (raw - mean) / math.exp(log_std)
+    one = torch.full_like(raw, log_std)
+    density = squashed_log_prob(raw.unsqueeze(-1), noise.unsqueeze(-1), one.unsqueeze(-1)).exp()
+    total = torch.trapezoid(density / raw.cosh().square(), raw)
+    assert total.item() == pytest.approx(1, abs=1e-9)
+
+
+def test_log_prob_is_finite_where_tanh_is_one():
+    raw = torch.tensor([[60.0], [-300.0]], requires_grad=True)
+    zero = torch.zeros_like(raw)
+    log_prob = squashed_log_prob(raw, zero, zero)
+    # log(1 - tanh(r)^2) -> 2 log 2 - 2 |r|
+    expected = -0.5 * math.log(2 * math.pi) - 2 * math.log(2) + 2 * raw.detach().abs()[:, 0]
+    torch.testing.assert_close(log_prob, expected)
+    log_prob.sum().backward()
+    assert raw.grad is not None
+    torch.testing.assert_close(raw.grad[:, 0], torch.tensor([2.0, -2.0]))
+
+
+class Reference:
+    """One update written as the paper has it: two critics apart, three optimisers, plain layers."""
+
+    def __init__(self, sac):
+        self.sac, self.generator = sac, copy.deepcopy(sac.generator.get_state())
+        self.actor = self.layers(sac.actor.network, 0)
+        self.critics = [self.layers(sac.critic, i) for i in range(2)]
+        self.targets = [self.layers(sac.target, i) for i in range(2)]
+        self.log_alpha = sac.log_temperature.detach().clone().requires_grad_()
+        rate = sac.optimizer.param_groups[0]["lr"]
+        self.optimizers = [
+            torch.optim.Adam(group, lr=rate)
+            for group in (self.actor, self.critics[0] + self.critics[1], [self.log_alpha])
+        ]
+
+    @staticmethod
+    def layers(network, member):
+        return [
+            parameter.detach()[member].clone().requires_grad_()
+            for layer in network.linear_layers()
+            for parameter in (layer.weight, layer.bias)
+        ]
+
+    @staticmethod
+    def forward(layers, x):
+        w1, b1, w2, b2, w3, b3 = layers
+        return torch.relu(torch.relu(x @ w1 + b1) @ w2 + b2) @ w3 + b3
+
+    def q(self, layers, obs, unit):
+        return self.forward(layers, torch.cat([obs, unit], 1))[:, 0]
+
+    def act(self, obs, generator):
+        mean, log_std = self.forward(self.actor, obs).chunk(2, 1)
+        std = log_std.clamp(-20, 2).exp()
+        raw = mean + std * torch.randn(mean.shape, generator=generator)
+        density = Normal(mean, std).log_prob(raw) - torch.log(1 - raw.tanh() ** 2)
+        return raw.tanh(), density.sum(1)
+
+    def update(self, batch):
+        generator = torch.Generator()
+        generator.set_state(self.generator)
+        sac, alpha = self.sac, self.log_alpha.detach().exp()
+        unit = 2 * (batch.action - torch.tensor(LOW)) / (torch.tensor(HIGH) - torch.tensor(LOW)) - 1
+        with torch.no_grad():
+            following, log_prob = self.act(batch.next_observation, generator)
+            both = [self.q(t, batch.next_observation, following) for t in self.targets]
+            soft = torch.minimum(*both) - alpha * log_prob
+            y = torch.where(batch.terminated == 1, batch.reward, batch.reward + sac.discount * soft)
+        losses = [
+            (self.q(c, batch.observation, unit) - y).square().mean() / 2 for c in self.critics
+        ]
+        action, log_prob = self.act(batch.observation, generator)
+        values = torch.minimum(*(self.q(c, batch.observation, action) for c in self.critics))
+        actor_loss = (alpha * log_prob - values).mean()
+        alpha_loss = -self.log_alpha * (log_prob.detach() + sac.target_entropy).mean()
+        every = [*self.actor, *self.critics[0], *self.critics[1], self.log_alpha]
+        own = [
+            *torch.autograd.grad(actor_loss, self.actor),
+            *torch.autograd.grad(losses[0], self.critics[0]),
+            *torch.autograd.grad(losses[1], self.critics[1]),
+            *torch.autograd.grad(alpha_loss, [self.log_alpha]),
+        ]
+        for parameter, gradient in zip(every, own, strict=True):
+            parameter.grad = gradient
+        for optimizer in self.optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            for target, critic in zip(self.targets, self.critics, strict=True):
+                for t, c in zip(target, critic, strict=True):
+                    t.copy_((1 - sac.target_rate) * t + sac.target_rate * c)
+        self.generator = generator.get_state()
+        return sum(losses).item()
+
+
+def test_updates_are_those_of_a_slow_reference():
+    """Three updates in a row; float32, whose rounding the relative 1e-4 allows for."""
+    sac = agent(target_rate=0.1, temperature=0.3)
+    reference = Reference(sac)
+    for seed in range(3):
+        batch = transitions(32, seed)
+        figures = sac.update(batch)
+        assert figures["critic_loss"].item() == pytest.approx(reference.update(batch), rel=1e-4)
+    close = {"rtol": 1e-4, "atol": 2e-6}
+    torch.testing.assert_close(sac.log_temperature, reference.log_alpha, **close)
+    pairs = [(sac.actor.network, 0, reference.actor)]
+    pairs += [(sac.critic, i, reference.critics[i]) for i in range(2)]
+    pairs += [(sac.target, i, reference.targets[i]) for i in range(2)]
+    for network, member, expected in pairs:
+        for ours, theirs in zip(Reference.layers(network, member), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, **close)
+
+
+def test_the_actor_s_loss_moves_no_critic():
+    """With the critics' own loss at its minimum their gradients are 0, the actor's are not."""
+    sac = agent()
+    batch = transitions(8, terminated=1)
+    q = sac.value(sac.critic, batch.observation, batch.action).detach()
+    with torch.no_grad():  # one critic's output becomes the other's, so that one reward fits both
+        for ours in sac.critic.parameters():
+            ours[1] = ours[0]
+    sac.update(batch._replace(reward=q[0]))
+    for parameter in sac.critic.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() < 1e-6
+        assert parameter.requires_grad
+    assert max(p.grad.abs().max() for p in sac.actor.parameters()) > 1e-3
+
+
+def test_only_terminated_rows_forget_the_future():
+    """A change of the next observation is nothing to a terminated row, all to a truncated one."""
+    losses = {}
+    for ends in (0, 1):
+        batch = transitions(16, terminated=ends)
+        other = batch._replace(next_observation=batch.next_observation + 1)
+        losses[ends] = [agent().update(b)["critic_loss"].item() for b in (batch, other)]
+    assert losses[1][0] == losses[1][1]
+    assert losses[0][0] != losses[0][1]
+
+
+@pytest.mark.parametrize("target_entropy", [-20.0, 20.0])
+def test_the_temperature_rises_where_entropy_is_wanted(target_entropy):
+    sac = agent(target_entropy=target_entropy)
+    sac.update(transitions(16))
+    change = sac.log_temperature.item()
+    assert change == pytest.approx(math.copysign(1e-3, target_entropy), rel=1e-3)  # Adam's first
+
+
+def test_a_bandit_is_learned_to_its_soft_optimum():
+    """One step, reward -(a - c)^2 / (2 w^2), temperature alpha held still.
+
+    Then pi* is proportional to exp(r / alpha): a Gaussian about c of variance alpha w^2 = 0.02^2,
+    narrow enough for the squashing to keep it one: Q(a) = r(a), and in the unit action the entropy
+    is log(sqrt(2 pi e) sqrt(alpha) w / half_width). Mean within a fifth of that deviation, entropy
+    within 0.15 nats (a deviation that is off by 15 %), Q within 0.05 of rewards from -2 to 0.
+    """
+    c, w, alpha = 0.4, 0.2, 0.01
+    sac = SAC(
+        1, torch.tensor([-0.5]), torch.tensor([1.0]), seeded(),
+        hidden=32, learning_rate=3e-3, target_rate=1.0, temperature=alpha,
+    )  # fmt: skip
+    sac.log_temperature.requires_grad_(False)
+    generator = seeded(1)
+    one = torch.ones(128, 1)
+    for step in range(1200):
+        if step == 900:
+            sac.optimizer.param_groups[0]["lr"] = 3e-4
+        near, _ = sac.actor.sample(one, generator)
+        anywhere = -0.5 + 1.5 * torch.rand(128, 1, generator=generator)
+        action = torch.where(torch.rand(128, 1, generator=generator) < 0.5, near, anywhere).detach()
+        reward = -((action - c) ** 2)[:, 0] / (2 * w**2)
+        figures = sac.update(Batch(one, action, reward, one, torch.ones(128)))
+    mean, _ = sac.actor(one[:1])
+    deviation = math.sqrt(alpha) * w
+    assert (0.25 + 0.75 * mean.tanh()).item() == pytest.approx(c, abs=deviation / 5)
+    entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(deviation / 0.75)
+    assert figures["entropy"].item() == pytest.approx(entropy, abs=0.15)
+    actions = torch.linspace(0.0, 0.8, 9).unsqueeze(-1)
+    q = sac.value(sac.critic, torch.ones(9, 1), actions).detach()
+    expected = -((actions - c) ** 2)[:, 0] / (2 * w**2)
+    torch.testing.assert_close(q, expected.expand(2, -1), rtol=0, atol=0.05)
+
+
+def test_its_state_continues_bit_for_bit():
+    first = agent()
+    for seed in range(2):
+        first.update(transitions(8, seed))
+    second = agent(seed=5)
+    second.load_state(first.state())
+    second.generator.set_state(first.generator.get_state())
+    saved = {k: v.clone() for k, v in second.state().items()}
+    for seed in range(2, 4):
+        first.update(transitions(8, seed))
+    untouched = second.state()  # the two share no memory
+    assert all(torch.equal(saved[k], untouched[k]) for k in saved)
+    for seed in range(2, 4):
+        second.update(transitions(8, seed))
+    a, b = first.state(), second.state()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["log_temperature"], saved["log_temperature"])
+
+
+def test_the_policy_without_torch_acts_as_the_actor():
+    """The mean action, and the law of sampled ones: shown the same noise, the same actions."""
+    actor = Actor(OBS, torch.tensor(LOW), torch.tensor(HIGH), 16, seeded())
+    with torch.no_grad():
+        for layer in actor.network.linear_layers():
+            layer.bias.normal_(generator=seeded(1))
+    policy = BehaviourPolicy(actor.weights(), {})
+    obs = torch.randn(40, OBS, generator=seeded(2))
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    with torch.no_grad():
+        mean, log_std = actor(obs)
+        middle = (low + high) / 2 + (high - low) / 2 * mean.tanh()
+        np.testing.assert_allclose(policy(obs.numpy()), middle.numpy(), atol=1e-5)
+        noise = np.random.default_rng(3).standard_normal(mean.shape, dtype=np.float32)
+        raw = mean + log_std.exp() * torch.from_numpy(noise)
+        expected = (low + high) / 2 + (high - low) / 2 * raw.tanh()
+        sampled = policy(obs.numpy(), np.random.default_rng(3))
+        np.testing.assert_allclose(sampled, expected.numpy(), atol=1e-5)
+        ours, _ = actor.sample(obs, seeded(4))
+        raw = mean + log_std.exp() * torch.randn(mean.shape, generator=seeded(4))
+        torch.testing.assert_close(ours, (low + high) / 2 + (high - low) / 2 * raw.tanh())
+    assert (sampled >= np.array(LOW)).all()
+    assert (sampled <= np.array(HIGH)).all()
+    policy.weights["w1"][:] = 0
+    assert actor.network.linear_layers()[0].weight.abs().min() > 0  # a copy
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"low": (-math.inf, 0.5)}, "soft actor-critic needs a bounded box"),
+        ({"low": (3.0, 0.5)}, "soft actor-critic needs a bounded box"),
+        ({"discount": 1.0}, "a discount of 1.0"),
+        ({"discount": math.nan}, "a discount of nan"),
+        ({"learning_rate": 0.0}, "a learning rate of 0.0"),
+        ({"target_rate": 1.5}, "a target rate of 1.5"),
+        ({"temperature": 0.0}, "a temperature of 0.0"),
+        ({"hidden": 0}, "0 hidden units"),
+    ],
+)
+def test_bad_input(settings, words):
+    with pytest.raises(InputError, match=words):
+        agent(**settings)

@@ -1,0 +1,49 @@
+"""The lines that are drawn carry the numbers."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from mbrl_bilevel.evaluation.learning_curves import learning_curves
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def drawn(figure):
+    """Of each agent: its mean line, its seeds' lines and the edges of its shade."""
+    (axes,) = figure.axes
+    means = {line.get_label(): line for line in axes.lines if line.get_linewidth() > 1}
+    thin = [line for line in axes.lines if line.get_linewidth() < 1]
+    seeds = {
+        name: [line.get_ydata() for line in thin if line.get_color() == mean.get_color()]
+        for name, mean in means.items()
+    }
+    shades = [shade.get_paths()[0].vertices for shade in axes.collections]
+    return means, seeds, dict(zip(means, shades, strict=True))
+
+
+def test_means_seeds_and_shades_at_the_steps_that_all_seeds_have():
+    ours = [{0: 1.0, 100: 4.0, 200: 10.0}, {100: 8.0, 200: 20.0, 300: 7.0}]
+    peer = [{0: -1.0, 50: -2.0}]
+    figure = learning_curves({"ours": ours, "peer": peer}, "returns on Hopper")
+    means, seeds, shades = drawn(figure)
+    assert list(means) == ["ours (2 seeds)", "peer (1 seed)"]
+    np.testing.assert_array_equal(means["ours (2 seeds)"].get_xydata(), [[100, 6], [200, 15]])
+    np.testing.assert_array_equal(means["peer (1 seed)"].get_xydata(), [[0, -1], [50, -2]])
+    np.testing.assert_array_equal(seeds["ours (2 seeds)"], [[4, 10], [8, 20]])
+    corners = {tuple(point) for point in shades["ours (2 seeds)"]}
+    assert corners == {(100.0, 4.0), (100.0, 8.0), (200.0, 10.0), (200.0, 20.0)}
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "returns on Hopper"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "return")
+
+
+def test_no_agent_is_left_out_however_many_there_are():
+    agents = {f"agent {i}": [{0: float(i), 1: 2.0 * i}] for i in range(6)}
+    (axes,) = learning_curves(agents, "many").figure.axes
+    lines = [line for line in axes.lines if line.get_linewidth() > 1]
+    assert [line.get_ydata()[1] for line in lines] == [0, 2, 4, 6, 8, 10]
