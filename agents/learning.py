@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from numpy import ndarray
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.run_folder import RunFolder
 
 
+@runtime_checkable
 class Learner(Protocol):
     """An agent that learns step by step.
 

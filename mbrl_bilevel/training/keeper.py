@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mbrl_bilevel.training.checkpoint import FILE
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -11,6 +11,7 @@ from mbrl_bilevel.training.interruption import Interruption
 from mbrl_bilevel.training.run_folder import RunFolder
 
 
+@runtime_checkable
 class Resumable(Protocol):
     """What trains step by step and can be saved in between."""
 
