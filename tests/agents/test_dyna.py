@@ -1,0 +1,223 @@
+"""Where a Dyna agent's transitions come from, when it is lost, and how it goes on."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_bilevel.agents.dyna import Dyna
+from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.agents.real_env import RealEnv
+from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.world import LengthSchedule, World
+from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.learners import refit
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags
+from mbrl_bilevel.training.divergence import TrainingDiverged
+from tests.agents.point import TASK, point
+
+LOW, HIGH = torch.tensor([-1.0]), torch.tensor([0.5])
+IMAGINED = 1000.0  # a reward that no real step pays
+
+
+def paid(obs, act, next_obs):
+    return torch.full_like(obs[..., 0], IMAGINED)
+
+
+def make(kind, *, seed=0, learn=None, task=TASK, **settings):
+    generator = torch.Generator().manual_seed(seed)
+    env, world = point(), None
+    replay = Replay(400, 2, 1)
+    if kind != "sac":
+        model = DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
+        world = World(
+            model,
+            task,
+            learn or partial(refit, ObjectiveFlags(), None, 5, generator),
+            generator,
+            observation_space=env.observation_space,
+            action_space=env.action_space,
+            rollouts=10,
+            length=LengthSchedule(1, 3, 100, 120),
+        )
+    if kind == "mopo":
+        replay.add(random_data(60))
+    sac = SAC(2, LOW, HIGH, generator, hidden=8)
+    return Dyna(
+        sac,
+        replay,
+        generator,
+        env=None if kind == "mopo" else RealEnv(env, seed),
+        world=world,
+        metadata={"env_id": "Point-v0", "algorithm": kind},
+        **{"start_steps": 101, "imagine_every": 7, "batch_size": 16, **settings},
+    )
+
+
+def random_data(count):
+    generator = torch.Generator().manual_seed(3)
+    obs, after = torch.randn(2, count, 2, generator=generator).clamp(-1, 1)
+    action = LOW + 1.5 * torch.rand(count, 1, generator=generator)
+    return Batch(obs, action, -after[:, 0].square(), after, torch.zeros(count))
+
+
+def no_fit(model, data):
+    return {}
+
+
+def steps(agent, count):
+    for _ in range(count):
+        agent.train_step()
+
+
+def batches_of(agent, monkeypatch):
+    """The batches that its policy learns from, and the figures of each update."""
+    seen, update = [], agent.sac.update
+
+    def spy(batch):
+        seen.append((batch, update(batch)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(agent.sac, "update", spy)
+    return seen
+
+
+@pytest.mark.parametrize(("ratio", "real"), [(0.0, 0), (0.05, 1), (0.25, 4), (1.0, 16)])
+def test_each_batch_has_its_share_of_real_transitions(monkeypatch, ratio, real):
+    task = replace(TASK, reward=paid)
+    agent = make("mbpo", real_ratio=ratio, learn=no_fit, task=task, start_steps=20)
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 24)
+    for batch, _ in seen:
+        assert len(batch.reward) == 16
+        assert int((batch.reward != IMAGINED).sum()) == real
+
+
+def test_random_steps_come_first_and_teach_nothing(monkeypatch):
+    """Uniform in the box: mean -0.25 +- 0.043, variance 0.1875 +- 0.017 of 100; 4 errors."""
+    agent = make("sac", start_steps=100, updates_per_step=3)
+    with torch.no_grad():  # an actor that always does the same
+        for parameter in agent.sac.actor.parameters():
+            parameter.zero_()
+        agent.sac.actor.network.linear_layers()[-1].bias[0, 0] = torch.tensor([0.7, -25.0])
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 100)
+    assert not seen
+    action = agent.replay.in_order().action[:, 0]
+    assert action.mean().item() == pytest.approx(-0.25, abs=4 * 0.043)
+    assert action.var().item() == pytest.approx(0.1875, abs=4 * 0.017)
+    assert (action >= LOW).all()
+    assert (action <= HIGH).all()
+    steps(agent, 1)
+    assert len(seen) == 3
+    own = -0.25 + 0.75 * math.tanh(0.7)
+    assert agent.replay.in_order().action[-1, 0].item() == pytest.approx(own, abs=1e-5)
+    steps(agent, 4)
+    assert len(seen) == 15
+    assert len(agent.replay) == agent.step == 105
+
+
+def test_the_model_is_fitted_to_all_real_steps_every_so_often(monkeypatch):
+    fitted = []
+    agent = make("mbpo", learn=lambda model, data: fitted.append(len(data)) or {}, start_steps=20)
+    steps(agent, 40)
+    assert fitted == [20, 27, 34]
+    assert agent.imagined is not None
+    assert agent.imagined.added == 3 * 10  # rollouts of one step each: step 100 is far
+
+
+def test_offline_a_step_is_an_update_on_the_data_set(monkeypatch):
+    fitted = []
+    agent = make(
+        "mopo", learn=lambda *_: fitted.append(0), real_ratio=0.5, updates_per_step=2,
+        task=replace(TASK, reward=paid),
+    )  # fmt: skip
+    before = agent.replay.rows.clone()
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 8)
+    assert len(seen) == 16
+    assert not fitted
+    assert torch.equal(agent.replay.rows, before)
+    data = random_data(60)
+    for batch, _ in seen:
+        real = batch.reward != IMAGINED
+        assert int(real.sum()) == 8
+        assert all(any(torch.equal(row, o) for o in data.observation) for row in
+                   batch.observation[real])  # fmt: skip
+    assert agent.imagined is not None
+    assert agent.imagined.added == 2 * 10
+
+
+def test_figures_are_averages_since_they_were_last_asked_for(monkeypatch):
+    agent = make("sac", start_steps=30)
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 33)
+    found = agent.figures()
+    told = [figures for _, figures in seen]
+    for name in ("critic_loss", "q", "entropy", "temperature"):
+        mean = np.mean([figures[name].item() for figures in told])
+        assert found[f"policy/{name}"] == pytest.approx(mean, rel=1e-6)
+    largest = max(figures["largest_q"].item() for figures in told)
+    assert found["policy/largest_q"] == pytest.approx(largest)
+    assert 1 <= found["real/length"] <= 20
+    steps(agent, 1)
+    assert agent.figures()["policy/q"] == pytest.approx(seen[-1][1]["q"].item())
+    assert "real/return" not in agent.figures()
+
+
+@pytest.mark.parametrize("factor", [1e6, math.nan])
+def test_a_critic_beyond_all_rewards_ends_the_training(factor):
+    agent = make("sac", start_steps=30)
+    steps(agent, 32)
+    agent.figures()
+    with torch.no_grad():
+        agent.sac.critic.linear_layers()[-1].weight.mul_(factor)
+    steps(agent, 1)
+    with pytest.raises(TrainingDiverged, match=r"^the critic diverged by step 33: .* lower the"):
+        agent.figures()
+
+
+def test_a_state_that_is_not_finite_replaces_nothing(tmp_path):
+    agent = make("sac", start_steps=30)
+    steps(agent, 32)
+    agent.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with torch.no_grad():
+        agent.sac.actor.network.linear_layers()[0].bias[0, 0, 0] = torch.nan
+    with pytest.raises(TrainingDiverged, match="a state at step 32 is not finite"):
+        agent.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "more"), [("sac", 105, 6), ("mbpo", 104, 12), ("mopo", 5, 6)]
+)
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, kind, first, more):
+    """Amid an episode, between two fits and two logs; two fits and longer rollouts follow."""
+    whole = make(kind, real_ratio=1.0 if kind == "sac" else 0.25)
+    steps(whole, first)
+    whole.save(tmp_path)
+    again = make(kind, seed=0, real_ratio=1.0 if kind == "sac" else 0.25)
+    if kind != "mopo":
+        steps(again, 3)  # it was somewhere else
+    again.load(tmp_path)
+    assert again.step == first
+    steps(whole, more)
+    steps(again, more)
+    assert whole.figures() == again.figures()
+    one, other = whole.state(), again.state()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    saved = load_policy_folder(tmp_path)
+    assert saved.metadata["algorithm"] == kind
+    assert not np.array_equal(saved.weights["w1"], again.policy()["w1"])
+
+
+def test_without_a_checkpoint_it_starts_at_the_beginning(tmp_path):
+    agent = make("sac")
+    agent.load(tmp_path)
+    assert agent.step == 0

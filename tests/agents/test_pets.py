@@ -1,0 +1,126 @@
+"""PETS: when it plans, when its model learns, and from where it can go on."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from mbrl_bilevel.agents.pets import Pets
+from mbrl_bilevel.agents.planner_settings import planner_settings
+from mbrl_bilevel.agents.real_env import RealEnv
+from mbrl_bilevel.agents.recipe import mpc_agent
+from mbrl_bilevel.agents.world import World
+from mbrl_bilevel.data.replay import Replay
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.learners import refit
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags
+from tests.agents.point import TASK, point
+
+START, EVERY = 102, 5
+
+
+def make(seed=0, planner="icem"):
+    generator = torch.Generator().manual_seed(seed)
+    env = point()
+    model = DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
+    world = World(
+        model,
+        TASK,
+        partial(refit, ObjectiveFlags(), None, 5, generator),
+        generator,
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+    )
+    settings = planner_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
+    plan = partial(
+        mpc_agent, env=env, task=TASK, planner=planner, settings=settings, generator=generator
+    )
+    return Pets(
+        RealEnv(point(), seed),
+        world,
+        Replay(300, 2, 1),
+        generator,
+        plan,
+        start_steps=START,
+        refit_every=EVERY,
+    )
+
+
+def steps(agent, count):
+    for _ in range(count):
+        agent.train_step()
+
+
+def test_it_is_steady_before_it_plans_and_wherever_it_fits_next(monkeypatch):
+    agent, fitted, learn = make(), [], World.learn
+
+    def spy(world, data, added):
+        fitted.append(agent.step)
+        return learn(world, data, added)
+
+    monkeypatch.setattr(World, "learn", spy)
+    steady = []
+    for _ in range(START + 2 * EVERY + 1):
+        agent.train_step()
+        if agent.steady:
+            steady.append(agent.step)
+    assert steady == [*range(1, START + 1), START + EVERY, START + 2 * EVERY]
+    assert fitted == [START, START + EVERY, START + 2 * EVERY]
+
+
+def test_random_actions_fill_the_box_before_the_first_plan():
+    """Uniform: mean -0.25 +- 0.043, variance 0.1875 +- 0.017 of 100 draws; 4 errors."""
+    agent = make()
+    steps(agent, 100)
+    action = agent.replay.in_order().action[:, 0]
+    assert action.mean().item() == pytest.approx(-0.25, abs=4 * 0.043)
+    assert action.var().item() == pytest.approx(0.1875, abs=4 * 0.017)
+    assert agent.agent is None
+    assert "time/planning_ms_per_step" not in agent.figures()
+
+
+@pytest.mark.parametrize("at", [40, START, START + EVERY])
+def test_it_goes_on_from_a_steady_step_bit_for_bit(tmp_path, at):
+    whole, again = make(), make()
+    steps(whole, at)
+    whole.save(tmp_path)
+    steps(again, 3)
+    again.load(tmp_path)
+    more = START + 2 * EVERY + 2 - at
+    steps(whole, more)
+    steps(again, more)
+    one, other = whole.state(), again.state()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    a, b = whole.figures(), again.figures()
+    assert a.pop("time/planning_ms_per_step") > 0
+    assert b.pop("time/planning_ms_per_step") > 0
+    assert a == b
+    assert {"model/fresh_rmse", "model/held_out_nll", "real/return"} <= a.keys()
+
+
+def test_the_plan_of_an_episode_is_forgotten_at_the_next(monkeypatch):
+    agent = make()
+    steps(agent, START + 1)
+    forgotten = []
+    assert agent.agent is not None
+    monkeypatch.setattr(agent.agent, "reset", lambda: forgotten.append(agent.step))
+    ends = []
+    agent.refit_every = 1000
+    for _ in range(25):
+        if agent.env.begins:
+            ends.append(agent.step)
+        agent.train_step()
+    assert ends
+    assert forgotten == ends
+
+
+def test_it_has_no_policy_and_leaves_a_model(tmp_path):
+    agent = make()
+    assert agent.policy() is None
+    steps(agent, START + 1)
+    agent.save(tmp_path)
+    model = DynamicsModel.load(tmp_path)
+    for ours, saved in zip(agent.world.model.parameters(), model.parameters(), strict=True):
+        assert np.array_equal(ours.detach().numpy(), saved.detach().numpy())

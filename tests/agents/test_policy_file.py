@@ -1,0 +1,110 @@
+"""A policy in a file: the same when it is read, or one sentence."""
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mbrl_bilevel.agents.policy_file import FILE, load_policy_folder, save_policy
+from mbrl_bilevel.agents.recipe import TrainedRecipe
+from mbrl_bilevel.agents.sac import Actor
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
+
+ENV = "InvertedPendulum-v5"  # 4 observations, 1 action from -3 to 3
+METADATA = {"env_id": ENV, "policy": "trained", "algorithm": "sac"}
+
+
+def weights(obs_dim=4, act_dim=1, hidden=6):
+    generator = torch.Generator().manual_seed(0)
+    one = torch.ones(act_dim)
+    return Actor(obs_dim, -3 * one, 3 * one, hidden, generator).weights()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_policy(tmp_path, weights(), METADATA)
+    return tmp_path
+
+
+def rewritten(folder, **changes):
+    """The folder's policy with some of its arrays replaced, or (None) left out."""
+    arrays = {**weights(), **changes}
+    save_policy(folder, {k: v for k, v in arrays.items() if v is not None}, METADATA)
+
+
+def test_what_was_saved_is_read(folder):
+    policy = load_policy_folder(folder)
+    assert policy.metadata == METADATA
+    assert policy.weights.keys() == weights().keys()
+    for name, array in weights().items():
+        np.testing.assert_array_equal(policy.weights[name], array)
+
+
+def test_the_recipe_acts_by_the_mean(folder):
+    """From the formula, one layer at a time in float64."""
+    env = make_env(ENV)
+    obs, _ = env.reset(seed=0)
+    w = {name: array.astype(np.float64) for name, array in weights().items()}
+    hidden = np.maximum(w["w1"] @ obs + w["b1"], 0)
+    hidden = np.maximum(w["w2"] @ hidden + w["b2"], 0)
+    expected = 3 * np.tanh(w["w_mu"] @ hidden + w["b_mu"])
+    agent = TrainedRecipe(folder).agent(env, ENV, seed=0)
+    for _ in range(2):
+        np.testing.assert_allclose(agent.act(obs), expected, atol=1e-5)
+
+
+def bad_bytes(path: Path, kind: str) -> None:
+    data = bytearray(path.read_bytes())
+    if kind == "flipped":
+        data[-10] ^= 1
+    path.write_bytes({"cut": data[:-20], "empty": b"", "text": b"hello"}.get(kind, data))
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cut", "empty", "text"])
+def test_a_damaged_file(folder, kind):
+    bad_bytes(folder / FILE, kind)
+    with pytest.raises(InputError, match=r"^the policy .* is damaged \(.+\); train it again$"):
+        load_policy_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"w2": np.zeros((6, 5), np.float32)}, r"w2 has shape \[6, 5\], which fits no other"),
+        ({"w_mu": np.zeros((2, 6), np.float32)}, r"which fits no other"),
+        ({"b1": np.zeros((1, 6), np.float32)}, r"b1 has shape \[1, 6\]"),
+        ({"b_mu": np.full(1, np.nan, np.float32)}, "b_mu is not all finite float32"),
+        ({"action_high": np.full(1, np.inf, np.float32)}, "action_high is not all finite"),
+        ({"w1": np.zeros((6, 4))}, "w1 is not all finite float32"),
+        ({"b_log_std": None}, "b_log_std is missing"),
+    ],
+)
+def test_arrays_that_make_no_policy(folder, changes, words):
+    rewritten(folder, **changes)
+    with pytest.raises(InputError, match=words):
+        load_policy_folder(folder)
+
+
+def test_a_file_that_names_no_environment(tmp_path):
+    save_file({name: torch.from_numpy(a) for name, a in weights().items()}, tmp_path / FILE)
+    with pytest.raises(InputError, match=r"is damaged \(it names no environment\)"):
+        load_policy_folder(tmp_path)
+
+
+def test_no_policy_there(tmp_path):
+    with pytest.raises(InputError, match="holds no policy"):
+        load_policy_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "obs_dim"), [("Pendulum-v1", 4), ("InvertedDoublePendulum-v5", 4), (ENV, 5)]
+)
+def test_a_policy_of_another_environment_or_size(tmp_path, env_id, obs_dim):
+    save_policy(tmp_path, weights(obs_dim), METADATA)
+    env: gymnasium.Env = make_env(env_id)
+    with pytest.raises(InputError, match=f"was trained for {ENV} .*, not for {env_id}"):
+        TrainedRecipe(tmp_path).agent(env, env_id, 0)
