@@ -8,7 +8,13 @@ from mbrl_bilevel.errors import InputError
 # Of every flag that a task may decide. Lengths: imagined steps, and the real steps between which
 # they grow from the shortest to the longest.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "sac": {"steps": 50_000, "start_steps": 5_000, "updates_per_step": 1, "real_ratio": 1.0},
+    "sac": {
+        "steps": 50_000,
+        "start_steps": 5_000,
+        "updates_per_step": 1,
+        "real_ratio": 1.0,
+        "temperature": 1.0,
+    },
     "mbpo": {
         "steps": 25_000,
         "start_steps": 1_000,
@@ -18,19 +24,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollout_length": (1, 1, 0, 1),
         "updates_per_step": 10,
         "real_ratio": 0.05,
+        "temperature": 1.0,
         "penalty": "none",
         "penalty_weight": 0.0,
     },
     "mopo": {
         "steps": 100_000,
+        "imitate_steps": 10_000,
         "refit_every": 1_000,
         "model_steps": 20_000,
         "rollouts": 10_000,
         "rollout_length": (5, 5, 0, 1),
         "updates_per_step": 1,
         "real_ratio": 0.05,
+        "temperature": 0.1,
         "penalty": "aleatoric",
-        "penalty_weight": 1.0,
+        "penalty_weight": 2.0,
     },
     "pets": {"steps": 5_000, "start_steps": 500, "refit_every": 250, "model_steps": 1_000},
 }
@@ -67,7 +76,7 @@ def agent_settings(agent: str, env_id: str, **chosen: Any) -> dict[str, Any]:
 def _check(settings: dict[str, Any]) -> None:
     least = {
         "steps": 1, "start_steps": 1, "refit_every": 1, "model_steps": 1, "rollouts": 1,
-        "updates_per_step": 1, "penalty_weight": 0,
+        "updates_per_step": 1, "penalty_weight": 0, "imitate_steps": 0,
     }  # fmt: skip
     for name, smallest in least.items():
         if not settings.get(name, smallest) >= smallest:

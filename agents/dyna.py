@@ -3,6 +3,7 @@
 MBPO (Janner et al. 2019, algorithm 2):          MOPO (Yu et al. 2020, algorithm 1):
     every few real steps                             once
         fit the model to all real data                   fit the model to the data set
+                                                         teach the policy to do as the data do
     again and again                                  again and again
         branch rollouts from real states                 branch rollouts, reward less penalty
         update the policy on them, often                 update the policy on them
@@ -36,6 +37,8 @@ class Dyna:
             is one policy update.
         world: the model; None for plain SAC.
         start_steps: real steps by uniformly random actions, before anything is learned.
+        imitate_steps: offline, steps in which the policy learns to do as the data do, and the
+            critics what that is worth, before either sees anything imagined.
         imagine_every: steps between rollouts and, online, refits of the model.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
@@ -52,6 +55,7 @@ class Dyna:
         env: RealEnv | None = None,
         world: World | None = None,
         start_steps: int = 0,
+        imitate_steps: int = 0,
         imagine_every: int = 250,
         updates_per_step: int = 1,
         batch_size: int = 256,
@@ -62,7 +66,7 @@ class Dyna:
         self.metadata = dict(metadata or {})
         self.sac, self.replay, self.generator = sac, replay, generator
         self.env, self.world = env, world
-        self.start_steps = start_steps if env is not None else 0
+        self.start_steps = start_steps if env is not None else imitate_steps
         self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
         self.batch_size = batch_size
         self.real = batch_size if world is None else round(real_ratio * batch_size)
@@ -86,6 +90,8 @@ class Dyna:
         if learning:
             for _ in range(self.updates_per_step):
                 self._update()
+        elif self.env is None:
+            self._imitate()
         self.step += 1
 
     @property
@@ -109,6 +115,11 @@ class Dyna:
             parts.append(self.imagined.sample(self.batch_size - self.real, self.generator))
         batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         self._add({f"policy/{k}": v for k, v in self.sac.update(batch).items()})
+
+    def _imitate(self) -> None:
+        batch = self.replay.sample(self.batch_size, self.generator)
+        figures = self.sac.update(batch, imitate=True)
+        self._add({f"policy/{k}": v for k, v in figures.items()})
 
     @torch.no_grad()
     def _sample(self, obs: Tensor) -> Tensor:

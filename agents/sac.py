@@ -25,6 +25,7 @@ from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleMLP
 
+INSIDE = 1 - 1e-4  # unit actions whose density is asked for
 UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), torch's own start
 
 
@@ -64,6 +65,13 @@ class Actor(nn.Module):
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         raw = mean + log_std.exp() * noise
         return self.middle + self.half_width * raw.tanh(), squashed_log_prob(raw, noise, log_std)
+
+    def log_prob(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
+        """Log density of given actions; one on the bounds counts as a little inside."""
+        mean, log_std = self(obs)
+        unit = ((act - self.middle) / self.half_width).clamp(-INSIDE, INSIDE)
+        raw = torch.atanh(unit)
+        return squashed_log_prob(raw, (raw - mean) * (-log_std).exp(), log_std)
 
     def weights(self) -> dict[str, np.ndarray]:
         """The same policy for `BehaviourPolicy`, which needs no torch to act."""
@@ -141,8 +149,12 @@ class SAC:
         unit = (act - self.actor.middle) / self.actor.half_width
         return critic(torch.cat([obs, unit], -1)).squeeze(-1)
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One gradient step of everything; figures stay on the device."""
+    def update(self, batch: Batch, *, imitate: bool = False) -> dict[str, Tensor]:
+        """One gradient step of everything; figures stay on the device.
+
+        To `imitate` moves the actor to the batch's own actions, J(pi) = -mean log pi(a | s), leaves
+        the temperature as it is, and so teaches the critics what that behaviour is worth.
+        """
         temperature = self.log_temperature.detach().exp()
         with torch.no_grad():
             next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
@@ -153,11 +165,15 @@ class SAC:
         critic_loss = 0.5 * (q - y).square().mean(1).sum()
 
         act, log_prob = self.actor.sample(batch.observation, self.generator)
-        with _at_rest(self.critic):
-            q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
-        actor_loss = (temperature * log_prob - q_of_policy).mean()
         entropy_gap = (log_prob.detach() + self.target_entropy).mean()
-        temperature_loss = -self.log_temperature * entropy_gap
+        if imitate:
+            actor_loss = -self.actor.log_prob(batch.observation, batch.action).mean()
+            temperature_loss = torch.zeros_like(entropy_gap)
+        else:
+            with _at_rest(self.critic):
+                q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
+            actor_loss = (temperature * log_prob - q_of_policy).mean()
+            temperature_loss = -self.log_temperature * entropy_gap
 
         self.optimizer.zero_grad(set_to_none=True)
         (critic_loss + actor_loss + temperature_loss).backward()

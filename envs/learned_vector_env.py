@@ -37,16 +37,20 @@ class LearnedStep(NamedTuple):
 def uncertainty(
     model: DynamicsModel, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"], kind: Penalty
 ) -> Float[Tensor, "b"]:
-    """How unsure the elites are of the target (change of observation, reward), in its own units.
+    """How unsure the elites are of the target (change of observation, reward).
 
     "aleatoric": max_e ||s_e(x)||, the largest norm of an elite's predicted deviations (MOPO, Yu et
     al. 2020, section 4.3). "disagreement": the norm of the elites' population deviation of mu_e(x)
     (Lakshminarayanan et al. 2017), which noise of the data does not enter.
+
+    Deviations are in units of the target's own over the training data, each counted up to 1: one
+    that is larger says no more than that nothing is known, and would drown the reward. So a norm is
+    at most sqrt(n), whatever the units of the environment.
     """
-    gaussian = model.predict(obs, act)
+    gaussian = model.network(model.input_standardizer.standardize(torch.cat([obs, act], -1)))
     if kind == "aleatoric":
-        return gaussian.std[model.elites].norm(dim=-1).amax(0)
-    return gaussian.mean[model.elites].std(0, correction=0).norm(dim=-1)
+        return gaussian.std[model.elites].clamp(max=1.0).norm(dim=-1).amax(0)
+    return gaussian.mean[model.elites].std(0, correction=0).clamp(max=1.0).norm(dim=-1)
 
 
 class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):

@@ -148,12 +148,13 @@ def _dyna(
     real: RealEnv | None,
 ) -> Dyna:
     return Dyna(
-        _sac(flags, env, generator),
+        _sac(flags, settings, env, generator),
         replay,
         generator,
         env=real,
         world=world,
         start_steps=settings.get("start_steps", 0),
+        imitate_steps=settings.get("imitate_steps", 0),
         imagine_every=settings.get("refit_every", 1),
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
@@ -161,7 +162,9 @@ def _dyna(
     )
 
 
-def _sac(flags: Flags, env: gymnasium.Env, generator: torch.Generator) -> SAC:
+def _sac(
+    flags: Flags, settings: Mapping[str, Any], env: gymnasium.Env, generator: torch.Generator
+) -> SAC:
     box = _action_box(env)
     return SAC(
         _sizes(env)[0],
@@ -171,6 +174,7 @@ def _sac(flags: Flags, env: gymnasium.Env, generator: torch.Generator) -> SAC:
         hidden=flags.policy_hidden,
         learning_rate=flags.policy_learning_rate,
         discount=flags.discount,
+        temperature=settings["temperature"],
     )
 
 

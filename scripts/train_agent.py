@@ -64,6 +64,8 @@ class Config(ObjectiveFlags, Command):
     task."""
     start_steps: int | None = None
     """Real steps by random actions before anything is learned."""
+    imitate_steps: int | None = None
+    """Of mopo: updates at first that teach the policy to do as the data do."""
     updates_per_step: int | None = None
     """Policy updates per real step."""
     refit_every: int | None = None
@@ -76,11 +78,13 @@ class Config(ObjectiveFlags, Command):
     """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
     real_ratio: float | None = None
     """Share of real transitions in each batch of the policy."""
+    temperature: float | None = None
+    """Reward units that a nat of the policy's entropy is worth, to begin with."""
     penalty: Penalty | Literal["none"] | None = None
     """What is taken off imagined rewards: the largest predicted deviation of a member, the
     members' disagreement, or nothing."""
     penalty_weight: float | None = None
-    """Reward units per unit of the penalty."""
+    """Reward units per unit of the penalty, which is in training standard deviations."""
     members: int = 5
     """Members of the model's ensemble."""
     elites: int | None = None
@@ -160,8 +164,8 @@ def _run(config: Config) -> Outcome:
 
 
 SETTINGS = (
-    "steps", "start_steps", "updates_per_step", "refit_every", "model_steps", "rollouts",
-    "rollout_length", "real_ratio", "penalty", "penalty_weight",
+    "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
+    "rollouts", "rollout_length", "real_ratio", "temperature", "penalty", "penalty_weight",
 )  # fmt: skip
 
 
