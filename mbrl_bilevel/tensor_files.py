@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mbrl_bilevel.files import one_line, written_by_rename
+from mbrl_bilevel.files import one_line, parse_json, written_by_rename
 
-CHECKSUM = "sha256"
+TEXTS, CHECKSUM = "texts", "sha256"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
@@ -26,14 +26,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, 
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
-    """Writes the file in place.
+    """Writes the file in place; the same contents are the same bytes.
 
     Raises:
         OSError: it cannot be written.
     """
     on_cpu = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     try:
-        save_file(on_cpu, path, metadata={**texts, CHECKSUM: _digest(on_cpu, texts)})
+        signed = {**texts, CHECKSUM: _digest(on_cpu, texts)}
+        # As one text: safetensors writes several in an order of its own, another every time.
+        save_file(on_cpu, path, metadata={TEXTS: json.dumps(signed, sort_keys=True)})
     except SafetensorError as error:  # raised in place of an OSError
         raise OSError(f"{path} cannot be written ({one_line(error)})") from None
 
@@ -51,13 +53,23 @@ def load_tensors(
     try:
         with safe_open(path, "pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            texts = dict(file.metadata() or {})
+            texts = _texts(dict(file.metadata() or {}))
     except (SafetensorError, RuntimeError, AttributeError, TypeError) as error:
         raise ValueError(one_line(error)) from None
     expected = texts.pop(CHECKSUM, None)
     if expected is not None and expected != _digest(tensors, texts):
         raise ValueError("its checksum does not fit its contents")
     return {name: t.to(device) for name, t in tensors.items()}, texts
+
+
+def _texts(metadata: dict[str, str]) -> dict[str, str]:
+    """Those that `write_tensors` wrote as one, or others as they stand."""
+    if TEXTS not in metadata:
+        return metadata
+    found = parse_json(metadata[TEXTS])
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ValueError("its texts are none")
+    return found
 
 
 def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:

@@ -108,3 +108,11 @@ def test_a_policy_of_another_environment_or_size(tmp_path, env_id, obs_dim):
     env: gymnasium.Env = make_env(env_id)
     with pytest.raises(InputError, match=f"was trained for {ENV} .*, not for {env_id}"):
         TrainedRecipe(tmp_path).agent(env, env_id, 0)
+
+
+def test_the_same_policy_is_the_same_bytes(folder):
+    """However often it is written: safetensors alone would shuffle the texts."""
+    first = (folder / FILE).read_bytes()
+    for _ in range(8):
+        save_policy(folder, weights(), dict(reversed(METADATA.items())))
+        assert (folder / FILE).read_bytes() == first

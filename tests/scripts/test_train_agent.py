@@ -1,0 +1,350 @@
+"""train-agent as a user runs it, on an environment of one's own that costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation, play
+from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts import eval_agent, main, train_agent
+from tests.scripts.test_eval_agent import in_this_process
+
+ENV, DATASET = "tests.scripts.own_point:Point-v0", "point/random-v0"
+TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes", "2")
+OFTEN = ("--log-every", "10", "--evaluate-every", "10")
+RARELY = ("--log-every", "130", "--evaluate-every", "130")
+ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
+MODEL = ("--refit-every", "10", "--model-steps", "6")
+IMAGINED = ("--rollouts", "10", "--rollout-length", "1", "2", "110", "130")
+
+
+class InThisProcess(PolicyEvaluation):
+    """Plays at once: a process of its own takes seconds to begin."""
+
+    found = None
+
+    def start(self, step, weights):
+        returns = play(self.env_id, self.seed, self.episodes, weights)
+        mean, std = float(np.mean(returns)), float(np.std(returns))
+        self.found = step, {"evaluation/return": mean, "evaluation/return_std": std}
+
+    def collect(self):
+        found, self.found = self.found, None
+        return found
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before():
+    """Without what the command switches on for its own process."""
+    threads, precision = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.backends.mkldnn.matmul.fp32_precision = precision
+
+
+@pytest.fixture(scope="module", autouse=True)
+def datasets(tmp_path_factory):
+    """A data set of the point; what its module registers is forgotten in the end."""
+    folder = tmp_path_factory.mktemp("minari")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        made = ("collect", "--env", ENV, "--policy", "random", "--steps", "300")
+        assert main.run([*made, "--dataset", DATASET]) == 0
+        yield folder
+    TASKS.pop("Point-v0", None)
+    gymnasium.registry.pop("Point-v0", None)
+    sys.modules.pop("tests.scripts.own_point", None)
+
+
+@pytest.fixture
+def played_here(monkeypatch):
+    monkeypatch.setattr(train_agent, "PolicyEvaluation", InThisProcess)
+
+
+def train(out, *flags):
+    return main.run(["train-agent", "--out", str(out), *TINY, *map(str, flags)])
+
+
+def last_json(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def metrics(folder):
+    """Without figures of time, which are others in every run."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines]
+
+
+AGENTS = {
+    "sac": ("--agent", "sac", *ONLINE),
+    "mbpo": ("--agent", "mbpo", *ONLINE, *MODEL, *IMAGINED),
+    "mbpo bilevel": ("--agent", "mbpo", "--objective", "bilevel", *ONLINE, *MODEL, *IMAGINED),
+    "mopo": (
+        *("--agent", "mopo", "--dataset", DATASET, "--env", ENV, "--steps", "20", *MODEL),
+        *("--rollouts", "10", "--rollout-length", "2", "2", "0", "1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_learns_a_policy_that_earns_what_is_said(played_here, tmp_path, capsys, name):
+    out = tmp_path / "run"
+    assert train(out, *AGENTS[name], *OFTEN, "--json") == 0
+    found = last_json(capsys)
+    steps = 20 if name == "mopo" else 130
+    assert (found["run"], found["steps"]) == (str(out), steps)
+    assert found["seconds"] > 0
+    policy = load_policy_folder(out)
+    returns = play(ENV, 0, 2, policy.weights)
+    assert found["mean_return"] == pytest.approx(np.mean(returns))
+    assert found["std_return"] == pytest.approx(np.std(returns))
+    assert json.loads((out / "summary.json").read_text()) == found
+    assert policy.metadata["env_id"] == ENV
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (config["steps"], config["env"]) == (steps, ENV)
+    lines = metrics(out)
+    assert [m["step"] for m in lines if "evaluation/return" in m] == list(range(10, steps + 1, 10))
+    assert "policy/critic_loss" in lines[-2]
+    assert lines[-1]["evaluation/return"] == found["mean_return"]
+    assert (out / "model.safetensors").exists() == (name != "sac")
+    if name.startswith("mbpo"):
+        assert DynamicsModel.load(out).env_id == "Point-v0"
+        assert {"model/fresh_rmse", "model/held_out_nll", "rollout/rollout_length"} <= lines[
+            -2
+        ].keys()
+    if name == "mopo":
+        assert DynamicsModel.load(out / "model").members == 2
+        assert lines[-2]["rollout/penalty"] > 0
+
+
+def test_pets_leaves_its_last_step_even_between_two_fits(tmp_path, capsys):
+    flags = ("--start-steps", "110", "--steps", "112", "--refit-every", "5", "--model-steps", "6")
+    out = tmp_path / "run"
+    assert train(out, "--agent", "pets", "--env", ENV, *flags, "--planner", "cem", "--json") == 0
+    found = last_json(capsys)
+    assert (found["steps"], found["mean_return"]) == (112, None)
+    assert found["run"] == str(out)
+    assert DynamicsModel.load(out).members == 2
+    assert (out / "checkpoint.safetensors").is_file()
+    before = metrics(out)
+    assert before[-1]["step"] == 112
+    assert train(out, "--agent", "pets", "--env", ENV, *flags, "--planner", "cem", "--resume") == 0
+    assert metrics(out) == before
+
+
+def test_the_same_seed_learns_the_same_and_another_seed_another(played_here, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert train(tmp_path / name, *AGENTS["mbpo"], *RARELY, "--seed", seed) == 0
+    policies = [(tmp_path / name / "policy.safetensors").read_bytes() for name in "abc"]
+    assert policies[0] == policies[1] != policies[2]
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+def test_a_trained_model_and_a_trained_policy_go_on(played_here, tmp_path, capsys, monkeypatch):
+    """mopo in a model given, and eval-agent with the policy that came out of it."""
+    settings = (*("--members", "2", "--hidden", "8", "--steps", "20"), "--env", ENV)
+    model = str(tmp_path / "model")
+    assert main.run(["train-model", "--dataset", DATASET, "--out", model, *settings]) == 0
+    out = tmp_path / "run"
+    flags = ("--model", model, *AGENTS["mopo"][:-5], "--rollout-length", "2", "2", "0", "1")
+    assert train(out, *flags, *OFTEN) == 0
+    assert not (out / "model").exists()
+    given, kept = DynamicsModel.load(model).state_dict(), DynamicsModel.load(out).state_dict()
+    assert all(torch.equal(given[name], kept[name]) for name in given)
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    judge = ("eval-agent", "--agent", "policy", "--model", str(out), "--episodes", "2", "--json")
+    capsys.readouterr()
+    assert main.run([*judge, "--env", ENV]) == 0
+    found = last_json(capsys)
+    assert len(found["returns"]) == 2
+    assert -45 < found["mean_return"] < 0  # at most 20 steps of at most 1.5^2 each
+    assert main.run([*judge]) == 2
+    assert "would import code: if you trust it" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name, obs_dim, env_id in (("hopper", 11, "Hopper-v5"), ("wide", 3, None)):
+        DynamicsModel(obs_dim, 1, members=1, hidden=(4,), env_id=env_id).save(folder / name)
+    DynamicsModel(2, 1, members=1, hidden=(4,), env_id="Point-v0").save(folder / "alone")
+    return folder
+
+
+SAC, MBPO = ("--agent", "sac", "--env", ENV), ("--agent", "mbpo", "--env", ENV)
+MOPO = ("--agent", "mopo", "--dataset", DATASET, "--env", ENV)
+BAD = {
+    "unknown environment": (("--agent", "sac", "--env", "Hoper-v5"), "did you mean 'Hopper-v5'"),
+    "discrete actions": (("--agent", "sac", "--env", "CartPole-v1"), "CartPole-v1' has actions"),
+    "no environment": (("--agent", "sac"), "name the environment by --env"),
+    "no data set": (("--agent", "mopo", "--env", ENV), "name one by --dataset"),
+    "unknown data set": (("--agent", "mopo", "--dataset", "no/such-v0"), "no/such-v0"),
+    "data online": ((*SAC, "--dataset", DATASET), "leave --dataset out"),
+    "a model online": ((*MBPO, "--model", "somewhere"), "leave --model out"),
+    "data of another environment": (
+        ("--agent", "mopo", "--dataset", DATASET, "--env", "Hopper-v5"),
+        "was collected in Point-v0, not in Hopper-v5",
+    ),
+    "no model there": ((*MOPO, "--model", "nowhere"), "nowhere holds no model"),
+    "a model of another environment": (
+        (*MOPO, "--model", "MODELS/hopper"),
+        "was trained for Hopper-v5, not for Point-v0",
+    ),
+    "a model of other sizes": (
+        (*MOPO, "--model", "MODELS/wide"),
+        "has 3 observation and 1 action dimensions, Point-v0 has 2 and 1",
+    ),
+    "disagreement of one": (
+        (*MOPO, "--model", "MODELS/alone", "--penalty", "disagreement"),
+        "disagreement of one member",
+    ),
+    "disagreement of one elite": (
+        (*MOPO, "--elites", "1", "--penalty", "disagreement"),
+        "disagreement of one member",
+    ),
+    "too many elites": ((*MBPO, "--elites", "3"), "--elites 3: choose from 1 to"),
+    "a setting it has not": ((*SAC, "--rollouts", "10"), "--rollouts 10 is no setting of sac"),
+    "a weight of nothing": ((*MBPO, "--penalty-weight", "2"), "--penalty-weight 2.0 of no penalty"),
+    "no steps": ((*SAC, "--steps", "0"), "--steps 0: it must be at least 1"),
+    "random steps alone": ((*SAC, "--steps", "50"), "--start-steps 100 of --steps 50"),
+    "a ratio above 1": ((*MBPO, "--real-ratio", "1.5"), "--real-ratio 1.5"),
+    "no weight": ((*MOPO, "--penalty-weight", "nan"), "--penalty-weight nan"),
+    "lengths that fall": ((*MBPO, "--rollout-length", "5", "1", "0", "9"), "rollout lengths from"),
+    "no logs": ((*SAC, "--log-every", "0"), "--log-every 0: it must be at least 1"),
+    "no episodes": ((*SAC, "--episodes", "0"), "--episodes 0: it must be at least 1"),
+    "a negative seed": ((*SAC, "--seed", "-1"), "--seed -1"),
+    "no discount": ((*SAC, "--discount", "1"), "a discount of 1.0"),
+    "no policy": ((*SAC, "--policy-hidden", "0"), "0 hidden units"),
+    "no rate": ((*SAC, "--policy-learning-rate", "0"), "a learning rate of 0.0"),
+    "flags of objectives": (
+        (*MBPO, "--objective", "bilevel", "--weights", "learned", "--reward", "scalar"),
+        "--reward diagonal_x",
+    ),
+    "resume of nothing": ((*SAC, "--resume"), "no run to continue"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_exit_code_2_and_no_folder(models, tmp_path, capsys, name):
+    flags, words = BAD[name]
+    out = tmp_path / "run"
+    assert train(out, *(flag.replace("MODELS", str(models)) for flag in flags)) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "train-agent: " in line]
+    assert error.startswith("mbrl-bilevel train-agent: ")
+    assert words in error
+    assert not out.exists()
+
+
+def test_an_environment_without_a_task_says_how_to_add_one(tmp_path, capsys):
+    """Its lines are a program: run as they stand, they register the task."""
+    env = "MountainCarContinuous-v0"
+    assert train(tmp_path / "run", "--agent", "mbpo", "--env", env) == 2
+    error = capsys.readouterr().err
+    assert f"no task for environment '{env}'" in error
+    lines = error[error.index("    import torch") :]
+    try:
+        exec("\n".join(line.removeprefix("    ") for line in lines.splitlines()), {})
+        assert TASKS[env].reward(*torch.tensor([[[0.0]], [[2.0]], [[3.0]]])).item() == (
+            pytest.approx(-3.04)
+        )
+    finally:
+        TASKS.pop(env, None)
+
+
+def test_a_data_set_whose_environment_would_import_code(datasets, tmp_path, capsys):
+    metadata = datasets / DATASET / "data" / "metadata.json"
+    before = metadata.read_text()
+    found = json.loads(before)
+    found["env_spec"] = json.dumps({**json.loads(found["env_spec"]), "id": "os:Point-v0"})
+    metadata.write_text(json.dumps(found))
+    try:
+        assert train(tmp_path / "run", "--agent", "mopo", "--dataset", DATASET) == 2
+    finally:
+        metadata.write_text(before)
+    assert "'os:Point-v0', which would import code" in capsys.readouterr().err
+
+
+def test_a_data_set_of_other_sizes(datasets, tmp_path, capsys):
+    """One that names no environment: nothing but the sizes tells."""
+    metadata = datasets / DATASET / "data" / "metadata.json"
+    before = metadata.read_text()
+    metadata.write_text(
+        json.dumps({k: v for k, v in json.loads(before).items() if k != "env_spec"})
+    )
+    try:
+        flags = ("--agent", "mopo", "--dataset", DATASET)
+        assert train(tmp_path / "run", *flags, "--env", "Pendulum-v1") == 2
+        assert "has 2 observation and 1 action dimensions, Pendulum-v1 has 3 and 1" in (
+            capsys.readouterr().err
+        )
+        assert train(tmp_path / "run", *flags) == 2
+        assert "names no environment: name it by --env" in capsys.readouterr().err
+    finally:
+        metadata.write_text(before)
+
+
+def test_a_folder_with_another_run_is_left_alone(played_here, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert train(out, *AGENTS["sac"]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_another_setting_does_not_resume(played_here, tmp_path, capsys):
+    assert train(tmp_path / "run", *AGENTS["sac"]) == 0
+    assert train(tmp_path / "run", *AGENTS["sac"], "--resume", "--updates-per-step", "2") == 2
+    assert "updates_per_step is 2 now and was 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_resume_end_as_an_uninterrupted_run(tmp_path):
+    """A real signal to the whole group, the evaluating process included."""
+    flags = ["--agent", "mbpo", "--env", ENV, "--start-steps", "110", "--steps", "400", *TINY]
+    flags += ["--model-steps", "6", "--refit-every", "50", "--updates-per-step", "1"]
+    flags += ["--rollouts", "10", "--log-every", "20", "--evaluate-every", "200"]
+    flags += ["--device", "cpu"]
+
+    def begin(out, *more):
+        start = "from mbrl_bilevel.scripts.main import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", start, "train-agent", "--out", str(out), *flags, *more],
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    whole = begin(tmp_path / "whole")
+    assert whole.communicate(timeout=600)[0] is None
+    assert whole.returncode == 0
+    cut = begin(tmp_path / "cut")
+    logged = tmp_path / "cut" / "metrics.jsonl"
+    while not (logged.is_file() and len(logged.read_text().splitlines()) > 5):
+        assert cut.poll() is None
+        time.sleep(0.02)
+    os.killpg(cut.pid, signal.SIGINT)
+    error = cut.communicate(timeout=600)[1].decode()
+    assert cut.returncode == 130
+    assert "Traceback" not in error
+    assert "interrupted by SIGINT at step" in error
+    assert "go on with: mbrl-bilevel train-agent" in error
+    again = begin(tmp_path / "cut", "--resume")
+    again.communicate(timeout=600)
+    assert again.returncode == 0
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+    one, other = (tmp_path / name / "policy.safetensors" for name in ("whole", "cut"))
+    assert one.read_bytes() == other.read_bytes()
