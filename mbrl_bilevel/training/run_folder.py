@@ -1,7 +1,6 @@
 """A run's folder: its configuration, its metrics and its TensorBoard events."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import parse_json, read_yaml, write_text
+from mbrl_bilevel.files import parse_json, read_yaml, sync, write_text
 from mbrl_bilevel.training.folder_lock import LOCK, FolderLock
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -127,8 +126,8 @@ class RunFolder:
 
     def sync(self) -> None:
         """Puts the metrics on the disk, before a checkpoint that counts on them."""
-        with open(self.path / METRICS, "a") as file:
-            os.fsync(file.fileno())
+        if (self.path / METRICS).is_file():
+            sync(self.path / METRICS)
 
     def summarize(self, figures: Mapping[str, Any]) -> None:
         """Writes summary.json."""
@@ -152,5 +151,8 @@ class RunFolder:
         try:
             if self._writer is not None:
                 self._writer.close()
+        except OSError:  # a disk that is full
+            if error is None:
+                raise
         finally:
             self._release()
