@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,11 +33,14 @@ class RunFolder:
         self.path = Path(path)
         self._writer: SummaryWriter | None = None
         self._lock: FolderLock | None = None
+        self._made = False
+        self._new = not resume
         try:
             if (self.path / LOCK).is_file():  # a run that goes on is named before what it wrote
                 self._lock = FolderLock(self.path)
             self._check(config, resume)
             if self._lock is None:
+                self._made = not self.path.exists()
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = FolderLock(self.path)
                 self._check(config, resume)  # what another run did in between
@@ -155,4 +159,16 @@ class RunFolder:
             if error is None:
                 raise
         finally:
+            if isinstance(error, InputError) and self._new:
+                self._leave_nothing()
             self._release()
+
+    def _leave_nothing(self) -> None:
+        """A run that bad input ended before its first step is no obstacle to the next."""
+        if (self.path / METRICS).exists():
+            return
+        for name in (CONFIG, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # something else has come to stand in it
+                self.path.rmdir()
