@@ -1,7 +1,9 @@
 """Real data sets: a policy driven through an environment, written in Minari's format."""
 
+import errno
 import importlib.metadata
 import os
+import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -20,6 +22,11 @@ from mbrl_bilevel.data.dataset_folder import datasets_in, datasets_root, is_data
 from mbrl_bilevel.envs.make import quiet_mujoco
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import exchange, sync
+from mbrl_bilevel.training.folder_lock import FolderLock
+
+EPISODE = 30_000  # bytes that HDF5 takes for an episode beside its numbers, at the most
+ASIDE = ".collect-"  # folders in which data sets are written before they are moved to their place
 
 
 @dataclass(frozen=True)
@@ -145,27 +152,59 @@ def write_dataset(
     algorithm: str,
     description: str,
     command: str,
+    overwrite: bool = False,
 ) -> None:
     """Writes a Minari data set aside and moves it to `path` in one step, over what stood there.
 
-    Whatever interrupts it, `path` holds the old data set, the whole new one, or nothing.
+    Whatever interrupts it, `path` holds the old data set, the whole new one, or nothing. What
+    processes left aside that were killed is removed.
 
     Raises:
-        InputError: the data cannot be written.
+        InputError: the data cannot be written, or a data set has meanwhile come to stand there
+            (without `overwrite`).
     """
     root = datasets_root()
+    _remove_what_the_dead_left(root)
     namespace = parse_dataset_id(dataset_id)[0]
     try:
-        with tempfile.TemporaryDirectory(prefix=".collect-", dir=root) as aside:
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=root) as aside:
+            lock = FolderLock(Path(aside))
+            _require_room(Path(aside), rollouts)
             with datasets_in(aside), quiet_mujoco():
                 _create(dataset_id, rollouts, env, algorithm, description, command)
             if namespace is not None and namespace not in list_local_namespaces():
                 create_namespace(namespace)
-            _replace(Path(aside) / dataset_id, path, Path(aside) / ".old")
+            _replace(Path(aside) / dataset_id, path, overwrite)
+            lock.release()
     except OSError as error:
         raise InputError(
             f"cannot write the data set to {path} ({error}); make room there"
         ) from error
+
+
+def _require_room(folder: Path, rollouts: Rollouts) -> None:
+    """Finds out beforehand: HDF5 crashes where a disk turns out to be full.
+
+    Raises:
+        OSError: there is not room enough for the data set.
+    """
+    columns = ("observations", "actions", "rewards", "terminations", "truncations")
+    arrays = [getattr(episode, name) for episode in rollouts.episodes for name in columns]
+    numbers = sum(np.asarray(array).nbytes for array in arrays)
+    trial = folder / ".room"
+    with open(trial, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, int(1.2 * numbers) + EPISODE * len(rollouts.episodes))
+    trial.unlink()
+
+
+def _remove_what_the_dead_left(root: Path) -> None:
+    for aside in root.glob(f"{ASIDE}*"):
+        try:
+            lock = FolderLock(aside)
+        except (InputError, OSError):
+            continue  # at work, or not ours
+        shutil.rmtree(aside, ignore_errors=True)
+        lock.release()
 
 
 def _create(
@@ -197,14 +236,20 @@ def _create(
         )
 
 
-def _replace(new: Path, path: Path, old: Path) -> None:
-    """Moves `new` to `path`; what stood there goes to `old`, or back if the move fails."""
+def _replace(new: Path, path: Path, overwrite: bool) -> None:
+    """Moves `new` to `path`; what stood there goes to the place of `new`."""
+    for file in (new / "data").iterdir():
+        sync(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        path.rename(old)
+    if overwrite and path.exists():
+        exchange(new, path)
+        return
     try:
         new.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise InputError(
+            f"another data set has meanwhile come to stand in {path}; choose another id or pass "
+            "--overwrite to replace it"
+        ) from None

@@ -1,9 +1,10 @@
 """Files: written whole or not at all, and read without trusting who wrote them."""
 
+import ctypes
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 LARGEST_TEXT = 1 << 24  # bytes of a description, a configuration or figures: they hold kilobytes
 DEEPEST = 64  # lists and mappings inside each other
+AT_FDCWD, EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 @contextmanager
@@ -23,13 +25,13 @@ def written_by_rename(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    with suppress(OSError):  # some network file systems refuse; the rename itself has been made
+        sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,15 +40,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def sync_folder(folder: Path) -> None:
-    """Puts renames in a folder on the disk, where its file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Puts a file, or a folder's list of files, on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems refuse; the rename itself has been made
     finally:
         os.close(descriptor)
+
+
+def exchange(a: Path, b: Path) -> None:
+    """Lets two folders or files change places, in one step where the system can (Linux)."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 and not renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), EXCHANGE):
+        return
+    between = b.with_name(f".{b.name}")
+    b.rename(between)
+    a.rename(b)
+    between.rename(a)
 
 
 def read_yaml(path: Path) -> Any:

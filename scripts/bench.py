@@ -9,8 +9,9 @@ import tyro
 
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 
-Name = Literal["load", "fit", "plan", "sac"]
-ALL: tuple[Name, ...] = ("load", "fit", "plan", "sac")
+Name = Literal["load", "fit", "plan", "sac", "checkpoint", "memory"]
+# memory takes half an hour
+ALL: tuple[Name, ...] = ("load", "fit", "plan", "sac", "checkpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Config(Command):
     """Flags of bench."""
 
     names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ALL
-    """Which benchmarks to run; default: all."""
+    """Which benchmarks to run; default: all but memory, which takes half an hour."""
     rounds: int = 7
     """Repetitions of every measurement; medians are reported."""
     threads: int | None = None

@@ -49,6 +49,7 @@ def run(config: Config) -> Outcome:
             f"{'deterministic' if config.deterministic else 'sampled'} actions, seed {config.seed}."
         ),
         command=_command(config),
+        overwrite=config.overwrite,
     )
     env.close()
     seconds = time.perf_counter() - start

@@ -5,6 +5,9 @@ import json
 import os
 import shlex
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,7 +61,7 @@ def run(argv: list[str]) -> int:
     # Read when torch is first imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        with sigterm_interrupts():
+        with sigterm_interrupts(), _quiet_threads():
             return _run(argv)
     except InputError as error:
         end, code = str(error), 2
@@ -69,6 +72,21 @@ def run(argv: list[str]) -> int:
         end, code = f"{what}{_how_to_go_on(argv)}", getattr(stop, "exit_code", 130)
     print(f"mbrl-bilevel {argv[0]}: {end}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """TensorBoard's thread prints a traceback of a full disk, and raises it in ours again."""
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            before(failed)
+
+    before, threading.excepthook = threading.excepthook, hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _run(argv: list[str]) -> int:

@@ -77,6 +77,8 @@ class Config(ObjectiveFlags, Command):
     """Evaluations without progress of any member before training stops."""
     clip_norm: float = 1000.0
     """Largest norm of a member's gradient."""
+    checkpoint_seconds: float = 20.0
+    """Time between two checkpoints, of which the two newest are kept; 0: at every evaluation."""
     cold_restart: bool = False
     """After bilevel, train a fresh model under the reward that was learned, then frozen, and report
     both: a model that followed the reward through its changes may remember what it was learned
@@ -153,6 +155,7 @@ def _run(config: Config) -> Outcome:
             names=model.target_names,
             run=folder,
             resume=config.resume,
+            checkpoint_seconds=config.checkpoint_seconds,
             on_evaluation=watch,
         )
         watch(None)
@@ -188,7 +191,7 @@ def _run(config: Config) -> Outcome:
 
 def resolved(config: Config) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
-    ignored = ("json", "resume", "download", "device")
+    ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
     return {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
 
 

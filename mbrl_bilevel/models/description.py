@@ -46,6 +46,9 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "env_id": lambda value: value is None or harmless(value),
         "observation_names": names,
     }
+    missing = [name for name in allowed if name not in description and name != "gated"]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")
     for name, check in allowed.items():
         if name in description and not check(description[name]):
             raise ValueError(f"{name} is {repr(description[name])[:60]}")

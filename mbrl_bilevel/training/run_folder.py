@@ -1,8 +1,8 @@
 """A run's folder: its configuration, its metrics and its TensorBoard events."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,7 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import parse_json, read_yaml, write_text
+from mbrl_bilevel.files import parse_json, read_yaml, sync, write_text
 from mbrl_bilevel.training.folder_lock import LOCK, FolderLock
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -33,11 +33,14 @@ class RunFolder:
         self.path = Path(path)
         self._writer: SummaryWriter | None = None
         self._lock: FolderLock | None = None
+        self._made = False
+        self._new = not resume
         try:
             if (self.path / LOCK).is_file():  # a run that goes on is named before what it wrote
                 self._lock = FolderLock(self.path)
             self._check(config, resume)
             if self._lock is None:
+                self._made = not self.path.exists()
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = FolderLock(self.path)
                 self._check(config, resume)  # what another run did in between
@@ -127,8 +130,8 @@ class RunFolder:
 
     def sync(self) -> None:
         """Puts the metrics on the disk, before a checkpoint that counts on them."""
-        with open(self.path / METRICS, "a") as file:
-            os.fsync(file.fileno())
+        if (self.path / METRICS).is_file():
+            sync(self.path / METRICS)
 
     def summarize(self, figures: Mapping[str, Any]) -> None:
         """Writes summary.json."""
@@ -152,5 +155,20 @@ class RunFolder:
         try:
             if self._writer is not None:
                 self._writer.close()
+        except OSError:  # a disk that is full
+            if error is None:
+                raise
         finally:
+            if isinstance(error, InputError) and self._new:
+                self._leave_nothing()
             self._release()
+
+    def _leave_nothing(self) -> None:
+        """A run that bad input ended before its first step is no obstacle to the next."""
+        if (self.path / METRICS).exists():
+            return
+        for name in (CONFIG, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # something else has come to stand in it
+                self.path.rmdir()

@@ -16,7 +16,9 @@ import pytest
 
 from mbrl_bilevel.agents import collect as collecting
 from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.scripts import collect as collect_command
 from mbrl_bilevel.scripts import main
+from mbrl_bilevel.training.folder_lock import FolderLock
 
 
 @pytest.fixture
@@ -182,16 +184,35 @@ def test_the_old_data_set_survives_a_failed_write(
 ) -> None:
     assert collect("my/a-v0", "--steps", "30") == 0
     before = content(root)
-    rename = Path.rename
 
-    def fail_for_the_new_one(self: Path, target: Path) -> Path:
-        if self.name == "a-v0" and ".collect-" in str(self):
-            raise error
-        return rename(self, target)
+    def fail(new: Path, path: Path) -> None:
+        raise error
 
-    monkeypatch.setattr(collecting.Path, "rename", fail_for_the_new_one)
+    monkeypatch.setattr(collecting, "exchange", fail)
     code = collect("my/a-v0", "--steps", "40", "--overwrite")
     assert code == (2 if isinstance(error, OSError) else 130)
+    assert content(root) == before
+
+
+def test_what_a_killed_process_left_aside_is_removed_and_what_one_is_writing_is_not(
+    root: Path,
+) -> None:
+    for name in (".collect-dead", ".collect-alive"):
+        (root / name / "my").mkdir(parents=True)
+    lock = FolderLock(root / ".collect-alive")
+    assert collect("my/a-v0", "--steps", "30") == 0
+    assert {path.name for path in root.iterdir()} == {"my", ".collect-alive"}
+    lock.release()
+
+
+def test_a_data_set_that_came_to_stand_there_meanwhile_is_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collect("my/a-v0", "--steps", "30") == 0
+    before = content(root)
+    monkeypatch.setattr(collect_command, "new_dataset_path", lambda name, overwrite: root / name)
+    assert collect("my/a-v0", "--steps", "40") == 2
+    assert "has meanwhile come to stand" in capsys.readouterr().err
     assert content(root) == before
 
 

@@ -81,3 +81,25 @@ def test_what_a_run_leaves_that_died_at_its_start_is_no_obstacle(tmp_path):
     with RunFolder(tmp_path, {"steps": 10}):
         pass
     assert (tmp_path / "config.yaml").read_text() == "steps: 10\n"
+
+
+def test_bad_input_before_the_first_step_leaves_no_folder(tmp_path):
+    def fail(path):
+        with RunFolder(path, {"steps": 0}):
+            raise InputError("0 steps")
+
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with pytest.raises(InputError):
+            fail(tmp_path / name)
+    assert not (tmp_path / "new").exists()
+    assert not any((tmp_path / "there").iterdir())
+
+
+def test_bad_input_after_it_leaves_the_run_as_it_is(tmp_path):
+    folder = started(tmp_path / "run")
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    before = {p.name for p in folder.iterdir()}
+    with pytest.raises(InputError), RunFolder(folder, {"steps": 10, "dataset": "a"}, resume=True):
+        raise InputError("bad")
+    assert {p.name for p in folder.iterdir()} == before

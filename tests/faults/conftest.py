@@ -1,0 +1,86 @@
+"""The tally of faults: tried, survived, lost; printed at the end of the tests."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mbrl_bilevel.scripts.main import run
+from tests.faults.cases import CASES, DATASET, State
+from tests.faults.processes import Command
+
+TRIED: Counter[str] = Counter()
+SURVIVED: Counter[str] = Counter()
+
+
+class Tally:
+    """Counts the faults of one kind."""
+
+    @contextmanager
+    def fault(self, kind: str, count: int = 1) -> Iterator[None]:
+        """What is inside must end well: nothing finished is lost, and no traceback."""
+        TRIED[kind] += count
+        yield
+        SURVIVED[kind] += count
+
+
+@pytest.fixture(scope="session")
+def tally() -> Tally:
+    return Tally()
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of data sets, with one to learn from: 20 short episodes."""
+    folder = tmp_path_factory.mktemp("minari")
+    folder.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        made = ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2400")
+        assert run([*made, "--dataset", DATASET]) == 0
+        yield folder
+
+
+class Whole:
+    """Uninterrupted runs, made when they are first asked for: their end and how long they took."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: dict[str, tuple[State, float]] = {}
+
+    def __call__(self, name: str) -> tuple[State, float]:
+        if name not in self.found:
+            place = self.folder / f"whole-{name.replace(' ', '-')}"
+            command = start(CASES[name].at(place))
+            code, said = command.end()
+            assert code == 0, said
+            state = CASES[name].state(place)
+            assert state is not None
+            self.found[name] = state, command.seconds
+        return self.found[name]
+
+
+@pytest.fixture(scope="session")
+def whole(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(tmp_path_factory.mktemp("whole"))
+
+
+def start(argv: list[str], **how: object) -> Command:
+    """The command in a process, on the data sets of these tests."""
+    environment = {"MINARI_DATASETS_PATH": os.environ["MINARI_DATASETS_PATH"]}
+    return Command(argv, environment, **how)  # type: ignore[arg-type]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not TRIED:
+        return
+    terminalreporter.section("faults")
+    rows = [(kind, TRIED[kind], SURVIVED[kind]) for kind in TRIED]
+    rows.append(("all", TRIED.total(), SURVIVED.total()))
+    terminalreporter.write_line(f"{'fault':<52} {'tried':>6} {'survived':>9} {'lost':>5}")
+    for kind, tried, survived in rows:
+        lost = tried - survived
+        terminalreporter.write_line(f"{kind:<52} {tried:>6} {survived:>9} {lost:>5}")
