@@ -68,7 +68,7 @@ def check(
     if not box.is_bounded():
         raise InputError(f"{flags.env_id} has actions {box}; agents here need a bounded box")
     if flags.agent != "pets":
-        _sac(flags, env, torch.Generator())
+        _sac(flags, settings, env, torch.Generator())
     if task is not None and model is None:
         with torch.device("meta"):  # nothing is allocated
             _model(flags, task, *_sizes(env), None)
