@@ -94,7 +94,8 @@ AGENTS = {
     "mbpo bilevel": ("--agent", "mbpo", "--objective", "bilevel", *ONLINE, *MODEL, *IMAGINED),
     "mopo": (
         *("--agent", "mopo", "--dataset", DATASET, "--env", ENV, "--steps", "20", *MODEL),
-        *("--rollouts", "10", "--rollout-length", "2", "2", "0", "1"),
+        *("--imitate-steps", "5", "--refit-every", "5", "--rollouts", "10"),
+        *("--rollout-length", "2", "2", "0", "1"),
     ),
 }
 
@@ -219,7 +220,7 @@ BAD = {
     "a setting it has not": ((*SAC, "--rollouts", "10"), "--rollouts 10 is no setting of sac"),
     "a weight of nothing": ((*MBPO, "--penalty-weight", "2"), "--penalty-weight 2.0 of no penalty"),
     "no steps": ((*SAC, "--steps", "0"), "--steps 0: it must be at least 1"),
-    "random steps alone": ((*SAC, "--steps", "50"), "--start-steps 100 of --steps 50"),
+    "random steps alone": ((*SAC, "--steps", "50"), "--start-steps 5000 of --steps 50"),
     "a ratio above 1": ((*MBPO, "--real-ratio", "1.5"), "--real-ratio 1.5"),
     "no weight": ((*MOPO, "--penalty-weight", "nan"), "--penalty-weight nan"),
     "lengths that fall": ((*MBPO, "--rollout-length", "5", "1", "0", "9"), "rollout lengths from"),
