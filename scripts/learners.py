@@ -175,6 +175,7 @@ def _sac(
         learning_rate=flags.policy_learning_rate,
         discount=flags.discount,
         temperature=settings["temperature"],
+        target_entropy=settings["target_entropy"],
     )
 
 

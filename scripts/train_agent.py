@@ -80,6 +80,9 @@ class Config(ObjectiveFlags, Command):
     """Share of real transitions in each batch of the policy."""
     temperature: float | None = None
     """Reward units that a nat of the policy's entropy is worth, to begin with."""
+    target_entropy: float | None = None
+    """Nats of the unit action that the temperature steers to; default: by task, else -1 per
+    dimension."""
     penalty: Penalty | Literal["none"] | None = None
     """What is taken off imagined rewards: the largest predicted deviation of a member, the
     members' disagreement, or nothing."""
@@ -165,7 +168,8 @@ def _run(config: Config) -> Outcome:
 
 SETTINGS = (
     "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
-    "rollouts", "rollout_length", "real_ratio", "temperature", "penalty", "penalty_weight",
+    "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy", "penalty",
+    "penalty_weight",
 )  # fmt: skip
 
 
