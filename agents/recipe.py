@@ -20,12 +20,12 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
-from mbrl_bilevel.envs.tasks import get_task
+from mbrl_bilevel.envs.tasks import Task, get_task
 from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.planning.score import Scoring
-from mbrl_bilevel.protocols import Planner, Task, TrajectoryModel
+from mbrl_bilevel.protocols import Planner, TrajectoryModel
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,8 @@ class SAC:
         (critic_loss + actor_loss + temperature_loss).backward()
         self.optimizer.step()
         with torch.no_grad():
-            ours, theirs = list(self.target.parameters()), list(self.critic.parameters())
+            ours: list[Tensor] = list(self.target.parameters())
+            theirs: list[Tensor] = list(self.critic.parameters())
             torch._foreach_lerp_(ours, theirs, self.target_rate)
         return {
             "critic_loss": critic_loss.detach(),

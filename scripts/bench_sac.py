@@ -8,7 +8,7 @@ import torch
 
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.data.replay import Batch, Replay
-from mbrl_bilevel.scripts.command import fast_products
+from mbrl_bilevel.scripts.command import fast_products, plain_products
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
 
 OBS, ACT, HIDDEN, BATCH = 17, 6, 256, 256  # HalfCheetah's sizes, everybody's networks
@@ -97,13 +97,14 @@ def _peer(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | 
     )
     peer.set_logger(Logger(None, []))
     buffer = peer.replay_buffer
+    assert buffer is not None
     columns = (buffer.observations, buffer.actions, buffer.rewards, buffer.next_observations)
     for column, rows in zip(columns, data[:4], strict=True):
         column[:] = rows.cpu().numpy().reshape(column.shape)
     buffer.full = True
 
     def run() -> None:
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        plain_products()
         peer.train(gradient_steps=UPDATES, batch_size=BATCH)
 
     return run

@@ -56,12 +56,20 @@ def fast_products() -> None:
     lower precision is allowed, so this allows it, looks whether the products are any less exact
     here, and takes it back if they are. A torch before 2.9 has no such switch.
     """
-    if not hasattr(torch.backends.mkldnn, "matmul"):
+    products = getattr(torch.backends.mkldnn, "matmul", None)
+    if products is None:
         return
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 256, 256, generator=generator).unbind()
     exact = a.double() @ b.double()
     before = (a @ b - exact).abs().max()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    products.fp32_precision = "bf16"
     if not (a @ b - exact).abs().max() <= 4 * before:
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        plain_products()
+
+
+def plain_products() -> None:
+    """Takes `fast_products` back: products as torch comes."""
+    products = getattr(torch.backends.mkldnn, "matmul", None)
+    if products is not None:
+        products.fp32_precision = "ieee"

@@ -15,7 +15,7 @@ from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves
 from mbrl_bilevel.files import write_text
 from mbrl_bilevel.scripts import train_agent
-from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.command import Outcome, plain_products, say
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
@@ -75,7 +75,7 @@ def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
     except ImportError:
         raise InputError("reproduce sac compares with stable-baselines3: install it") from None
     torch.set_num_threads(1)
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # as it comes
+    plain_products()
     start = agent_settings("sac", env)["start_steps"]
     agent = SAC("MlpPolicy", env, seed=seed, device="cpu", learning_starts=start)
     curve: dict[str, float] = {}

@@ -19,6 +19,7 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
+from mbrl_bilevel.scripts.command import plain_products
 from tests.scripts.test_eval_agent import in_this_process
 
 ENV, DATASET = "tests.scripts.own_point:Point-v0", "point/random-v0"
@@ -48,11 +49,11 @@ class InThisProcess(PolicyEvaluation):
 @pytest.fixture(autouse=True)
 def torch_as_before():
     """Without what the command switches on for its own process."""
-    threads, precision = torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision
+    threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
-    torch.backends.mkldnn.matmul.fp32_precision = precision
+    plain_products()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -313,39 +314,35 @@ def test_another_setting_does_not_resume(played_here, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_and_resume_end_as_an_uninterrupted_run(tmp_path):
+def test_ctrl_c_and_resume_end_as_an_uninterrupted_run(played_here, tmp_path):
     """A real signal to the whole group, the evaluating process included."""
     flags = ["--agent", "mbpo", "--env", ENV, "--start-steps", "110", "--steps", "400", *TINY]
     flags += ["--model-steps", "6", "--refit-every", "50", "--updates-per-step", "1"]
-    flags += ["--rollouts", "10", "--log-every", "20", "--evaluate-every", "200"]
+    flags += ["--rollouts", "10", "--log-every", "20", "--evaluate-every", "100"]
     flags += ["--device", "cpu"]
-
-    def begin(out, *more):
-        start = "from mbrl_bilevel.scripts.main import main; main()"
-        return subprocess.Popen(
-            [sys.executable, "-c", start, "train-agent", "--out", str(out), *flags, *more],
-            cwd=Path(__file__).parents[2],
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    whole = begin(tmp_path / "whole")
-    assert whole.communicate(timeout=600)[0] is None
-    assert whole.returncode == 0
-    cut = begin(tmp_path / "cut")
-    logged = tmp_path / "cut" / "metrics.jsonl"
-    while not (logged.is_file() and len(logged.read_text().splitlines()) > 5):
-        assert cut.poll() is None
-        time.sleep(0.02)
-    os.killpg(cut.pid, signal.SIGINT)
-    error = cut.communicate(timeout=600)[1].decode()
-    assert cut.returncode == 130
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start = "from mbrl_bilevel.scripts.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, "train-agent", "--out", str(cut), *flags],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        while not ((cut / "metrics.jsonl").is_file() and len(metrics(cut)) > 6):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        error = process.communicate(timeout=300)[1].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 130
     assert "Traceback" not in error
     assert "interrupted by SIGINT at step" in error
     assert "go on with: mbrl-bilevel train-agent" in error
-    again = begin(tmp_path / "cut", "--resume")
-    again.communicate(timeout=600)
-    assert again.returncode == 0
-    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
-    one, other = (tmp_path / name / "policy.safetensors" for name in ("whole", "cut"))
+    assert 100 < metrics(cut)[-1]["step"] < 400
+    assert train(cut, *flags, "--resume") == 0
+    assert train(whole, *flags) == 0
+    assert metrics(cut) == metrics(whole)
+    one, other = (folder / "policy.safetensors" for folder in (whole, cut))
     assert one.read_bytes() == other.read_bytes()
