@@ -17,6 +17,7 @@ from mbrl_bilevel.training.checkpoint import FILE
 from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.way_back import WayBack
 
 SECONDS = 20.0  # between two checkpoints, the default of train-model
 EVERY = 200  # steps between two evaluations, whose state stays in memory
@@ -52,7 +53,7 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
                 file.flush()
                 os.fsync(file.fileno())
 
-        contenders = {"save": keeper.save, "limit": bare, "remember": keeper.remember}
+        contenders = {"save": keeper.save, "limit": bare, "remember": WayBack(trainer).remember}
         seconds = {k: median(v) for k, v in take_turns(contenders, max(rounds, 7)).items()}
     share = 100 * (seconds["save"] / SECONDS + seconds["remember"] / (EVERY * step))
     limit = 100 * seconds["limit"] / SECONDS
