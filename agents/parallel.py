@@ -2,12 +2,15 @@
 
 import ctypes
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection
 from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import Any
 
@@ -107,12 +110,28 @@ def sigint_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def end_with_parent() -> None:
+    """Lets this process end when its parent is gone, were it by kill -9.
+
+    A worker that waits for work would wait for ever: it holds the other end of its queue too.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=(parent.sentinel,), daemon=True).start()
+
+
+def _outlive(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
 _shared: Any = None
 
 
 def _prepare(lengths: Any, totals: Any, stop: Any, threads: int) -> None:
     global _shared
     _shared = lengths, totals, stop
+    end_with_parent()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
 

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.episode import run_episode
-from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds, sigint_ignored
+from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
 from mbrl_bilevel.agents.recipe import PolicyAgent
 from mbrl_bilevel.envs.make import make_env
 
@@ -95,4 +95,5 @@ def _died(step: int) -> WorkerDied:
 
 
 def _prepare() -> None:
+    end_with_parent()
     torch.set_num_threads(1)

@@ -108,6 +108,8 @@ class Config(ObjectiveFlags, Command):
     """Steps between two evaluations of the policy in the real environment."""
     episodes: int = 5
     """Of each evaluation, by the policy's mean action, in a process of their own."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between two checkpoints."""
     threads: int = 1
     """Of torch: networks this small gain little from more, and lose much on a busy machine."""
 
@@ -151,6 +153,7 @@ def _run(config: Config) -> Outcome:
             log_every=config.log_every,
             evaluate_every=config.evaluate_every,
             resume=config.resume,
+            checkpoint_seconds=config.checkpoint_seconds,
         )
         found: dict[str, Any] = {
             "run": str(config.out),
@@ -272,7 +275,7 @@ def _flags(config: Config, env_id: str) -> Flags:
 
 def _resolved(config: Config, env_id: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
-    ignored = ("json", "resume", "download", "device")
+    ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
     values = asdict(config) | {"env": env_id} | settings
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}

@@ -1,8 +1,11 @@
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +91,32 @@ def test_leaving_early_stops_the_episodes() -> None:
     ):
         list(episodes)
     assert time.perf_counter() - started < 60
+
+
+WAITS = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from mbrl_bilevel.agents.parallel import end_with_parent
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, context, initializer=end_with_parent)
+    pool.submit(time.sleep, 0).result()
+    print(*pool._processes, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_parent_even_by_kill_9(tmp_path):
+    script = tmp_path / "waits.py"
+    script.write_text(WAITS)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = Path("/proc", parent.stdout.readline().strip())
+        assert worker.is_dir()
+        parent.kill()
+    end = time.monotonic() + 30
+    while worker.is_dir() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not worker.is_dir()

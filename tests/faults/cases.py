@@ -16,6 +16,15 @@ from mbrl_bilevel.tensor_files import load_tensors
 DATASET = "pendulum/faults-v0"  # made once, for the commands that learn
 SMALL = ("--members", "2", "--hidden", "16", "16", "--steps", "800", "--batch-size", "64")
 TRAIN = ("train-model", "--dataset", DATASET, *SMALL, "--checkpoint-seconds", "0.1")
+AGENT = (
+    *("train-agent", "--env", "Pendulum-v1", "--steps", "400", "--start-steps", "150"),
+    *("--policy-hidden", "16", "--log-every", "50", "--evaluate-every", "200", "--episodes", "1"),
+    *("--updates-per-step", "1", "--checkpoint-seconds", "0.1"),
+)
+WORLD = (
+    *("--refit-every", "50", "--model-steps", "20", "--rollouts", "50"),
+    *("--members", "2", "--hidden", "16", "16"),
+)
 State = dict[str, Any]
 
 
@@ -78,6 +87,8 @@ def _digest(tensor: torch.Tensor) -> str:
 CASES: dict[str, Case] = {
     "train-model nll": Case(TRAIN),
     "train-model bilevel": Case((*TRAIN, "--objective", "bilevel")),
+    "train-agent sac": Case((*AGENT, "--agent", "sac")),
+    "train-agent mbpo": Case((*AGENT, *WORLD, "--agent", "mbpo")),
     "collect": Case(
         ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "6000", "--overwrite"),
         place="--dataset",

@@ -14,7 +14,10 @@ NOBODY = 65534
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
-        *(f"mbrl_bilevel.scripts.{name}" for name in ("main", "train_model", "collect")),
+        *(
+            f"mbrl_bilevel.scripts.{name}"
+            for name in ("main", "train_model", "train_agent", "collect")
+        ),
         *("torch._dynamo", "torch.utils.tensorboard", "minari.data_collector"),
     ]
 )
