@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rollouts": 10_000,
         "rollout_length": (5, 5, 0, 1),
         "updates_per_step": 1,
-        "real_ratio": 0.05,
+        "real_ratio": 0.5,
         "temperature": 0.1,
         "target_entropy": None,
         "penalty": "aleatoric",

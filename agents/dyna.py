@@ -1,5 +1,8 @@
 """Dyna (Sutton 1990) with a soft actor-critic: MBPO online, MOPO offline, SAC without a model.
 
+Offline the policy begins as, and stays near, what the data do: within the updates of an afternoon
+the penalty alone let it forget them. `real_ratio=0` leaves the second out.
+
 MBPO (Janner et al. 2019, algorithm 2):          MOPO (Yu et al. 2020, algorithm 1):
     every few real steps                             once
         fit the model to all real data                   fit the model to the data set
@@ -114,7 +117,9 @@ class Dyna:
         if self.imagined is not None and self.batch_size > self.real:
             parts.append(self.imagined.sample(self.batch_size - self.real, self.generator))
         batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-        self._add({f"policy/{k}": v for k, v in self.sac.update(batch).items()})
+        behaviour = parts[0] if self.env is None and self.real else None
+        figures = self.sac.update(batch, behaviour=behaviour)
+        self._add({f"policy/{k}": v for k, v in figures.items()})
 
     def _imitate(self) -> None:
         batch = self.replay.sample(self.batch_size, self.generator)

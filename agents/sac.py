@@ -25,6 +25,7 @@ from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleMLP
 
+NEAR = 2.5  # weight of values, brought to unit size, beside staying near data
 INSIDE = 1 - 1e-4  # unit actions whose density is asked for
 UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), torch's own start
 
@@ -149,11 +150,15 @@ class SAC:
         unit = (act - self.actor.middle) / self.actor.half_width
         return critic(torch.cat([obs, unit], -1)).squeeze(-1)
 
-    def update(self, batch: Batch, *, imitate: bool = False) -> dict[str, Tensor]:
+    def update(
+        self, batch: Batch, *, imitate: bool = False, behaviour: Batch | None = None
+    ) -> dict[str, Tensor]:
         """One gradient step of everything; figures stay on the device.
 
         To `imitate` moves the actor to the batch's own actions, J(pi) = -mean log pi(a | s), leaves
         the temperature as it is, and so teaches the critics what that behaviour is worth.
+        `behaviour` is data that the policy is to stay near (Fujimoto and Gu 2021):
+        J(pi) becomes 2.5 J(pi) / mean |Q| + mean ||tanh mean(s) - unit a||^2 / a.
         """
         temperature = self.log_temperature.detach().exp()
         with torch.no_grad():
@@ -173,6 +178,9 @@ class SAC:
             with _at_rest(self.critic):
                 q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
             actor_loss = (temperature * log_prob - q_of_policy).mean()
+            if behaviour is not None:
+                actor_loss = NEAR * actor_loss / q_of_policy.detach().abs().mean()
+                actor_loss = actor_loss + self._distance(behaviour)
             temperature_loss = -self.log_temperature * entropy_gap
 
         self.optimizer.zero_grad(set_to_none=True)
@@ -189,6 +197,12 @@ class SAC:
             "entropy": -log_prob.detach().mean(),
             "temperature": temperature,
         }
+
+    def _distance(self, data: Batch) -> Tensor:
+        """Mean squared distance of the policy's mean from the data's actions, in unit actions."""
+        mean = self.actor(data.observation)[0].tanh()
+        unit = (data.action - self.actor.middle) / self.actor.half_width
+        return (mean - unit).square().mean()
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that decides how training goes on, but the generator."""

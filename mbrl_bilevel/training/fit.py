@@ -114,26 +114,25 @@ def fit(
                 bar.update()
                 if checkpoint_seconds and keeper.due:
                     break
-            if trainer.step == until:
-                rate = (until - first) / (time.monotonic() - started)
-                try:
+            seconds = time.monotonic() - started
+            try:
+                if trainer.step == until:
                     figures = trainer.evaluate(names)
-                except TrainingDiverged as error:
-                    way_back.go_back(error, keeper.kept())
-                    bar.update(trainer.step - bar.n)
-                    continue
-                way_back.remember()
-                bar.set_postfix(
-                    {f"held-out {k}": f"{figures[f'held_out/{k}']:.4f}" for k in ("nll", "mse")}
-                )
-                if on_evaluation is not None:
-                    on_evaluation(trainer.step)
-                if run is not None:
-                    run.log(trainer.step, figures | {"train/steps_per_second": rate})
-            if interruption.signal is not None:
-                keeper.stop(interruption)
-            if keeper.due or trainer.step == steps or trainer.stale(patience):
-                keeper.save()
+                    way_back.remember()
+                    nll, mse = figures["held_out/nll"], figures["held_out/mse"]
+                    bar.set_postfix({"held-out nll": f"{nll:.4f}", "held-out mse": f"{mse:.4f}"})
+                    if on_evaluation is not None:
+                        on_evaluation(until)
+                    if run is not None:
+                        rate = (until - first) / seconds
+                        run.log(until, figures | {"train/steps_per_second": rate})
+                if interruption.signal is not None:
+                    keeper.stop(interruption)
+                if keeper.due or trainer.step == steps or trainer.stale(patience):
+                    keeper.save()
+            except TrainingDiverged as error:
+                way_back.go_back(error, keeper.kept())
+                bar.update(trainer.step - bar.n)
     return trainer.finish(time.monotonic() - began, stopped)
 
 

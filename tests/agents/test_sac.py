@@ -322,3 +322,31 @@ def test_imitation_raises_the_density_of_the_datas_actions_and_nothing_but_its_o
     exact = Normal(0.4, 0.3).log_prob(raw) - torch.log(1 - raw.tanh() ** 2)
     found = sac.actor.log_prob(obs, batch.action)
     assert found.mean().item() == pytest.approx(exact.mean().item(), abs=0.01)
+
+
+def test_near_data_the_actors_loss_weighs_values_of_unit_size_against_the_distance():
+    generator = torch.Generator().manual_seed(0)
+    low, high = -torch.ones(2), 3 * torch.ones(2)
+    sac = SAC(3, low, high, generator, hidden=8)
+    data = Batch(
+        torch.randn(16, 3, generator=generator),
+        low + (high - low) * torch.rand(16, 2, generator=generator),
+        torch.randn(16, generator=generator),
+        torch.randn(16, 3, generator=generator),
+        torch.zeros(16),
+    )
+    near = Batch(*(part[:5] for part in data))
+    sac.optimizer.step = lambda: None  # type: ignore[method-assign,assignment]
+    start = generator.get_state()
+    sac.update(data, behaviour=near)
+    found = [p.grad.clone() for p in sac.actor.parameters() if p.grad is not None]
+    generator.set_state(start)
+    sac.actor.sample(data.next_observation, generator)  # the targets' draw
+    act, log_prob = sac.actor.sample(data.observation, generator)
+    unit = (torch.cat([data.observation, (act - 1) / 2], -1),)
+    q = sac.critic(*unit).squeeze(-1).amin(0)
+    values = (log_prob - q).mean() / q.detach().abs().mean()  # the temperature is 1 at first
+    distance = ((near.action - 1) / 2 - sac.actor(near.observation)[0].tanh()).square().mean()
+    expected = torch.autograd.grad(2.5 * values + distance, list(sac.actor.parameters()))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -53,6 +53,7 @@ class Whole:
 
     def __call__(self, name: str) -> tuple[State, float]:
         if name not in self.found:
+            start(["--version"]).end()  # the first process waits for the imports of all
             place = self.folder / f"whole-{name.replace(' ', '-')}"
             command = start(CASES[name].at(place))
             code, said = command.end()

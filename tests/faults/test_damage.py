@@ -27,7 +27,7 @@ places = st.integers(0, WHOLE - 1)  # of a file, in parts of its length
 flips = st.tuples(places, st.integers(0, 7))
 cuts = places
 several = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

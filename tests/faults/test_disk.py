@@ -32,7 +32,7 @@ def fails_in_one_sentence(code: int, said: str, command: str) -> None:
 @pytest.mark.parametrize(
     "limit",
     [
-        500,  # the configuration does not fit
+        pytest.param(500, marks=pytest.mark.slow),  # the configuration does not fit
         pytest.param(3_000, marks=pytest.mark.slow),  # TensorBoard's first curves
         15_000,  # the first checkpoint
         pytest.param(25_000, marks=pytest.mark.slow),  # the second, which is larger

@@ -14,14 +14,14 @@ IN_A_ROW = 4  # kills of one run before it may come to its end
 
 
 def killed_and_resumed(name: str, place: Path, seconds: float, kills: int, seed: int) -> int:
-    """Kills the command `kills` times at moments within `seconds`, then lets it finish.
+    """Kills the command `kills` times, spread over the `seconds` it takes, then lets it finish.
 
     Returns how often it was still there to be killed.
     """
     case, moments, killed = CASES[name], random.Random(seed), 0
     for _ in range(kills):
         command = start(case.at(place, again=case.started(place)))
-        time.sleep(moments.uniform(0.0, seconds))
+        time.sleep(moments.uniform(0.0, 1.5 * seconds / kills))
         was_there = command.kill(signal.SIGKILL)
         code, said = command.end()
         assert "Traceback" not in said, said
@@ -76,6 +76,7 @@ def test_a_signal_is_answered_by_a_checkpoint_and_how_to_go_on(
         assert case.state(place) == expected
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(whole: Whole, tmp_path: Path, tally: Tally) -> None:
     case, place = CASES["train-model nll"], tmp_path / "run"
     expected, _ = whole("train-model nll")

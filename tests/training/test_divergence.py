@@ -11,6 +11,7 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.training.divergence import RUN, TrainingDiverged, likely_cause
 from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples
 
@@ -69,14 +70,14 @@ def own_state(objective, network):
     objective.own = torch.tensor([0.0, torch.inf])
 
 
-def train(tmp_path, objective, resume=False, steps=60, folder="run"):
+def train(tmp_path, objective, resume=False, steps=60, folder="run", seconds=0.0):
     x = torch.randn(200, 2, generator=seeded())
     data = Samples(x, x @ torch.tensor([[1.0], [2.0]]))
     network = GaussianEnsemble(2, 1, members=3, hidden=(8,), generator=seeded())
     with RunFolder(tmp_path / folder, {}, resume=resume) as run:
         fit(
             network, objective, data, data, generator=seeded(), steps=steps, batch_size=32,
-            evaluate_every=10, run=run, resume=resume, checkpoint_seconds=0.0,
+            evaluate_every=10, run=run, resume=resume, checkpoint_seconds=seconds,
         )  # fmt: skip
     return network
 
@@ -120,6 +121,14 @@ def test_the_first_time_it_goes_back_and_on_at_a_tenth_of_the_learning_rate(tmp_
         assert line["train/learning_rate"] == pytest.approx(rate * other["train/learning_rate"])
     for key in ("held_out/nll", "train/loss"):
         assert [line[key] for line in slow[:2]] == [line[key] for line in calm[:2]]
+
+
+def test_a_checkpoint_between_evaluations_is_a_way_back_too(tmp_path, monkeypatch):
+    """Due at every step, it finds what an evaluation would have found only later."""
+    monkeypatch.setattr(Keeper, "due", property(lambda keeper: keeper.run is not None))
+    with pytest.warns(UserWarning, match="by step 25: .*; going on from step 20"):
+        train(tmp_path, Astray(25, nan_in_member_1, times=1), seconds=1e-9)
+    assert metrics(tmp_path)[-1]["step"] == 60
 
 
 def test_before_the_first_checkpoint_none_is_named(tmp_path):
