@@ -131,7 +131,7 @@ def test_a_shipped_policy_gets_the_returns_of_a_plain_loop(
         (("--env", "Hopper-v5"), "trained for InvertedPendulum-v5, not for Hopper-v5"),
         (("--env", "Hoper-v5"), "did you mean 'Hopper-v5'"),
         (("--env", "CartPole-v1"), "actions"),
-        (("--agent", "policy"), "leave --model out"),
+        (("--agent", "policy"), "holds no policy (policy.safetensors)"),
         (("--out", "/proc/here"), "cannot be written"),
     ],
 )

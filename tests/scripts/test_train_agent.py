@@ -29,6 +29,7 @@ RARELY = ("--log-every", "130", "--evaluate-every", "130")
 ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
 MODEL = ("--refit-every", "10", "--model-steps", "6")
 IMAGINED = ("--rollouts", "10", "--rollout-length", "1", "2", "110", "130")
+ONCE = ("--updates-per-step", "1")
 
 
 class InThisProcess(PolicyEvaluation):
@@ -91,8 +92,17 @@ def metrics(folder):
 
 AGENTS = {
     "sac": ("--agent", "sac", *ONLINE),
-    "mbpo": ("--agent", "mbpo", *ONLINE, *MODEL, *IMAGINED),
-    "mbpo bilevel": ("--agent", "mbpo", "--objective", "bilevel", *ONLINE, *MODEL, *IMAGINED),
+    "mbpo": ("--agent", "mbpo", *ONLINE, *MODEL, *IMAGINED, *ONCE),
+    "mbpo bilevel": (
+        "--agent",
+        "mbpo",
+        "--objective",
+        "bilevel",
+        *ONLINE,
+        *MODEL,
+        *IMAGINED,
+        *ONCE,
+    ),
     "mopo": (
         *("--agent", "mopo", "--dataset", DATASET, "--env", ENV, "--steps", "20", *MODEL),
         *("--imitate-steps", "5", "--refit-every", "5", "--rollouts", "10"),
