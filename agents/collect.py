@@ -193,7 +193,9 @@ def _require_room(folder: Path, rollouts: Rollouts) -> None:
     numbers = sum(np.asarray(array).nbytes for array in arrays)
     trial = folder / ".room"
     with open(trial, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, int(1.2 * numbers) + EPISODE * len(rollouts.episodes))
+        room = int(1.2 * numbers) + EPISODE * len(rollouts.episodes)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, room)
     trial.unlink()
 
 
