@@ -29,6 +29,7 @@ from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import TrainingDiverged
 
 REMEDY = "lower the learning rate, the updates per step or the rollout length"
+MANY = 0.1  # of the updates since the last figures: left out because they were not finite
 DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
 
 
@@ -177,6 +178,11 @@ class Dyna:
         )
         a_step = reward + temperature * self.replay.act_dim
         bound = DIVERGED * a_step / (1 - self.sac.discount)
+        if figures["policy/left_out"] >= MANY:
+            raise TrainingDiverged(
+                f"{figures['policy/left_out']:.0%} of the updates before step {self.step} were not "
+                f"finite; {REMEDY}, or look for outliers in the data"
+            )
         values = [v for k, v in figures.items() if k.startswith("policy/")]
         if largest > bound or not all(map(math.isfinite, values)):
             raise TrainingDiverged(

@@ -185,18 +185,33 @@ class SAC:
 
         self.optimizer.zero_grad(set_to_none=True)
         (critic_loss + actor_loss + temperature_loss).backward()
+        finite = self._leave_out_if_not_finite()
         self.optimizer.step()
         with torch.no_grad():
             ours: list[Tensor] = list(self.target.parameters())
             theirs: list[Tensor] = list(self.critic.parameters())
             torch._foreach_lerp_(ours, theirs, self.target_rate)
-        return {
+        figures = {
             "critic_loss": critic_loss.detach(),
             "q": q.detach().mean(),
             "largest_q": q.detach().abs().amax(),
             "entropy": -log_prob.detach().mean(),
             "temperature": temperature,
         }
+        figures = {name: torch.where(finite, value, 0.0) for name, value in figures.items()}
+        return figures | {"left_out": 1.0 - finite.to(q.dtype)}
+
+    def _leave_out_if_not_finite(self) -> Tensor:
+        """Makes every gradient zero where one is not finite: the step goes on by momentum alone.
+
+        Nobody waits for the device; returns whether all were finite.
+        """
+        parameters = self.optimizer.param_groups[0]["params"]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        finite = torch.stack([g.sum() for g in gradients]).isfinite().all()
+        for gradient in gradients:
+            gradient.masked_fill_(~finite, 0.0)
+        return finite
 
     def _distance(self, data: Batch) -> Tensor:
         """Mean squared distance of the policy's mean from the data's actions, in unit actions."""

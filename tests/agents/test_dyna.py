@@ -78,8 +78,8 @@ def batches_of(agent, monkeypatch):
     """The batches that its policy learns from, and the figures of each update."""
     seen, update = [], agent.sac.update
 
-    def spy(batch):
-        seen.append((batch, update(batch)))
+    def spy(batch, **how):
+        seen.append((batch, update(batch, **how)))
         return seen[-1][1]
 
     monkeypatch.setattr(agent.sac, "update", spy)
@@ -152,6 +152,22 @@ def test_offline_a_step_is_an_update_on_the_data_set(monkeypatch):
     assert agent.imagined.added == 2 * 10
 
 
+def test_offline_imitation_comes_first_and_then_the_real_rows_are_what_to_stay_near(monkeypatch):
+    agent = make("mopo", learn=no_fit, real_ratio=0.5, imitate_steps=3)
+    how, update = [], agent.sac.update
+
+    def spy(batch, **flags):
+        how.append((batch, flags, agent.imagined.added))
+        return update(batch, **flags)
+
+    monkeypatch.setattr(agent.sac, "update", spy)
+    steps(agent, 5)
+    assert [flags.get("imitate", False) for _, flags, _ in how] == [True] * 3 + [False] * 2
+    assert [imagined > 0 for *_, imagined in how] == [False] * 3 + [True] * 2
+    for batch, flags, _ in how[3:]:
+        assert torch.equal(flags["behaviour"].observation, batch.observation[:8])
+
+
 def test_figures_are_averages_since_they_were_last_asked_for(monkeypatch):
     agent = make("sac", start_steps=30)
     seen = batches_of(agent, monkeypatch)
@@ -169,15 +185,18 @@ def test_figures_are_averages_since_they_were_last_asked_for(monkeypatch):
     assert "real/return" not in agent.figures()
 
 
-@pytest.mark.parametrize("factor", [1e6, math.nan])
-def test_a_critic_beyond_all_rewards_ends_the_training(factor):
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(1e6, "^the critic diverged by step 33: .* lower the"), (math.nan, "^100% of the updates")],
+)
+def test_a_critic_beyond_all_rewards_ends_the_training(factor, words):
     agent = make("sac", start_steps=30)
     steps(agent, 32)
     agent.figures()
     with torch.no_grad():
         agent.sac.critic.linear_layers()[-1].weight.mul_(factor)
     steps(agent, 1)
-    with pytest.raises(TrainingDiverged, match=r"^the critic diverged by step 33: .* lower the"):
+    with pytest.raises(TrainingDiverged, match=words):
         agent.figures()
 
 

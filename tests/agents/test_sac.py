@@ -350,3 +350,21 @@ def test_near_data_the_actors_loss_weighs_values_of_unit_size_against_the_distan
     expected = torch.autograd.grad(2.5 * values + distance, list(sac.actor.parameters()))
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_update_that_is_not_finite_is_left_out_and_counted(bad):
+    generator = torch.Generator().manual_seed(0)
+    sac = SAC(2, -torch.ones(1), torch.ones(1), generator, hidden=8)
+    good = Batch(
+        torch.randn(8, 2), torch.rand(8, 1), torch.randn(8), torch.randn(8, 2), torch.zeros(8)
+    )
+    spoilt = good._replace(reward=torch.full((8,), bad))
+    before = {k: v.clone() for k, v in sac.state().items() if "adam" not in k}
+    figures = sac.update(spoilt)
+    assert figures["left_out"] == 1.0
+    assert all(value.isfinite() for value in figures.values())
+    for name, value in before.items():  # no momentum yet
+        torch.testing.assert_close(sac.state()[name], value, rtol=0, atol=0)
+    assert sac.update(good)["left_out"] == 0.0
+    assert not torch.equal(sac.state()["log_temperature"], before["log_temperature"])
