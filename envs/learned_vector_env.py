@@ -47,10 +47,11 @@ def uncertainty(
     that is larger says no more than that nothing is known, and would drown the reward. So a norm is
     at most sqrt(n), whatever the units of the environment.
     """
-    gaussian = model.network(model.input_standardizer.standardize(torch.cat([obs, act], -1)))
+    gaussian, unit = model.predict(obs, act), model.target_standardizer.std
     if kind == "aleatoric":
-        return gaussian.std[model.elites].clamp(max=1.0).norm(dim=-1).amax(0)
-    return gaussian.mean[model.elites].std(0, correction=0).clamp(max=1.0).norm(dim=-1)
+        return (gaussian.std[model.elites] / unit).clamp(max=1.0).norm(dim=-1).amax(0)
+    spread = gaussian.mean[model.elites].std(0, correction=0)
+    return (spread / unit).clamp(max=1.0).norm(dim=-1)
 
 
 class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):

@@ -59,7 +59,7 @@ def pendulum(model: DynamicsModel | None = None, **kwargs: Any) -> LearnedVector
 
 
 class Walk(DynamicsModel):
-    """next = obs + act exactly, in the plane; two members with deviations (e + 1) (1 + |obs|)."""
+    """next = obs + act exactly, in the plane; member e deviates by (e + 1) (1 + |obs|) / 10."""
 
     def __init__(self) -> None:
         super().__init__(2, 2, members=2, hidden=(2,), generator=seeded())
@@ -70,7 +70,7 @@ class Walk(DynamicsModel):
         return NextStep(obs + act, None)
 
     def predict(self, obs: Tensor, act: Tensor) -> DiagonalGaussian:
-        std = torch.stack([1 + obs.abs(), 2 + 2 * obs.abs()])
+        std = torch.stack([1 + obs.abs(), 2 + 2 * obs.abs()]) / 10
         return DiagonalGaussian(torch.stack([act, -act]), std.log())
 
 
@@ -108,7 +108,7 @@ class RealWalk(gymnasium.Env[np.ndarray, np.ndarray]):
         before, self.place = self.place, self.place + action
         self.steps += 1
         reward = before[0] + 2 * action[1] + 3 * self.place[0]
-        penalty = self.weight * 2 * math.hypot(1 + abs(before[0]), 1 + abs(before[1]))
+        penalty = self.weight * math.hypot(*(min(0.2 * (1 + abs(x)), 1.0) for x in before))
         info = {"penalty": penalty} if self.weight else {}
         out = bool(abs(self.place[0]) > 2)
         return self.place, reward - penalty, out, self.steps >= 7, info

@@ -157,6 +157,7 @@ def test_pets_leaves_its_last_step_even_between_two_fits(tmp_path, capsys):
     assert metrics(out) == before
 
 
+@pytest.mark.slow
 def test_the_same_seed_learns_the_same_and_another_seed_another(played_here, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         assert train(tmp_path / name, *AGENTS["mbpo"], *RARELY, "--seed", seed) == 0
