@@ -197,6 +197,14 @@ class Dyna:
     def steady(self) -> bool:
         return True
 
+    @property
+    def slowed(self) -> bool:
+        return self.sac.slowed
+
+    def slow_down(self, factor: float) -> None:
+        """Of the policy's learning."""
+        self.sac.slow_down(factor)
+
     def policy(self) -> dict[str, np.ndarray]:
         return self.sac.actor.weights()
 

@@ -1,6 +1,7 @@
 """The one loop that trains every agent: steps, evaluations, metrics, checkpoints, signals."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
 from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.run_folder import RunFolder
+from mbrl_bilevel.training.way_back import SLOWER
 
 
 @runtime_checkable
@@ -22,7 +24,8 @@ class Learner(Protocol):
 
     `steady` says whether `save` leads back to this very point; `figures` averages since its last
     call, and raises TrainingDiverged for an agent that is lost; `policy` is what is evaluated, or
-    None where playing it would cost as much as the training.
+    None where playing it would cost as much as the training. `slowed` says whether `slow_down` has
+    been called in this run, or that there is nothing to slow.
     """
 
     @property
@@ -30,6 +33,11 @@ class Learner(Protocol):
 
     @property
     def steady(self) -> bool: ...
+
+    @property
+    def slowed(self) -> bool: ...
+
+    def slow_down(self, factor: float) -> None: ...
 
     def train_step(self) -> None: ...
 
@@ -61,7 +69,9 @@ def learn(
 
     Raises:
         InputError: a checkpoint that is damaged, or of another run.
-        TrainingDiverged: with the checkpoint that is kept in the sentence.
+        TrainingDiverged: for the second time, or before the first checkpoint; with the checkpoint
+            that is kept in the sentence. The first time training goes on from the last checkpoint
+            at a tenth of the learning rate, with a UserWarning.
         WorkerDied: the process that evaluates was killed.
         Interrupted: by SIGINT or SIGTERM, after a checkpoint.
     """
@@ -103,11 +113,26 @@ def learn(
                     collect()
                     keeper.save()
             except TrainingDiverged as error:
-                raise TrainingDiverged(f"{error}{keeper.kept()}") from None
+                if learner.slowed or keeper.saved is None:
+                    raise TrainingDiverged(f"{error}{keeper.kept()}") from None
+                evaluation.collect()  # of a policy that is given up
+                _go_back(learner, run, error)
+                bar.update(learner.step - bar.n)
+                began, first = time.monotonic(), learner.step
         if not last and (policy := learner.policy()) is not None:  # a finished run, resumed
             evaluation.start(learner.step, policy)
             last.update((evaluation.collect() or (0, {}))[1])
     return last
+
+
+def _go_back(learner: Learner, run: RunFolder, error: TrainingDiverged) -> None:
+    learner.load(run.path)
+    learner.slow_down(SLOWER)
+    run.continue_from(learner.step)
+    warnings.warn(
+        f"{error}; going on from step {learner.step} at {SLOWER:g} of the learning rate",
+        stacklevel=3,
+    )
 
 
 def _load(learner: Learner, folder: Path) -> None:

@@ -44,6 +44,13 @@ class Pets:
         self.latest: dict[str, float] = {}
 
     @property
+    def slowed(self) -> bool:
+        return True  # its fits find their own way back
+
+    def slow_down(self, factor: float) -> None:
+        """Nothing: see `slowed`."""
+
+    @property
     def steady(self) -> bool:
         """Not amid the plans of one model: what a planner remembers is in no checkpoint."""
         return self.step <= self.start_steps or self._refits_next

@@ -141,6 +141,7 @@ class SAC:
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
         parameters = [*self.critic.parameters(), *self.actor.parameters(), self.log_temperature]
+        self.learning_rate = learning_rate
         self.optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
     def value(
@@ -219,9 +220,19 @@ class SAC:
         unit = (data.action - self.actor.middle) / self.actor.half_width
         return (mean - unit).square().mean()
 
+    @property
+    def slowed(self) -> bool:
+        """Whether it learns at less than its first rate."""
+        return bool(self.optimizer.param_groups[0]["lr"] != self.learning_rate)
+
+    def slow_down(self, factor: float) -> None:
+        """Multiplies the learning rate."""
+        self.optimizer.param_groups[0]["lr"] *= factor
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that decides how training goes on, but the generator."""
-        tensors = {"log_temperature": self.log_temperature.detach()}
+        rate = torch.tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float64)
+        tensors = {"log_temperature": self.log_temperature.detach(), "learning_rate": rate}
         for name, network in self._networks().items():
             tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
         for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
@@ -237,6 +248,7 @@ class SAC:
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
         self.log_temperature.copy_(state["log_temperature"])
+        self.optimizer.param_groups[0]["lr"] = float(state["learning_rate"])
         for name, network in self._networks().items():
             network.load_state_dict(part(f"{name}."))
         for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):

@@ -1,10 +1,14 @@
 """What every command shares: its flags, its outcome and where its words go."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import torch
+from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
 
@@ -33,6 +37,26 @@ class Outcome:
 def say(line: str) -> None:
     """A line for the person who watches; never on stdout, which belongs to the outcome."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Warnings meanwhile are one line each, which leaves a progress bar whole."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        yield
+
+
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line that leaves the progress bar whole."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -19,7 +19,14 @@ from mbrl_bilevel.envs.tasks import TASKS, Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import train_model
-from mbrl_bilevel.scripts.command import Command, Outcome, fast_products, resolve_device, say
+from mbrl_bilevel.scripts.command import (
+    Command,
+    Outcome,
+    fast_products,
+    resolve_device,
+    say,
+    warnings_in_one_line,
+)
 from mbrl_bilevel.scripts.learners import Flags, check, offline, online
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -116,7 +123,8 @@ class Config(ObjectiveFlags, Command):
 
 def run(config: Config) -> Outcome:
     try:
-        return _run(config)
+        with warnings_in_one_line():
+            return _run(config)
     except (TrainingDiverged, WorkerDied) as error:
         raise SystemExit(f"mbrl-bilevel train-agent: {error}") from None
 

@@ -1,16 +1,13 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
-import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
@@ -22,7 +19,7 @@ from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -86,24 +83,11 @@ class Config(ObjectiveFlags, Command):
 
 
 def run(config: Config) -> Outcome:
-    with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+    with warnings_in_one_line():
         try:
             return _run(config)
         except TrainingDiverged as error:
             raise SystemExit(f"mbrl-bilevel train-model: {error}") from None
-
-
-def _say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """One line that leaves the progress bar whole."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def _run(config: Config) -> Outcome:

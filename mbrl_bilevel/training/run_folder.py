@@ -98,6 +98,8 @@ class RunFolder:
         metrics = self.path / METRICS
         kept = [line for line in self._whole_lines() if parse_json(line)["step"] <= step]
         write_text(metrics, "".join(line + "\n" for line in kept))
+        if self._writer is not None:
+            self._writer.close()
         self._writer = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
 
     def _whole_lines(self) -> Iterator[str]:

@@ -25,7 +25,14 @@ class Counting:
 
     def __init__(self, steady_every=1, at=None, acts=True):
         self.step, self.steady_every, self.at, self.acts = 0, steady_every, at or {}, acts
-        self.since = 0
+        self.since, self.pace = 0, 1.0
+
+    @property
+    def slowed(self):
+        return self.pace != 1.0
+
+    def slow_down(self, factor):
+        self.pace *= factor
 
     @property
     def steady(self):
@@ -45,12 +52,13 @@ class Counting:
 
     def save(self, folder):
         counts = torch.tensor([self.step, self.since])
-        save_checkpoint(folder, {"counts": counts}, {})
+        save_checkpoint(folder, {"counts": counts, "pace": torch.tensor(self.pace)}, {})
 
     def load(self, folder):
         loaded = load_checkpoint(folder, "cpu")
         if loaded is not None:
             self.step, self.since = loaded[0]["counts"].tolist()
+            self.pace = float(loaded[0]["pace"])
 
 
 class Played(PolicyEvaluation):
@@ -150,8 +158,29 @@ def test_a_lost_training_names_the_checkpoint_that_is_kept(tmp_path):
 
     with pytest.raises(TrainingDiverged, match=r"^lost; no checkpoint was written before$"):
         train(tmp_path / "early", Counting(at={5: lose}))
-    with pytest.raises(TrainingDiverged, match=r"^lost; the checkpoint of step 4, .* is kept$"):
+    with (
+        pytest.raises(TrainingDiverged, match=r"^lost; the checkpoint of step 4, .* is kept$"),
+        pytest.warns(UserWarning, match="^lost; going on from step 4 at 0.1 of the learning rate"),
+    ):
         train(tmp_path / "late", Counting(at={5: lose}), seconds=-1.0)
+
+
+def test_training_goes_back_once_and_logs_nothing_of_what_was_lost(tmp_path):
+    train(tmp_path / "whole", Counting())
+    lost = iter([True])
+
+    def lose():
+        if next(lost, False):
+            raise TrainingDiverged("lost")
+
+    learner = Counting(steady_every=2, at={7: lose})
+    with pytest.warns(UserWarning, match="^lost; going on from step 6 at"):
+        train(tmp_path / "back", learner, seconds=-1.0)
+    assert learner.pace == 0.1
+    assert metrics(tmp_path / "back") == metrics(tmp_path / "whole")
+    again = Counting()
+    again.load(tmp_path / "back")
+    assert again.slowed
 
 
 def test_what_cannot_be_saved_is_lost_too(tmp_path, monkeypatch):

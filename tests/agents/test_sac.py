@@ -369,3 +369,12 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(bad):
         torch.testing.assert_close(sac.state()[name], value, rtol=0, atol=0)
     assert sac.update(good)["left_out"] == 0.0
     assert not torch.equal(sac.state()["log_temperature"], before["log_temperature"])
+
+
+def test_a_lower_rate_is_part_of_its_state():
+    first, second = agent(), agent()
+    assert not first.slowed
+    first.slow_down(0.1)
+    second.load_state(first.state())
+    assert second.slowed
+    assert second.optimizer.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"]
