@@ -83,7 +83,9 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
         ["--objective", "pg", "--reward", "full", "--covariance", "full"],
         ["--objective", "bilevel"],
         ["--objective", "bilevel", "--weights", "power", "--outer-data", "held_out"],
-        ["--objective", "bilevel", "--hypergradient", "fisher"],
+        pytest.param(
+            ["--objective", "bilevel", "--hypergradient", "fisher"], marks=pytest.mark.slow
+        ),
         ["--objective", "bilevel", "--hypergradient", "ma_soba"],
         pytest.param(
             ["--objective", "bilevel", "--hypergradient", "unrolled"], marks=pytest.mark.slow
