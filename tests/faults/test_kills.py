@@ -101,6 +101,7 @@ def test_a_second_run_into_one_folder_is_refused_until_the_first_is_dead(
     with tally.fault("two runs in one folder", 2):
         first = start(case.at(place))
         first.wait_for(place / "config.yaml")
+        assert first.kill(signal.SIGSTOP)  # or it might be done before the second begins
         for again in (False, True):
             code, said = start(case.at(place, again)).end()
             assert code == 2, said
