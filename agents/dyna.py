@@ -46,7 +46,8 @@ class Dyna:
         imagine_every: steps between rollouts and, online, refits of the model.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
-        imagined_rounds: capacity for imagined transitions, in rounds of the longest rollouts.
+        imagined_rounds: how many rounds of rollouts are learned from, the latest; older ones come
+            from models and policies that have been left behind.
         metadata: stands in the policy's file; names env_id and algorithm.
     """
 
@@ -72,7 +73,7 @@ class Dyna:
         self.env, self.world = env, world
         self.start_steps = start_steps if env is not None else imitate_steps
         self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
-        self.batch_size = batch_size
+        self.batch_size, self.imagined_rounds = batch_size, imagined_rounds
         self.real = batch_size if world is None else round(real_ratio * batch_size)
         self.imagined: Replay | None = None
         if world is not None:
@@ -111,12 +112,18 @@ class Dyna:
         self.imagined.add(batch)
         self._add({f"rollout/{k}": v for k, v in figures.items()})
 
+    @property
+    def _round(self) -> int:
+        """Transitions of a round of rollouts, by the length that is due now."""
+        return 0 if self.world is None else self.world.rollouts * self.world.length(self.step)
+
     def _update(self) -> None:
         parts = []
         if self.real:
             parts.append(self.replay.sample(self.real, self.generator))
         if self.imagined is not None and self.batch_size > self.real:
-            parts.append(self.imagined.sample(self.batch_size - self.real, self.generator))
+            count, newest = self.batch_size - self.real, self.imagined_rounds * self._round
+            parts.append(self.imagined.sample(count, self.generator, newest=newest))
         batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         behaviour = parts[0] if self.env is None and self.real else None
         figures = self.sac.update(batch, behaviour=behaviour)

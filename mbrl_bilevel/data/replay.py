@@ -54,10 +54,11 @@ class Replay:
         self.rows[place] = kept
         self.added += len(rows)
 
-    def sample(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` transitions drawn uniformly with replacement."""
-        index = torch.randint(len(self), (count,), generator=generator, device=self.rows.device)
-        return self.batch(index)
+    def sample(self, count: int, generator: torch.Generator, *, newest: int | None = None) -> Batch:
+        """`count` transitions drawn uniformly with replacement; of the `newest` so many only."""
+        among = len(self) if newest is None else min(newest, len(self))
+        drawn = torch.randint(among, (count,), generator=generator, device=self.rows.device)
+        return self.batch((self.added - among + drawn) % len(self.rows))
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The transitions in places `index` of the ring."""

@@ -46,6 +46,17 @@ def test_the_newest_are_held_in_order_as_in_a_deque(sizes):
         assert same(Batch(*(column[order] for column in held)), transitions(count, oldest))
 
 
+@pytest.mark.parametrize("added", [3, 20, 45])
+def test_of_the_newest_only_those_are_drawn(added):
+    """Half full, full and wrapped around; more than are held is all of them."""
+    replay, generator = Replay(20, OBS, ACT), torch.Generator().manual_seed(0)
+    replay.add(transitions(added))
+    for newest in (1, 5, 100):
+        drawn = replay.sample(2_000, generator, newest=newest)
+        number = (drawn.reward - 0.6).round().long().unique().tolist()
+        assert number == list(range(added - min(newest, len(replay)), added))
+
+
 def test_sampling_is_uniform_over_what_is_held():
     """Chi-square of the counts against equal shares, once half full and once wrapped around.
 
