@@ -87,9 +87,14 @@ class RunFolder:
         if not isinstance(earlier, dict):
             raise InputError(f"{self.path / CONFIG} is damaged: it holds no configuration")
         for name, value in config.items():
-            if name not in earlier or earlier[name] != value:
+            if name not in earlier:
                 raise InputError(
-                    f"--resume: {name} is {value} now and was {earlier.get(name)} when the run in "
+                    f"--resume: the run in {self.path} began before there was a setting {name}: "
+                    "choose another --out, or go on with the version that began it"
+                )
+            if earlier[name] != value:
+                raise InputError(
+                    f"--resume: {name} is {value} now and was {earlier[name]} when the run in "
                     f"{self.path} began; give the same value, or choose another --out"
                 )
 

@@ -32,6 +32,12 @@ def test_resume_refuses_another_configuration(tmp_path):
         RunFolder(started(tmp_path / "run"), {"steps": 10, "dataset": "b"}, resume=True)
 
 
+def test_resume_says_that_a_run_began_before_a_setting_was_known(tmp_path):
+    RunFolder(tmp_path, {"steps": 10}).__exit__(None, None, None)
+    with pytest.raises(InputError, match="began before there was a setting temperature"):
+        RunFolder(tmp_path, {"steps": 10, "temperature": None}, resume=True)
+
+
 def test_resume_refuses_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match="no run to continue"):
         RunFolder(tmp_path / "nothing", {}, resume=True)
