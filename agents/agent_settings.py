@@ -15,6 +15,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "real_ratio": 1.0,
         "temperature": 1.0,
         "target_entropy": None,
+        "layer_norm": False,
     },
     "mbpo": {
         "steps": 25_000,
@@ -27,6 +28,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "real_ratio": 0.05,
         "temperature": 1.0,
         "target_entropy": None,
+        "layer_norm": True,
         "penalty": "none",
         "penalty_weight": 0.0,
     },
@@ -41,6 +43,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "real_ratio": 0.5,
         "temperature": 0.1,
         "target_entropy": None,
+        "layer_norm": False,
         "penalty": "aleatoric",
         "penalty_weight": 2.0,
     },

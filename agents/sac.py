@@ -12,7 +12,7 @@ Both critics, their targets and all their gradients are one batched matrix produ
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -110,6 +110,8 @@ class SAC:
         generator: on the same device; decides the start, and every action that is sampled.
         target_entropy: of the unit action; default -a.
         temperature: alpha to begin with.
+        layer_norm: in the critics, before every ReLU: they say little new about states unlike those
+            they learned from, and so cannot talk each other up there (Ball et al. 2023, RLPD).
 
     Raises:
         InputError: bounds that are not finite, or a discount, rate, temperature or width out of
@@ -129,20 +131,25 @@ class SAC:
         target_rate: float = 0.005,
         target_entropy: float | None = None,
         temperature: float = 1.0,
+        layer_norm: bool = False,
     ) -> None:
         _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         with torch.device(low.device):
             self.actor = Actor(obs_dim, low, high, hidden, generator)
-            self.critic = _network(2, obs_dim + len(low), hidden, 1, generator)
-            self.target = _network(2, obs_dim + len(low), hidden, 1, generator)
+            activation = normalised_relu if layer_norm else torch.relu_
+            sizes = 2, obs_dim + len(low), hidden, 1
+            self.critic = _network(*sizes, generator, activation)
+            self.target = _network(*sizes, generator, activation)
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
         parameters = [*self.critic.parameters(), *self.actor.parameters(), self.log_temperature]
         self.learning_rate = learning_rate
-        self.optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(
+            parameters, lr=learning_rate, fused=True, capturable=low.is_cuda
+        )
 
     def value(
         self, critic: EnsembleMLP, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]
@@ -269,12 +276,22 @@ def _at_rest(network: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
+def normalised_relu(x: Float[Tensor, "*s h"]) -> Float[Tensor, "*s h"]:
+    """ReLU of every row brought to mean 0 and variance 1 over its units."""
+    return nn.functional.layer_norm(x, x.shape[-1:]).relu_()
+
+
 def _network(
-    members: int, inputs: int, hidden: int, outputs: int, generator: torch.Generator
+    members: int,
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    generator: torch.Generator,
+    activation: Callable[[Tensor], Tensor] = torch.relu_,
 ) -> EnsembleMLP:
-    """Two hidden layers of ReLU."""
+    """Two hidden layers."""
     network = EnsembleMLP(
-        members, inputs, (hidden, hidden), outputs, generator, activation=torch.relu_
+        members, inputs, (hidden, hidden), outputs, generator, activation=activation
     )
     with torch.no_grad():
         for name, parameter in network.named_parameters():

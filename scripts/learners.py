@@ -176,6 +176,7 @@ def _sac(
         discount=flags.discount,
         temperature=settings["temperature"],
         target_entropy=settings["target_entropy"],
+        layer_norm=settings["layer_norm"],
     )
 
 

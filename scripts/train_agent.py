@@ -90,6 +90,8 @@ class Config(ObjectiveFlags, Command):
     target_entropy: float | None = None
     """Nats of the unit action that the temperature steers to; default: by task, else -1 per
     dimension."""
+    layer_norm: bool | None = None
+    """Normalise the critics' hidden layers: steadier where many updates are made per step."""
     penalty: Penalty | Literal["none"] | None = None
     """What is taken off imagined rewards: the largest predicted deviation of a member, the
     members' disagreement, or nothing."""
@@ -179,7 +181,8 @@ def _run(config: Config) -> Outcome:
 
 SETTINGS = (
     "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
-    "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy", "penalty",
+    "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy",
+    "layer_norm", "penalty",
     "penalty_weight",
 )  # fmt: skip
 

@@ -77,7 +77,8 @@ def test_log_prob_is_finite_where_tanh_is_one():
 class Reference:
     """One update written as the paper has it: two critics apart, three optimisers, plain layers."""
 
-    def __init__(self, sac):
+    def __init__(self, sac, layer_norm):
+        self.layer_norm = layer_norm
         self.sac, self.generator = sac, copy.deepcopy(sac.generator.get_state())
         self.actor = self.layers(sac.actor.network, 0)
         self.critics = [self.layers(sac.critic, i) for i in range(2)]
@@ -98,12 +99,18 @@ class Reference:
         ]
 
     @staticmethod
-    def forward(layers, x):
+    def forward(layers, x, layer_norm=False):
         w1, b1, w2, b2, w3, b3 = layers
-        return torch.relu(torch.relu(x @ w1 + b1) @ w2 + b2) @ w3 + b3
+        for weight, bias in ((w1, b1), (w2, b2)):
+            x = x @ weight + bias
+            if layer_norm:
+                x = x - x.mean(1, keepdim=True)
+                x = x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()
+            x = torch.relu(x)
+        return x @ w3 + b3
 
     def q(self, layers, obs, unit):
-        return self.forward(layers, torch.cat([obs, unit], 1))[:, 0]
+        return self.forward(layers, torch.cat([obs, unit], 1), self.layer_norm)[:, 0]
 
     def act(self, obs, generator):
         mean, log_std = self.forward(self.actor, obs).chunk(2, 1)
@@ -148,10 +155,11 @@ class Reference:
         return sum(losses).item()
 
 
-def test_updates_are_those_of_a_slow_reference():
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_updates_are_those_of_a_slow_reference(layer_norm):
     """Three updates in a row; float32, whose rounding the relative 1e-4 allows for."""
-    sac = agent(target_rate=0.1, temperature=0.3)
-    reference = Reference(sac)
+    sac = agent(target_rate=0.1, temperature=0.3, layer_norm=layer_norm)
+    reference = Reference(sac, layer_norm)
     for seed in range(3):
         batch = transitions(32, seed)
         figures = sac.update(batch)
