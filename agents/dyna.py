@@ -13,13 +13,14 @@ MBPO (Janner et al. 2019, algorithm 2):          MOPO (Yu et al. 2020, algorithm
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.agents.captured import CapturedUpdate
 from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
@@ -30,6 +31,8 @@ from mbrl_bilevel.training.divergence import TrainingDiverged
 
 REMEDY = "lower the learning rate, the updates per step or the rollout length"
 MANY = 0.1  # of the updates since the last figures: left out because they were not finite
+Update = Callable[..., dict[str, Tensor]]
+
 DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
 
 
@@ -70,6 +73,7 @@ class Dyna:
     ) -> None:
         self.metadata = dict(metadata or {})
         self.sac, self.replay, self.generator = sac, replay, generator
+        self.captured = CapturedUpdate(sac) if replay.rows.is_cuda else None
         self.env, self.world = env, world
         self.start_steps = start_steps if env is not None else imitate_steps
         self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
@@ -126,13 +130,17 @@ class Dyna:
             parts.append(self.imagined.sample(count, self.generator, newest=newest))
         batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         behaviour = parts[0] if self.env is None and self.real else None
-        figures = self.sac.update(batch, behaviour=behaviour)
+        figures = self._learn(batch, behaviour=behaviour)
         self._add({f"policy/{k}": v for k, v in figures.items()})
 
     def _imitate(self) -> None:
         batch = self.replay.sample(self.batch_size, self.generator)
-        figures = self.sac.update(batch, imitate=True)
+        figures = self._learn(batch, imitate=True)
         self._add({f"policy/{k}": v for k, v in figures.items()})
+
+    @property
+    def _learn(self) -> Update:
+        return self.captured or self.sac.update
 
     @torch.no_grad()
     def _sample(self, obs: Tensor) -> Tensor:
@@ -211,6 +219,11 @@ class Dyna:
     def slow_down(self, factor: float) -> None:
         """Of the policy's learning."""
         self.sac.slow_down(factor)
+        self._forget_captured()
+
+    def _forget_captured(self) -> None:
+        if self.captured is not None:
+            self.captured.forget()
 
     def policy(self) -> dict[str, np.ndarray]:
         return self.sac.actor.weights()
@@ -256,6 +269,7 @@ class Dyna:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         self.sac.load_state(part("sac"))
+        self._forget_captured()
         self.sums = part("sums")
         self.counts = {k: int(v) for k, v in part("counts").items()}
         self.latest = {k: v.item() for k, v in part("latest").items()}

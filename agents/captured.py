@@ -1,0 +1,82 @@
+"""Policy updates as CUDA graphs: a hundred small kernels are started by one call.
+
+On a GPU an update of these networks takes less time than starting its kernels one by one. On the
+CPU there is nothing to capture, and the products are nearly all of the work.
+"""
+
+import warnings
+
+import torch
+
+from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.data.replay import Batch
+from mbrl_bilevel.files import one_line
+
+WARM_UP = 3  # updates before capture: libraries choose kernels and allocate workspaces in them
+
+Figures = dict[str, torch.Tensor]
+
+
+class _Graph:
+    """One captured update, with the tensors that it reads and those that it writes."""
+
+    def __init__(self, sac: SAC, batch: Batch, imitate: bool, behaviour: Batch | None) -> None:
+        self.batch = Batch(*(column.clone() for column in batch))
+        self.behaviour = None if behaviour is None else Batch(*(c.clone() for c in behaviour))
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(sac.generator)  # fresh noise at every replay
+        with torch.cuda.graph(self.graph):  # records; nothing is computed yet
+            self.figures = sac.update(self.batch, imitate=imitate, behaviour=self.behaviour)
+
+    def replay(self, batch: Batch, behaviour: Batch | None) -> Figures:
+        for ours, given in zip(self.batch, batch, strict=True):
+            ours.copy_(given)
+        if self.behaviour is not None and behaviour is not None:
+            for ours, given in zip(self.behaviour, behaviour, strict=True):
+                ours.copy_(given)
+        self.graph.replay()
+        return {name: value.clone() for name, value in self.figures.items()}
+
+
+class CapturedUpdate:
+    """`SAC.update`, captured after a few calls of each kind and size and replayed from then on.
+
+    The calls before are updates like any other, on a stream of their own, as capture demands. Where
+    it fails, updates go on without, with one UserWarning.
+    """
+
+    def __init__(self, sac: SAC) -> None:
+        self.sac, self.failed = sac, False
+        self.stream = torch.cuda.Stream(sac.generator.device)
+        self.calls: dict[tuple[object, ...], int] = {}
+        self.graphs: dict[tuple[object, ...], _Graph] = {}
+
+    def __call__(
+        self, batch: Batch, *, imitate: bool = False, behaviour: Batch | None = None
+    ) -> Figures:
+        rows = 0 if behaviour is None else len(behaviour.reward)
+        kind = len(batch.reward), imitate, rows
+        if kind in self.graphs:
+            return self.graphs[kind].replay(batch, behaviour)
+        self.calls[kind] = self.calls.get(kind, 0) + 1
+        if self.calls[kind] > WARM_UP and not self.failed:
+            try:
+                self.graphs[kind] = _Graph(self.sac, batch, imitate, behaviour)
+            except RuntimeError as error:
+                self.failed = True
+                warnings.warn(
+                    f"this GPU does not capture updates ({one_line(error)}): they go on kernel by "
+                    "kernel, slower",
+                    stacklevel=2,
+                )
+            else:
+                return self.graphs[kind].replay(batch, behaviour)
+        self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
+        with torch.cuda.stream(self.stream):
+            figures = self.sac.update(batch, imitate=imitate, behaviour=behaviour)
+        torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+        return figures
+
+    def forget(self) -> None:
+        """Captures anew: after tensors were replaced, or a rate that graphs hold was changed."""
+        self.calls, self.graphs = {}, {}
