@@ -79,60 +79,100 @@ def learn(
         _load(learner, run.path)
     run.continue_from(learner.step)
     keeper = Keeper(learner, run, checkpoint_seconds)
-    last: dict[str, float] = {}
-
-    def collect() -> None:
-        found = evaluation.collect()
-        if found is not None:
-            last.update(found[1])
-            run.log(*found)
-            bar.set_postfix_str(f"return {found[1]['evaluation/return']:.1f} at step {found[0]}")
-
     with Interruption() as interruption, evaluation, _bar(steps, learner.step) as bar:
-        began, first = time.monotonic(), learner.step
+        watch = _Watch(
+            learner, run, evaluation, keeper, interruption, bar, steps, log_every, evaluate_every
+        )
         while learner.step < steps:
             try:
                 learner.train_step()
-                bar.update()
-                if _due(learner.step, log_every, steps):
-                    collect()
-                    rate = (learner.step - first) / (time.monotonic() - began)
-                    run.log(learner.step, learner.figures() | {"time/steps_per_second": rate})
-                    began, first = time.monotonic(), learner.step
-                policy = learner.policy() if _due(learner.step, evaluate_every, steps) else None
-                if policy is not None:
-                    collect()
-                    evaluation.start(learner.step, policy)
-                ended = learner.step == steps  # nothing comes after, that a state must lead to
-                if interruption.signal is not None and not (learner.steady or ended):
-                    bar.set_postfix_str("stops at the next fit; Ctrl-C again stops at once")
-                elif interruption.signal is not None:
-                    collect()
-                    keeper.stop(interruption)
-                elif ended or (keeper.due and learner.steady):
-                    collect()
-                    keeper.save()
+                watch.after_step()
             except TrainingDiverged as error:
-                if learner.slowed or keeper.saved is None:
-                    raise TrainingDiverged(f"{error}{keeper.kept()}") from None
-                evaluation.collect()  # of a policy that is given up
-                _go_back(learner, run, error)
-                bar.update(learner.step - bar.n)
-                began, first = time.monotonic(), learner.step
-        if not last and (policy := learner.policy()) is not None:  # a finished run, resumed
-            evaluation.start(learner.step, policy)
-            last.update((evaluation.collect() or (0, {}))[1])
-    return last
+                watch.go_back(error)
+        return watch.last_evaluation()
 
 
-def _go_back(learner: Learner, run: RunFolder, error: TrainingDiverged) -> None:
-    learner.load(run.path)
-    learner.slow_down(SLOWER)
-    run.continue_from(learner.step)
-    warnings.warn(
-        f"{error}; going on from step {learner.step} at {SLOWER:g} of the learning rate",
-        stacklevel=3,
-    )
+class _Watch:
+    """What happens around the steps: metrics, evaluations, checkpoints, the end by a signal."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        run: RunFolder,
+        evaluation: PolicyEvaluation,
+        keeper: Keeper,
+        interruption: Interruption,
+        bar: tqdm,
+        steps: int,
+        log_every: int,
+        evaluate_every: int,
+    ) -> None:
+        self.learner, self.run, self.evaluation = learner, run, evaluation
+        self.keeper, self.interruption, self.bar = keeper, interruption, bar
+        self.steps, self.log_every, self.evaluate_every = steps, log_every, evaluate_every
+        self.last: dict[str, float] = {}
+        self._start_clock()
+
+    def after_step(self) -> None:
+        self.bar.update()
+        if self._due(self.log_every):
+            self._collect()
+            rate = (self.learner.step - self.first) / (time.monotonic() - self.began)
+            self.run.log(
+                self.learner.step, self.learner.figures() | {"time/steps_per_second": rate}
+            )
+            self._start_clock()
+        policy = self.learner.policy() if self._due(self.evaluate_every) else None
+        if policy is not None:
+            self._collect()
+            self.evaluation.start(self.learner.step, policy)
+        self._keep()
+
+    def _keep(self) -> None:
+        ended = self.learner.step == self.steps  # nothing comes after, that a state must lead to
+        if self.interruption.signal is not None and not (self.learner.steady or ended):
+            self.bar.set_postfix_str("stops at the next fit; Ctrl-C again stops at once")
+        elif self.interruption.signal is not None:
+            self._collect()
+            self.keeper.stop(self.interruption)
+        elif ended or (self.keeper.due and self.learner.steady):
+            self._collect()
+            self.keeper.save()
+
+    def go_back(self, error: TrainingDiverged) -> None:
+        """To the last checkpoint, at a lower rate; once."""
+        if self.learner.slowed or self.keeper.saved is None:
+            raise TrainingDiverged(f"{error}{self.keeper.kept()}") from None
+        self.evaluation.collect()  # of a policy that is given up
+        self.learner.load(self.run.path)
+        self.learner.slow_down(SLOWER)
+        self.run.continue_from(self.learner.step)
+        self.bar.update(self.learner.step - self.bar.n)
+        self._start_clock()
+        warnings.warn(
+            f"{error}; going on from step {self.learner.step} at {SLOWER:g} of the learning rate",
+            stacklevel=3,
+        )
+
+    def last_evaluation(self) -> dict[str, float]:
+        """Its figures; of a finished run that was resumed it is made anew."""
+        if not self.last and (policy := self.learner.policy()) is not None:
+            self.evaluation.start(self.learner.step, policy)
+            self.last = (self.evaluation.collect() or (0, {}))[1]
+        return self.last
+
+    def _collect(self) -> None:
+        found = self.evaluation.collect()
+        if found is not None:
+            step, self.last = found
+            self.run.log(step, self.last)
+            self.bar.set_postfix_str(f"return {self.last['evaluation/return']:.1f} at step {step}")
+
+    def _start_clock(self) -> None:
+        self.began, self.first = time.monotonic(), self.learner.step
+
+    def _due(self, every: int) -> bool:
+        return self.learner.step % every == 0 or self.learner.step == self.steps
 
 
 def _load(learner: Learner, folder: Path) -> None:
@@ -145,10 +185,6 @@ def _load(learner: Learner, folder: Path) -> None:
             f"the checkpoint in {folder} is of another run or device ({one_line(error)}); go on "
             "where it was written, or start a new run in another folder"
         ) from None
-
-
-def _due(step: int, every: int, steps: int) -> bool:
-    return step % every == 0 or step == steps
 
 
 def _bar(steps: int, initial: int) -> tqdm:
