@@ -16,6 +16,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 1.0,
         "target_entropy": None,
         "layer_norm": False,
+        "survival": 0.0,
     },
     "mbpo": {
         "steps": 25_000,
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 1.0,
         "target_entropy": None,
         "layer_norm": True,
+        "survival": 0.0,
         "penalty": "none",
         "penalty_weight": 0.0,
     },
@@ -44,6 +46,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 0.1,
         "target_entropy": None,
         "layer_norm": False,
+        "survival": 0.0,
         "penalty": "aleatoric",
         "penalty_weight": 2.0,
     },
@@ -83,7 +86,7 @@ def agent_settings(agent: str, env_id: str, **chosen: Any) -> dict[str, Any]:
 def _check(settings: dict[str, Any]) -> None:
     least = {
         "steps": 1, "start_steps": 1, "refit_every": 1, "model_steps": 1, "rollouts": 1,
-        "updates_per_step": 1, "penalty_weight": 0, "imitate_steps": 0,
+        "updates_per_step": 1, "penalty_weight": 0, "imitate_steps": 0, "survival": 0,
     }  # fmt: skip
     for name, smallest in least.items():
         if not settings.get(name, smallest) >= smallest:

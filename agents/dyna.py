@@ -49,6 +49,9 @@ class Dyna:
         imagine_every: steps between rollouts and, online, refits of the model.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
+        survival: reward units added for every step that does not end the episode, real or imagined;
+            returns are reported without them. What falls early and fast is otherwise worth as much
+            to a discounted value as what goes on slowly.
         imagined_rounds: how many rounds of rollouts are learned from, the latest; older ones come
             from models and policies that have been left behind.
         metadata: stands in the policy's file; names env_id and algorithm.
@@ -68,6 +71,7 @@ class Dyna:
         updates_per_step: int = 1,
         batch_size: int = 256,
         real_ratio: float = 1.0,
+        survival: float = 0.0,
         imagined_rounds: int = 4,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -78,6 +82,7 @@ class Dyna:
         self.start_steps = start_steps if env is not None else imitate_steps
         self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
         self.batch_size, self.imagined_rounds = batch_size, imagined_rounds
+        self.survival = survival
         self.real = batch_size if world is None else round(real_ratio * batch_size)
         self.imagined: Replay | None = None
         if world is not None:
@@ -128,15 +133,18 @@ class Dyna:
         if self.imagined is not None and self.batch_size > self.real:
             count, newest = self.batch_size - self.real, self.imagined_rounds * self._round
             parts.append(self.imagined.sample(count, self.generator, newest=newest))
-        batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+        batch = self._rewarded(Batch(*(torch.cat(c) for c in zip(*parts, strict=True))))
         behaviour = parts[0] if self.env is None and self.real else None
         figures = self._learn(batch, behaviour=behaviour)
         self._add({f"policy/{k}": v for k, v in figures.items()})
 
     def _imitate(self) -> None:
-        batch = self.replay.sample(self.batch_size, self.generator)
+        batch = self._rewarded(self.replay.sample(self.batch_size, self.generator))
         figures = self._learn(batch, imitate=True)
         self._add({f"policy/{k}": v for k, v in figures.items()})
+
+    def _rewarded(self, batch: Batch) -> Batch:
+        return batch._replace(reward=batch.reward + self.survival * (1 - batch.terminated))
 
     @property
     def _learn(self) -> Update:
@@ -191,7 +199,7 @@ class Dyna:
         reward = max(
             float(r.rows[: len(r), -self.replay.obs_dim - 2].abs().max()) for r in self._replays()
         )
-        a_step = reward + temperature * self.replay.act_dim
+        a_step = reward + self.survival + temperature * self.replay.act_dim
         bound = DIVERGED * a_step / (1 - self.sac.discount)
         if figures["policy/left_out"] >= MANY:
             raise TrainingDiverged(

@@ -158,6 +158,7 @@ def _dyna(
         imagine_every=settings.get("refit_every", 1),
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
+        survival=settings["survival"],
         metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
     )
 

@@ -90,6 +90,9 @@ class Config(ObjectiveFlags, Command):
     target_entropy: float | None = None
     """Nats of the unit action that the temperature steers to; default: by task, else -1 per
     dimension."""
+    survival: float | None = None
+    """Reward units that the policy learns to earn, on top, by every step that does not end the
+    episode."""
     layer_norm: bool | None = None
     """Normalise the critics' hidden layers: steadier where many updates are made per step."""
     penalty: Penalty | Literal["none"] | None = None
@@ -182,8 +185,7 @@ def _run(config: Config) -> Outcome:
 SETTINGS = (
     "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
     "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy",
-    "layer_norm", "penalty",
-    "penalty_weight",
+    "survival", "layer_norm", "penalty", "penalty_weight",
 )  # fmt: skip
 
 

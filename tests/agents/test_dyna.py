@@ -97,6 +97,21 @@ def test_each_batch_has_its_share_of_real_transitions(monkeypatch, ratio, real):
         assert int((batch.reward != IMAGINED).sum()) == real
 
 
+@pytest.mark.parametrize("imitate_steps", [0, 1])
+def test_a_bonus_is_earned_by_every_step_that_does_not_end_the_episode(monkeypatch, imitate_steps):
+    """Real and imagined: the same first batch with a bonus and without one."""
+    batches = []
+    for survival in (0.0, 2.5):
+        agent = make("mopo", real_ratio=0.5, imitate_steps=imitate_steps, survival=survival)
+        agent.replay.rows[::2, -1] = 1.0  # terminated
+        seen = batches_of(agent, monkeypatch)
+        steps(agent, 1)
+        batches.append(seen[0][0])
+    without, bonus = batches
+    assert set(without.terminated.tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(bonus.reward - without.reward, 2.5 * (1 - without.terminated))
+
+
 def test_random_steps_come_first_and_teach_nothing(monkeypatch):
     """Uniform in the box: mean -0.25 +- 0.043, variance 0.1875 +- 0.017 of 100; 4 errors."""
     agent = make("sac", start_steps=100, updates_per_step=3)
