@@ -45,6 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "real_ratio": 0.5,
         "temperature": 0.1,
         "target_entropy": None,
+        "value_weight": 2.5,
         "layer_norm": False,
         "survival": 0.0,
         "penalty": "aleatoric",
@@ -87,6 +88,7 @@ def _check(settings: dict[str, Any]) -> None:
     least = {
         "steps": 1, "start_steps": 1, "refit_every": 1, "model_steps": 1, "rollouts": 1,
         "updates_per_step": 1, "penalty_weight": 0, "imitate_steps": 0, "survival": 0,
+        "value_weight": 0,
     }  # fmt: skip
     for name, smallest in least.items():
         if not settings.get(name, smallest) >= smallest:

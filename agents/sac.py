@@ -25,7 +25,6 @@ from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleMLP
 
-NEAR = 2.5  # weight of values, brought to unit size, beside staying near data
 INSIDE = 1 - 1e-4  # unit actions whose density is asked for
 UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), torch's own start
 
@@ -112,6 +111,8 @@ class SAC:
         temperature: alpha to begin with.
         layer_norm: in the critics, before every ReLU: they say little new about states unlike those
             they learned from, and so cannot talk each other up there (Ball et al. 2023, RLPD).
+        value_weight: of values, brought to unit size, beside staying near data (alpha of Fujimoto
+            and Gu 2021).
 
     Raises:
         InputError: bounds that are not finite, or a discount, rate, temperature or width out of
@@ -132,9 +133,11 @@ class SAC:
         target_entropy: float | None = None,
         temperature: float = 1.0,
         layer_norm: bool = False,
+        value_weight: float = 2.5,
     ) -> None:
         _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
+        self.value_weight = value_weight
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         with torch.device(low.device):
             self.actor = Actor(obs_dim, low, high, hidden, generator)
@@ -166,7 +169,7 @@ class SAC:
         To `imitate` moves the actor to the batch's own actions, J(pi) = -mean log pi(a | s), leaves
         the temperature as it is, and so teaches the critics what that behaviour is worth.
         `behaviour` is data that the policy is to stay near (Fujimoto and Gu 2021):
-        J(pi) becomes 2.5 J(pi) / mean |Q| + mean ||tanh mean(s) - unit a||^2 / a.
+        J(pi) becomes value_weight J(pi) / mean |Q| + mean ||tanh mean(s) - unit a||^2 / a.
         """
         temperature = self.log_temperature.detach().exp()
         with torch.no_grad():
@@ -187,7 +190,7 @@ class SAC:
                 q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
             actor_loss = (temperature * log_prob - q_of_policy).mean()
             if behaviour is not None:
-                actor_loss = NEAR * actor_loss / q_of_policy.detach().abs().mean()
+                actor_loss = self.value_weight * actor_loss / q_of_policy.detach().abs().mean()
                 actor_loss = actor_loss + self._distance(behaviour)
             temperature_loss = -self.log_temperature * entropy_gap
 

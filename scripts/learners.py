@@ -178,6 +178,7 @@ def _sac(
         temperature=settings["temperature"],
         target_entropy=settings["target_entropy"],
         layer_norm=settings["layer_norm"],
+        value_weight=settings.get("value_weight", 0.0),
     )
 
 

@@ -93,6 +93,8 @@ class Config(ObjectiveFlags, Command):
     survival: float | None = None
     """Reward units that the policy learns to earn, on top, by every step that does not end the
     episode."""
+    value_weight: float | None = None
+    """Of mopo: how much the policy goes after values, beside staying near the data."""
     layer_norm: bool | None = None
     """Normalise the critics' hidden layers: steadier where many updates are made per step."""
     penalty: Penalty | Literal["none"] | None = None
@@ -185,7 +187,7 @@ def _run(config: Config) -> Outcome:
 SETTINGS = (
     "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
     "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy",
-    "survival", "layer_norm", "penalty", "penalty_weight",
+    "value_weight", "survival", "layer_norm", "penalty", "penalty_weight",
 )  # fmt: skip
 
 
