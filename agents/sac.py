@@ -168,8 +168,10 @@ class SAC:
 
         To `imitate` moves the actor to the batch's own actions, J(pi) = -mean log pi(a | s), leaves
         the temperature as it is, and so teaches the critics what that behaviour is worth.
-        `behaviour` is data that the policy is to stay near (Fujimoto and Gu 2021):
-        J(pi) becomes value_weight J(pi) / mean |Q| + mean ||tanh mean(s) - unit a||^2 / a.
+        `behaviour` is data that the policy is to stay near: J(pi) becomes
+        value_weight J(pi) / mean |Q| - mean log pi(a | s), after Fujimoto and Gu (2021), whose
+        policies have no density and go by the squared distance: of the mean of a squashed Gaussian
+        that would be least at actions too small.
         """
         temperature = self.log_temperature.detach().exp()
         with torch.no_grad():
@@ -183,7 +185,7 @@ class SAC:
         act, log_prob = self.actor.sample(batch.observation, self.generator)
         entropy_gap = (log_prob.detach() + self.target_entropy).mean()
         if imitate:
-            actor_loss = -self.actor.log_prob(batch.observation, batch.action).mean()
+            actor_loss = self._imitation(batch)
             temperature_loss = torch.zeros_like(entropy_gap)
         else:
             with _at_rest(self.critic):
@@ -191,7 +193,7 @@ class SAC:
             actor_loss = (temperature * log_prob - q_of_policy).mean()
             if behaviour is not None:
                 actor_loss = self.value_weight * actor_loss / q_of_policy.detach().abs().mean()
-                actor_loss = actor_loss + self._distance(behaviour)
+                actor_loss = actor_loss + self._imitation(behaviour)
             temperature_loss = -self.log_temperature * entropy_gap
 
         self.optimizer.zero_grad(set_to_none=True)
@@ -224,11 +226,8 @@ class SAC:
             gradient.masked_fill_(~finite, 0.0)
         return finite
 
-    def _distance(self, data: Batch) -> Tensor:
-        """Mean squared distance of the policy's mean from the data's actions, in unit actions."""
-        mean = self.actor(data.observation)[0].tanh()
-        unit = (data.action - self.actor.middle) / self.actor.half_width
-        return (mean - unit).square().mean()
+    def _imitation(self, data: Batch) -> Tensor:
+        return -self.actor.log_prob(data.observation, data.action).mean()
 
     @property
     def slowed(self) -> bool:

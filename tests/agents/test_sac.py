@@ -333,7 +333,7 @@ def test_imitation_raises_the_density_of_the_datas_actions_and_nothing_but_its_o
     torch.testing.assert_close(sac.actor.log_prob(obs, batch.action), exact, rtol=1e-3, atol=1e-3)
 
 
-def test_near_data_the_actors_loss_weighs_values_of_unit_size_against_the_distance():
+def test_near_data_the_actors_loss_weighs_values_of_unit_size_against_imitation():
     generator = torch.Generator().manual_seed(0)
     low, high = -torch.ones(2), 3 * torch.ones(2)
     sac = SAC(3, low, high, generator, hidden=8, value_weight=0.7)
@@ -355,8 +355,8 @@ def test_near_data_the_actors_loss_weighs_values_of_unit_size_against_the_distan
     unit = (torch.cat([data.observation, (act - 1) / 2], -1),)
     q = sac.critic(*unit).squeeze(-1).amin(0)
     values = (log_prob - q).mean() / q.detach().abs().mean()  # the temperature is 1 at first
-    distance = ((near.action - 1) / 2 - sac.actor(near.observation)[0].tanh()).square().mean()
-    expected = torch.autograd.grad(0.7 * values + distance, list(sac.actor.parameters()))
+    imitation = -sac.actor.log_prob(near.observation, near.action).mean()
+    expected = torch.autograd.grad(0.7 * values + imitation, list(sac.actor.parameters()))
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
