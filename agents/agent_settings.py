@@ -64,7 +64,7 @@ BY_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "imitate_steps": 20_000,
         "real_ratio": 0.8,
         "layer_norm": True,
-        "value_weight": 0.25,
+        "value_weight": 0.5,
         "survival": 5.0,
     },
 }
