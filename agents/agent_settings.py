@@ -1,5 +1,6 @@
 """Settings of the agents that learn, measured by task where a task's entry says so."""
 
+import math
 from typing import Any
 
 from mbrl_bilevel.agents.world import LengthSchedule
@@ -105,8 +106,10 @@ def _check(settings: dict[str, Any]) -> None:
         "value_weight": 0,
     }  # fmt: skip
     for name, smallest in least.items():
-        if not settings.get(name, smallest) >= smallest:
-            raise InputError(f"--{_flag(name)} {settings[name]}: it must be at least {smallest}")
+        if not smallest <= settings.get(name, smallest) < math.inf:
+            raise InputError(
+                f"--{_flag(name)} {settings[name]}: it must be at least {smallest}, and finite"
+            )
     if not 0 <= settings.get("real_ratio", 0.0) <= 1:
         raise InputError(f"--real-ratio {settings['real_ratio']}: choose a share from 0 to 1")
     start, steps = settings.get("start_steps", 0), settings["steps"]

@@ -31,9 +31,9 @@ from mbrl_bilevel.training.divergence import TrainingDiverged
 
 REMEDY = "lower the learning rate, the updates per step or the rollout length"
 MANY = 0.1  # of the updates since the last figures: left out because they were not finite
-Update = Callable[..., dict[str, Tensor]]
-
 DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
+
+Update = Callable[..., dict[str, Tensor]]
 
 
 class Dyna:

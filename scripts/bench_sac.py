@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mbrl_bilevel.agents.captured import CapturedUpdate
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.scripts.command import fast_products, plain_products
@@ -51,11 +52,12 @@ def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:
     replay.add(data)
     one = torch.ones(ACT, device=generator.device)
     sac = SAC(OBS, -one, one, generator, hidden=HIDDEN)
+    update = CapturedUpdate(sac) if one.is_cuda else sac.update
 
     def run() -> None:
         fast_products()
         for _ in range(UPDATES):
-            sac.update(replay.sample(BATCH, generator))
+            update(replay.sample(BATCH, generator))
 
     return run
 

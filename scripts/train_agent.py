@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from mbrl_bilevel.agents.agent_settings import agent_settings
+from mbrl_bilevel.agents.agent_settings import DEFAULTS, agent_settings
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
@@ -184,11 +184,7 @@ def _run(config: Config) -> Outcome:
     return Outcome(found, _text(config, env_id, found))
 
 
-SETTINGS = (
-    "steps", "start_steps", "imitate_steps", "updates_per_step", "refit_every", "model_steps",
-    "rollouts", "rollout_length", "real_ratio", "temperature", "target_entropy",
-    "value_weight", "survival", "layer_norm", "penalty", "penalty_weight",
-)  # fmt: skip
+SETTINGS = frozenset[str]().union(*DEFAULTS.values())  # flags whose default is by agent and task
 
 
 def _check(config: Config) -> None:

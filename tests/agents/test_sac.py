@@ -324,9 +324,9 @@ def test_imitation_raises_the_density_of_the_datas_actions_and_nothing_but_its_o
     for _ in range(1000):
         sac.update(batch, imitate=True)
     mean, log_std = sac.actor(obs[:1])
-    # three standard errors of 1024 draws: 0.3 / 32 and 0.3 / 45
-    assert mean.item() == pytest.approx(0.4, abs=0.028)
-    assert log_std.exp().item() == pytest.approx(0.3, abs=0.02)
+    # the likelihood of these draws is largest at their own mean and deviation
+    assert mean.item() == pytest.approx(raw.mean().item(), abs=0.01)
+    assert log_std.exp().item() == pytest.approx(raw.std().item(), abs=0.01)
     assert sac.log_temperature.item() == before
     known = TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform()])
     exact = known.log_prob(raw.tanh())[:, 0]
