@@ -99,6 +99,9 @@ def test_a_full_disk_while_collecting(
 def test_a_folder_that_may_only_be_read(
     open_folder: Path, datasets: Path, whole: Whole, tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = Path(__file__).resolve()
+    if not all(folder.stat().st_mode & 0o001 for folder in here.parents):
+        pytest.skip("the checkout lies in a folder that others may not enter, nor may this user")
     case, place = CASES["train-model nll"], open_folder / "run"
     expected, _ = whole("train-model nll")
     shutil.copytree(datasets, open_folder / "minari")
