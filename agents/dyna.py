@@ -4,12 +4,15 @@ Offline the policy begins as, and stays near, what the data do: within the updat
 the penalty alone let it forget them. `real_ratio=0` leaves the second out.
 
 MBPO (Janner et al. 2019, algorithm 2):          MOPO (Yu et al. 2020, algorithm 1):
-    every few real steps                             once
+    every few hundred real steps                     once
         fit the model to all real data                   fit the model to the data set
                                                          teach the policy to do as the data do
-    again and again                                  again and again
+    every few real steps                             again and again
         branch rollouts from real states                 branch rollouts, reward less penalty
         update the policy on them, often                 update the policy on them
+
+Rollouts are made more often than models: critics know what an action is worth only where one like
+it was taken, and a policy that learned from older rollouts has moved on from theirs.
 """
 
 import math
@@ -46,7 +49,8 @@ class Dyna:
         start_steps: real steps by uniformly random actions, before anything is learned.
         imitate_steps: offline, steps in which the policy learns to do as the data do, and the
             critics what that is worth, before either sees anything imagined.
-        imagine_every: steps between rollouts and, online, refits of the model.
+        refit_every: online, steps between fits of the model.
+        imagine_every: steps between rounds of rollouts.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
         survival: reward units added for every step that does not end the episode, real or imagined;
@@ -67,7 +71,8 @@ class Dyna:
         world: World | None = None,
         start_steps: int = 0,
         imitate_steps: int = 0,
-        imagine_every: int = 250,
+        refit_every: int = 250,
+        imagine_every: int = 25,
         updates_per_step: int = 1,
         batch_size: int = 256,
         real_ratio: float = 1.0,
@@ -80,8 +85,9 @@ class Dyna:
         self.captured = CapturedUpdate(sac) if replay.rows.is_cuda else None
         self.env, self.world = env, world
         self.start_steps = start_steps if env is not None else imitate_steps
-        self.imagine_every, self.updates_per_step = imagine_every, updates_per_step
-        self.batch_size, self.imagined_rounds = batch_size, imagined_rounds
+        self.refit_every, self.imagine_every = refit_every, imagine_every
+        self.updates_per_step, self.batch_size = updates_per_step, batch_size
+        self.imagined_rounds = imagined_rounds
         self.survival = survival
         self.real = batch_size if world is None else round(real_ratio * batch_size)
         self.imagined: Replay | None = None
@@ -97,8 +103,11 @@ class Dyna:
     def train_step(self) -> None:
         """One real step online, one policy update offline, and what is due with it."""
         learning = self.step >= self.start_steps
-        if self.world is not None and learning and self._since_start % self.imagine_every == 0:
-            self._imagine(self.world)
+        if self.world is not None and learning:
+            if self.env is not None and self._since_start % self.refit_every == 0:
+                self.latest |= self.world.learn(self.replay.in_order(), self.replay.added)
+            if self._since_start % self.imagine_every == 0:
+                self._imagine(self.world)
         if self.env is not None:
             self.replay.add(self.env.step(self._action(self.env, learning)).batch())
         if learning:
@@ -114,8 +123,6 @@ class Dyna:
 
     def _imagine(self, world: World) -> None:
         assert self.imagined is not None
-        if self.env is not None:
-            self.latest |= world.learn(self.replay.in_order(), self.replay.added)
         starts = self.replay.held().observation
         batch, figures = world.imagine(starts, self._sample, self.step)
         self.imagined.add(batch)

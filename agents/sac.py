@@ -109,6 +109,8 @@ class SAC:
         generator: on the same device; decides the start, and every action that is sampled.
         target_entropy: of the unit action; default -a.
         temperature: alpha to begin with.
+        actor_learning_rate: default `learning_rate`; a slower actor leaves critics time to learn
+            what its new actions are worth.
         layer_norm: in the critics, before every ReLU: they say little new about states unlike those
             they learned from, and so cannot talk each other up there (Ball et al. 2023, RLPD).
         value_weight: of values, brought to unit size, beside staying near data (alpha of Fujimoto
@@ -129,13 +131,15 @@ class SAC:
         hidden: int = 256,
         discount: float = 0.99,
         learning_rate: float = 3e-4,
+        actor_learning_rate: float | None = None,
         target_rate: float = 0.005,
         target_entropy: float | None = None,
         temperature: float = 1.0,
         layer_norm: bool = False,
         value_weight: float = 2.5,
     ) -> None:
-        _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
+        slow = learning_rate if actor_learning_rate is None else actor_learning_rate
+        _check(low, high, hidden, discount, min(learning_rate, slow), target_rate, temperature)
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
         self.value_weight = value_weight
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
@@ -148,10 +152,14 @@ class SAC:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
-        parameters = [*self.critic.parameters(), *self.actor.parameters(), self.log_temperature]
+        groups = [
+            {"params": list(self.critic.parameters())},
+            {"params": list(self.actor.parameters()), "lr": slow},
+            {"params": [self.log_temperature]},
+        ]
         self.learning_rate = learning_rate
         self.optimizer = torch.optim.Adam(
-            parameters, lr=learning_rate, fused=True, capturable=low.is_cuda
+            groups, lr=learning_rate, fused=True, capturable=low.is_cuda
         )
 
     def value(
@@ -219,8 +227,7 @@ class SAC:
 
         Nobody waits for the device; returns whether all were finite.
         """
-        parameters = self.optimizer.param_groups[0]["params"]
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
         finite = torch.stack([g.sum() for g in gradients]).isfinite().all()
         for gradient in gradients:
             gradient.masked_fill_(~finite, 0.0)
@@ -235,16 +242,20 @@ class SAC:
         return bool(self.optimizer.param_groups[0]["lr"] != self.learning_rate)
 
     def slow_down(self, factor: float) -> None:
-        """Multiplies the learning rate."""
-        self.optimizer.param_groups[0]["lr"] *= factor
+        """Multiplies every learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that decides how training goes on, but the generator."""
-        rate = torch.tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float64)
-        tensors = {"log_temperature": self.log_temperature.detach(), "learning_rate": rate}
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        tensors = {
+            "log_temperature": self.log_temperature.detach(),
+            "learning_rates": torch.tensor(rates, dtype=torch.float64),
+        }
         for name, network in self._networks().items():
             tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
-        for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+        for i, parameter in enumerate(self._parameters()):
             moments = self.optimizer.state[parameter]
             tensors |= {f"adam.{i}.{k}": v for k, v in moments.items()}
         return tensors
@@ -257,12 +268,17 @@ class SAC:
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
         self.log_temperature.copy_(state["log_temperature"])
-        self.optimizer.param_groups[0]["lr"] = float(state["learning_rate"])
+        rates = state["learning_rates"].tolist()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         for name, network in self._networks().items():
             network.load_state_dict(part(f"{name}."))
-        for i, parameter in enumerate(self.optimizer.param_groups[0]["params"]):
+        for i, parameter in enumerate(self._parameters()):
             if moments := part(f"adam.{i}."):
                 self.optimizer.state[parameter] = {k: v.clone() for k, v in moments.items()}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _networks(self) -> dict[str, nn.Module]:
         return {"actor": self.actor, "critic": self.critic, "target": self.target}

@@ -76,11 +76,14 @@ class Config(ObjectiveFlags, Command):
     updates_per_step: int | None = None
     """Policy updates per real step."""
     refit_every: int | None = None
-    """Steps between fits of the model (online) and between rollouts."""
+    """Online, steps between fits of the model."""
+    imagine_every: int | None = None
+    """Steps between rounds of imagined rollouts; few, so that critics know the policy's newest
+    actions."""
     model_steps: int | None = None
     """Gradient steps of each fit of the model."""
     rollouts: int | None = None
-    """Imagined rollouts at a time."""
+    """Imagined rollouts in a round."""
     rollout_length: tuple[int, int, int, int] | None = None
     """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
     real_ratio: float | None = None
@@ -90,6 +93,8 @@ class Config(ObjectiveFlags, Command):
     target_entropy: float | None = None
     """Nats of the unit action that the temperature steers to; default: by task, else -1 per
     dimension."""
+    actor_learning_rate: float | None = None
+    """Adam's, of the actor alone; default: by task, else --policy-learning-rate."""
     survival: float | None = None
     """Reward units that the policy learns to earn, on top, by every step that does not end the
     episode."""

@@ -54,7 +54,7 @@ def make(kind, *, seed=0, learn=None, task=TASK, **settings):
         env=None if kind == "mopo" else RealEnv(env, seed),
         world=world,
         metadata={"env_id": "Point-v0", "algorithm": kind},
-        **{"start_steps": 101, "imagine_every": 7, "batch_size": 16, **settings},
+        **{"start_steps": 101, "refit_every": 7, "imagine_every": 7, "batch_size": 16, **settings},
     )
 
 
@@ -136,13 +136,18 @@ def test_random_steps_come_first_and_teach_nothing(monkeypatch):
     assert len(agent.replay) == agent.step == 105
 
 
-def test_the_model_is_fitted_to_all_real_steps_every_so_often(monkeypatch):
+@pytest.mark.parametrize(("imagine_every", "rounds"), [(7, 3), (3, 7), (14, 2)])
+def test_fits_and_rollouts_keep_their_own_times(imagine_every, rounds):
+    """The model is fitted to all real steps."""
     fitted = []
-    agent = make("mbpo", learn=lambda model, data: fitted.append(len(data)) or {}, start_steps=20)
+    agent = make(
+        "mbpo", learn=lambda model, data: fitted.append(len(data)) or {},
+        start_steps=20, imagine_every=imagine_every,
+    )  # fmt: skip
     steps(agent, 40)
     assert fitted == [20, 27, 34]
     assert agent.imagined is not None
-    assert agent.imagined.added == 3 * 10  # rollouts of one step each: step 100 is far
+    assert agent.imagined.added == rounds * 10  # rollouts of one step each: step 100 is far
 
 
 def test_offline_a_step_is_an_update_on_the_data_set(monkeypatch):

@@ -77,17 +77,17 @@ def test_log_prob_is_finite_where_tanh_is_one():
 class Reference:
     """One update written as the paper has it: two critics apart, three optimisers, plain layers."""
 
-    def __init__(self, sac, layer_norm):
+    def __init__(self, sac, layer_norm, rates):
         self.layer_norm = layer_norm
         self.sac, self.generator = sac, copy.deepcopy(sac.generator.get_state())
         self.actor = self.layers(sac.actor.network, 0)
         self.critics = [self.layers(sac.critic, i) for i in range(2)]
         self.targets = [self.layers(sac.target, i) for i in range(2)]
         self.log_alpha = sac.log_temperature.detach().clone().requires_grad_()
-        rate = sac.optimizer.param_groups[0]["lr"]
+        groups = (self.actor, rates[0]), (self.critics[0] + self.critics[1], rates[1])
         self.optimizers = [
             torch.optim.Adam(group, lr=rate)
-            for group in (self.actor, self.critics[0] + self.critics[1], [self.log_alpha])
+            for group, rate in (*groups, ([self.log_alpha], rates[1]))
         ]
 
     @staticmethod
@@ -156,10 +156,12 @@ class Reference:
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_updates_are_those_of_a_slow_reference(layer_norm):
+@pytest.mark.parametrize("actor_rate", [None, 2e-4])
+def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate):
     """Three updates in a row; float32, whose rounding the relative 1e-4 allows for."""
-    sac = agent(target_rate=0.1, temperature=0.3, layer_norm=layer_norm)
-    reference = Reference(sac, layer_norm)
+    settings = {"target_rate": 0.1, "temperature": 0.3, "layer_norm": layer_norm}
+    sac = agent(**settings, actor_learning_rate=actor_rate)  # of the critics: 1e-3
+    reference = Reference(sac, layer_norm, (actor_rate or 1e-3, 1e-3))
     for seed in range(3):
         batch = transitions(32, seed)
         figures = sac.update(batch)
@@ -301,6 +303,7 @@ def test_the_policy_without_torch_acts_as_the_actor():
         ({"discount": 1.0}, "a discount of 1.0"),
         ({"discount": math.nan}, "a discount of nan"),
         ({"learning_rate": 0.0}, "a learning rate of 0.0"),
+        ({"actor_learning_rate": -1e-4}, "a learning rate of -0.0001"),
         ({"target_rate": 1.5}, "a target rate of 1.5"),
         ({"temperature": 0.0}, "a temperature of 0.0"),
         ({"hidden": 0}, "0 hidden units"),
@@ -380,9 +383,10 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(bad):
 
 
 def test_a_lower_rate_is_part_of_its_state():
-    first, second = agent(), agent()
+    first, second = (agent(actor_learning_rate=2e-4) for _ in range(2))
     assert not first.slowed
     first.slow_down(0.1)
     second.load_state(first.state())
     assert second.slowed
-    assert second.optimizer.param_groups[0]["lr"] == first.optimizer.param_groups[0]["lr"]
+    rates = [group["lr"] for group in second.optimizer.param_groups]
+    assert rates == pytest.approx([1e-4, 2e-5, 1e-4])  # critics, actor, temperature

@@ -28,7 +28,7 @@ OFTEN = ("--log-every", "10", "--evaluate-every", "10")
 RARELY = ("--log-every", "130", "--evaluate-every", "130")
 ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
 MODEL = ("--refit-every", "10", "--model-steps", "6")
-IMAGINED = ("--rollouts", "10", "--rollout-length", "1", "2", "110", "130")
+IMAGINED = ("--imagine-every", "5", "--rollouts", "10", "--rollout-length", "1", "2", "110", "130")
 ONCE = ("--updates-per-step", "1")
 
 
@@ -104,8 +104,8 @@ AGENTS = {
         *ONCE,
     ),
     "mopo": (
-        *("--agent", "mopo", "--dataset", DATASET, "--env", ENV, "--steps", "20", *MODEL),
-        *("--imitate-steps", "5", "--refit-every", "5", "--rollouts", "10"),
+        *("--agent", "mopo", "--dataset", DATASET, "--env", ENV, "--steps", "20"),
+        *("--model-steps", "6", "--imitate-steps", "5", "--imagine-every", "5", "--rollouts", "10"),
         *("--rollout-length", "2", "2", "0", "1"),
     ),
 }
