@@ -14,6 +14,7 @@ Both critics, their targets and all their gradients are one batched matrix produ
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,7 +153,7 @@ class SAC:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": list(self.critic.parameters())},
             {"params": list(self.actor.parameters()), "lr": slow},
             {"params": [self.log_temperature]},
