@@ -27,6 +27,7 @@ from mbrl_bilevel.agents.captured import CapturedUpdate
 from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -53,9 +54,9 @@ class Dyna:
         imagine_every: steps between rounds of rollouts.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
-        survival: reward units added for every step that does not end the episode, real or imagined;
-            returns are reported without them. What falls early and fast is otherwise worth as much
-            to a discounted value as what goes on slowly.
+        survival: reward units added for every step that does not end the episode, real or imagined,
+            by the agent's step; returns are reported without them. What falls early and fast is
+            otherwise worth as much to a discounted value as what goes on slowly.
         imagined_rounds: how many rounds of rollouts are learned from, the latest; older ones come
             from models and policies that have been left behind.
         metadata: stands in the policy's file; names env_id and algorithm.
@@ -76,7 +77,7 @@ class Dyna:
         updates_per_step: int = 1,
         batch_size: int = 256,
         real_ratio: float = 1.0,
-        survival: float = 0.0,
+        survival: Schedule | None = None,
         imagined_rounds: int = 4,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -88,7 +89,7 @@ class Dyna:
         self.refit_every, self.imagine_every = refit_every, imagine_every
         self.updates_per_step, self.batch_size = updates_per_step, batch_size
         self.imagined_rounds = imagined_rounds
-        self.survival = survival
+        self.survival = survival or Schedule()
         self.real = batch_size if world is None else round(real_ratio * batch_size)
         self.imagined: Replay | None = None
         if world is not None:
@@ -151,7 +152,8 @@ class Dyna:
         self._add({f"policy/{k}": v for k, v in figures.items()})
 
     def _rewarded(self, batch: Batch) -> Batch:
-        return batch._replace(reward=batch.reward + self.survival * (1 - batch.terminated))
+        bonus = self.survival(self.step)
+        return batch._replace(reward=batch.reward + bonus * (1 - batch.terminated))
 
     @property
     def _learn(self) -> Update:
@@ -190,6 +192,8 @@ class Dyna:
         found = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         found |= self.latest
+        if self.survival.largest:
+            found["policy/survival"] = self.survival(self.step)
         if self.env is not None and self.env.finished:
             totals, lengths = np.array(self.env.finished).T
             found |= {"real/return": totals.mean(), "real/length": lengths.mean()}
@@ -206,7 +210,7 @@ class Dyna:
         reward = max(
             float(r.rows[: len(r), -self.replay.obs_dim - 2].abs().max()) for r in self._replays()
         )
-        a_step = reward + self.survival + temperature * self.replay.act_dim
+        a_step = reward + self.survival.largest + temperature * self.replay.act_dim
         bound = DIVERGED * a_step / (1 - self.sac.discount)
         if figures["policy/left_out"] >= MANY:
             raise TrainingDiverged(

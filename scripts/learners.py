@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
@@ -159,7 +160,7 @@ def _dyna(
         imagine_every=settings.get("imagine_every", 1),
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
-        survival=settings["survival"],
+        survival=Schedule(*settings["survival"]),
         metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
     )
 

@@ -95,9 +95,9 @@ class Config(ObjectiveFlags, Command):
     dimension."""
     actor_learning_rate: float | None = None
     """Adam's, of the actor alone; default: by task, else --policy-learning-rate."""
-    survival: float | None = None
-    """Reward units that the policy learns to earn, on top, by every step that does not end the
-    episode."""
+    survival: tuple[float, float, int, int] | None = None
+    """FIRST LAST FROM TO: reward units that the policy learns to earn, on top, by every step that
+    does not end the episode; changing between two steps."""
     value_weight: float | None = None
     """Of mopo: how much the policy goes after values, beside staying near the data."""
     layer_norm: bool | None = None

@@ -12,6 +12,7 @@ from mbrl_bilevel.agents.dyna import Dyna
 from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -101,7 +102,7 @@ def test_each_batch_has_its_share_of_real_transitions(monkeypatch, ratio, real):
 def test_a_bonus_is_earned_by_every_step_that_does_not_end_the_episode(monkeypatch, imitate_steps):
     """Real and imagined: the same first batch with a bonus and without one."""
     batches = []
-    for survival in (0.0, 2.5):
+    for survival in (None, Schedule(2.5, 2.5)):
         agent = make("mopo", real_ratio=0.5, imitate_steps=imitate_steps, survival=survival)
         agent.replay.rows[::2, -1] = 1.0  # terminated
         seen = batches_of(agent, monkeypatch)
@@ -110,6 +111,17 @@ def test_a_bonus_is_earned_by_every_step_that_does_not_end_the_episode(monkeypat
     without, bonus = batches
     assert set(without.terminated.tolist()) == {0.0, 1.0}
     torch.testing.assert_close(bonus.reward - without.reward, 2.5 * (1 - without.terminated))
+
+
+def test_the_bonus_is_that_of_the_step(monkeypatch):
+    """Rewards are 0 here, so what the updates of steps 0 to 4 see is the bonus alone."""
+    agent = make("mopo", real_ratio=1.0, survival=Schedule(3.0, 1.0, 1, 3))
+    agent.replay.rows[:, -2 - agent.replay.obs_dim] = 0.0
+    assert not agent.replay.held().reward.any()
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 5)
+    assert [batch.reward.unique().tolist() for batch, _ in seen] == [[3], [3], [2], [1], [1]]
+    assert agent.figures()["policy/survival"] == 1.0
 
 
 def test_random_steps_come_first_and_teach_nothing(monkeypatch):
