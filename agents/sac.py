@@ -140,7 +140,9 @@ class SAC:
         value_weight: float = 2.5,
     ) -> None:
         slow = learning_rate if actor_learning_rate is None else actor_learning_rate
-        _check(low, high, hidden, discount, min(learning_rate, slow), target_rate, temperature)
+        _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
+        if not 0 < slow < math.inf:
+            raise InputError(f"an actor's learning rate of {slow}: choose a number above 0")
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
         self.value_weight = value_weight
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
@@ -335,7 +337,7 @@ def _check(
         )
     if not 0 <= discount < 1:
         raise InputError(f"a discount of {discount}: choose one from 0 to below 1")
-    if not learning_rate > 0 or not 0 < target_rate <= 1:
+    if not 0 < learning_rate < math.inf or not 0 < target_rate <= 1:
         raise InputError(
             f"a learning rate of {learning_rate} and a target rate of {target_rate}: choose "
             "numbers above 0, the target rate at most 1"

@@ -18,8 +18,15 @@ def test_a_line_between_two_levels(step: int, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [(-1.0, 0.0), (0.0, math.inf), (math.nan, 0.0), (0.0, 0.0, 3, 3), (0.0, 0.0, -1, 3)]
+    ("bad", "message"),
+    [
+        ((-1.0, 0.0), "from -1.0 to 0.0: both must be at least 0"),
+        ((0.0, math.inf), "from 0.0 to inf: both .* finite"),
+        ((math.nan, 0.0), "from nan to 0.0: both .* finite"),
+        ((0.0, 0.0, 3, 3), "from step 3 to step 3: the second must be later"),
+        ((0.0, 0.0, -1, 3), "from step -1 to step 3"),
+    ],
 )
-def test_bad_input(bad: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match="from"):
+def test_bad_input(bad: tuple[float, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Schedule(*bad)  # type: ignore[arg-type]
