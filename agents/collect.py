@@ -24,6 +24,7 @@ from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import exchange, sync
 from mbrl_bilevel.training.folder_lock import FolderLock
+from mbrl_bilevel.training.interruption import Interrupted, Interruption
 
 EPISODE = 30_000  # bytes that HDF5 takes for an episode beside its numbers, at the most
 ASIDE = ".collect-"  # folders in which data sets are written before they are moved to their place
@@ -87,6 +88,7 @@ def roll_out(
 
     Raises:
         InputError: fewer than 2 steps, or a negative seed.
+        Interrupted: by SIGINT or SIGTERM, after the step at hand.
     """
     if steps < 2:
         raise InputError(f"--steps {steps}: at least 2 transitions are needed")
@@ -94,12 +96,13 @@ def roll_out(
         raise InputError(f"--seed {seed}: a seed is 0 or more")
     generator = np.random.default_rng(seed)
     rollouts = Rollouts([], [])
-    with tqdm(total=steps, unit="step", desc="collect") as bar:
+    # A flag is looked at, for a KeyboardInterrupt may come up where libraries swallow it.
+    with tqdm(total=steps, unit="step", desc="collect") as bar, Interruption() as interruption:
         left = steps
         while left > 0:
             noise = None if deterministic else generator
             episode_seed = int(generator.integers(2**31))
-            episode, complete = _episode(env, policy, noise, episode_seed, left, bar)
+            episode, complete = _episode(env, policy, noise, episode_seed, left, bar, interruption)
             rollouts.episodes.append(episode)
             left -= len(episode)
             if complete:
@@ -115,6 +118,7 @@ def _episode(
     seed: int,
     limit: int,
     bar: tqdm,
+    interruption: Interruption,
 ) -> tuple[EpisodeBuffer, bool]:
     """One episode of at most `limit` steps, and whether it came to its own end."""
     observation, _ = env.reset(seed=seed)
@@ -129,6 +133,8 @@ def _episode(
         actions.append(action)
         rewards.append(float(reward))
         bar.update()
+        if interruption.signal is not None:
+            raise Interrupted(interruption.signal)
     ends = np.zeros((2, len(rewards)), bool)
     complete = terminated or truncated
     ends[:, -1] = terminated, truncated or not complete

@@ -1,5 +1,6 @@
 """`collect` makes sound Minari data sets, refuses bad input and leaves nothing half-written."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,13 +10,17 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import minari
 import numpy as np
 import pytest
 
 from mbrl_bilevel.agents import collect as collecting
+from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.scripts import collect as collect_command
 from mbrl_bilevel.scripts import main
 from mbrl_bilevel.training.folder_lock import FolderLock
@@ -236,3 +241,15 @@ def test_ctrl_c_leaves_nothing(root: Path) -> None:
     assert out == ""
     assert content(root) == {}
     assert not any(root.iterdir())
+
+
+def test_ctrl_c_counts_even_where_a_library_swallows_it() -> None:
+    class Swallowing(gymnasium.Wrapper):
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+            return super().step(action)
+
+    env = Swallowing(make_env("Hopper-v5"))
+    with pytest.raises(KeyboardInterrupt, match="interrupted by SIGINT"):
+        collecting.roll_out(env, load_policy("Hopper-v5", "simple"), 100, seed=0)
