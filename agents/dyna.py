@@ -27,13 +27,13 @@ from mbrl_bilevel.agents.captured import CapturedUpdate
 from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
-from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import TrainingDiverged
 
 REMEDY = "lower the learning rate, the updates per step or the rollout length"
+RECENT = 1_000  # real states, the latest, of which a share of rollouts begins
 MANY = 0.1  # of the updates since the last figures: left out because they were not finite
 DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
 
@@ -54,9 +54,14 @@ class Dyna:
         imagine_every: steps between rounds of rollouts.
         updates_per_step: policy updates per real step.
         real_ratio: share of each batch that comes from real data.
-        survival: reward units added for every step that does not end the episode, real or imagined,
-            by the agent's step; returns are reported without them. What falls early and fast is
-            otherwise worth as much to a discounted value as what goes on slowly.
+        recent_starts: share of the rollouts that begin in one of the latest `RECENT` real states,
+            the others in any: what the policy does now is otherwise a small part of what is held,
+            and its mistakes too few for critics to learn from.
+        termination_cost: reward units taken off a step that ends the episode, real or imagined, by
+            termination (Thomas et al. 2021, SMBPO); returns are reported without it. To a
+            discounted value what falls early and fast is otherwise worth as much as what goes on.
+        reward_scale: of everything that is learned from; critics are far from large values for long
+            (Haarnoja et al. 2018a).
         imagined_rounds: how many rounds of rollouts are learned from, the latest; older ones come
             from models and policies that have been left behind.
         metadata: stands in the policy's file; names env_id and algorithm.
@@ -77,7 +82,9 @@ class Dyna:
         updates_per_step: int = 1,
         batch_size: int = 256,
         real_ratio: float = 1.0,
-        survival: Schedule | None = None,
+        recent_starts: float = 0.0,
+        termination_cost: float = 0.0,
+        reward_scale: float = 1.0,
         imagined_rounds: int = 4,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
@@ -89,7 +96,8 @@ class Dyna:
         self.refit_every, self.imagine_every = refit_every, imagine_every
         self.updates_per_step, self.batch_size = updates_per_step, batch_size
         self.imagined_rounds = imagined_rounds
-        self.survival = survival or Schedule()
+        self.recent_starts = recent_starts
+        self.termination_cost, self.reward_scale = termination_cost, reward_scale
         self.real = batch_size if world is None else round(real_ratio * batch_size)
         self.imagined: Replay | None = None
         if world is not None:
@@ -124,10 +132,18 @@ class Dyna:
 
     def _imagine(self, world: World) -> None:
         assert self.imagined is not None
-        starts = self.replay.held().observation
-        batch, figures = world.imagine(starts, self._sample, self.step)
+        batch, figures = world.imagine(self._starts(world.rollouts), self._sample, self.step)
         self.imagined.add(batch)
         self._add({f"rollout/{k}": v for k, v in figures.items()})
+
+    def _starts(self, count: int) -> Tensor:
+        """Real states to branch from, [count, o]."""
+        states = self.replay.in_order().observation
+        where = {"generator": self.generator, "device": states.device}
+        recent = torch.rand(count, **where) < self.recent_starts
+        span = torch.where(recent, min(RECENT, len(states)), len(states))
+        back = (torch.rand(count, **where) * span).long()  # steps before the latest
+        return states[len(states) - 1 - back]
 
     @property
     def _round(self) -> int:
@@ -152,8 +168,8 @@ class Dyna:
         self._add({f"policy/{k}": v for k, v in figures.items()})
 
     def _rewarded(self, batch: Batch) -> Batch:
-        bonus = self.survival(self.step)
-        return batch._replace(reward=batch.reward + bonus * (1 - batch.terminated))
+        reward = batch.reward - self.termination_cost * batch.terminated
+        return batch._replace(reward=self.reward_scale * reward)
 
     @property
     def _learn(self) -> Update:
@@ -192,8 +208,6 @@ class Dyna:
         found = {name: total.item() / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         found |= self.latest
-        if self.survival.largest:
-            found["policy/survival"] = self.survival(self.step)
         if self.env is not None and self.env.finished:
             totals, lengths = np.array(self.env.finished).T
             found |= {"real/return": totals.mean(), "real/length": lengths.mean()}
@@ -210,8 +224,9 @@ class Dyna:
         reward = max(
             float(r.rows[: len(r), -self.replay.obs_dim - 2].abs().max()) for r in self._replays()
         )
-        a_step = reward + self.survival.largest + temperature * self.replay.act_dim
-        bound = DIVERGED * a_step / (1 - self.sac.discount)
+        a_step = self.reward_scale * reward + temperature * self.replay.act_dim
+        end = self.reward_scale * self.termination_cost
+        bound = DIVERGED * (a_step / (1 - self.sac.discount) + end)
         if figures["policy/left_out"] >= MANY:
             raise TrainingDiverged(
                 f"{figures['policy/left_out']:.0%} of the updates before step {self.step} were not "
@@ -245,7 +260,7 @@ class Dyna:
             self.captured.forget()
 
     def policy(self) -> dict[str, np.ndarray]:
-        return self.sac.actor.weights()
+        return self.sac.average.weights()
 
     def save(self, folder: Path) -> None:
         """Writes checkpoint, policy and model.
@@ -257,7 +272,7 @@ class Dyna:
         if not all(v.isfinite().all() for v in state.values() if v.is_floating_point()):
             raise TrainingDiverged(f"a state at step {self.step} is not finite; {REMEDY}")
         save_checkpoint(folder, state, {"step": self.step})
-        save_policy(folder, self.sac.actor.weights(), self.metadata)
+        save_policy(folder, self.policy(), self.metadata)
         if self.world is not None:
             self.world.model.save(folder)
 

@@ -8,12 +8,16 @@ One update, for a batch of transitions (s, a, r, s', d), d = 1 where the episode
     J(alpha)  = -log alpha mean (log pi(b | s) + target entropy)
     Q'       <- Q' + tau (Q - Q')
 
+What is evaluated and kept may be the actor's average over its updates (Polyak and Juditsky 1992):
+a policy that learns all the time is now and then caught in the middle of a mistake.
+
 Both critics, their targets and all their gradients are one batched matrix product a layer.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -112,6 +116,7 @@ class SAC:
         temperature: alpha to begin with.
         actor_learning_rate: default `learning_rate`; a slower actor leaves critics time to learn
             what its new actions are worth.
+        averaging_rate: share of the actor in `average` at every update; 1 makes them the same.
         layer_norm: in the critics, before every ReLU: they say little new about states unlike those
             they learned from, and so cannot talk each other up there (Ball et al. 2023, RLPD).
         value_weight: of values, brought to unit size, beside staying near data (alpha of Fujimoto
@@ -133,6 +138,7 @@ class SAC:
         discount: float = 0.99,
         learning_rate: float = 3e-4,
         actor_learning_rate: float | None = None,
+        averaging_rate: float = 1.0,
         target_rate: float = 0.005,
         target_entropy: float | None = None,
         temperature: float = 1.0,
@@ -143,7 +149,10 @@ class SAC:
         _check(low, high, hidden, discount, learning_rate, target_rate, temperature)
         if not 0 < slow < math.inf:
             raise InputError(f"an actor's learning rate of {slow}: choose a number above 0")
+        if not 0 < averaging_rate <= 1:
+            raise InputError(f"an averaging rate of {averaging_rate}: choose one above 0, up to 1")
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
+        self.averaging_rate = averaging_rate
         self.value_weight = value_weight
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         with torch.device(low.device):
@@ -155,6 +164,7 @@ class SAC:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
+        self.average = deepcopy(self.actor).requires_grad_(False)
         groups: list[dict[str, Any]] = [
             {"params": list(self.critic.parameters())},
             {"params": list(self.actor.parameters()), "lr": slow},
@@ -211,10 +221,8 @@ class SAC:
         (critic_loss + actor_loss + temperature_loss).backward()
         finite = self._leave_out_if_not_finite()
         self.optimizer.step()
-        with torch.no_grad():
-            ours: list[Tensor] = list(self.target.parameters())
-            theirs: list[Tensor] = list(self.critic.parameters())
-            torch._foreach_lerp_(ours, theirs, self.target_rate)
+        _approach(self.target, self.critic, self.target_rate)
+        _approach(self.average, self.actor, self.averaging_rate)
         figures = {
             "critic_loss": critic_loss.detach(),
             "q": q.detach().mean(),
@@ -284,7 +292,19 @@ class SAC:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _networks(self) -> dict[str, nn.Module]:
-        return {"actor": self.actor, "critic": self.critic, "target": self.target}
+        return {
+            "actor": self.actor,
+            "average": self.average,
+            "critic": self.critic,
+            "target": self.target,
+        }
+
+
+@torch.no_grad()
+def _approach(network: nn.Module, goal: nn.Module, rate: float) -> None:
+    ours: list[Tensor] = list(network.parameters())
+    theirs: list[Tensor] = list(goal.parameters())
+    torch._foreach_lerp_(ours, theirs, rate)
 
 
 @contextmanager

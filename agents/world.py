@@ -9,7 +9,6 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty
@@ -46,8 +45,9 @@ class LengthSchedule:
             )
 
     def __call__(self, step: int) -> int:
-        lengths = float(self.shortest), float(self.longest)
-        return int(Schedule(*lengths, self.first_step, self.last_step)(step))
+        share = (step - self.first_step) / (self.last_step - self.first_step)
+        share = min(max(share, 0.0), 1.0)
+        return int(self.shortest + share * (self.longest - self.shortest))
 
 
 class World:

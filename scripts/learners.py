@@ -16,7 +16,6 @@ from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
-from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
@@ -46,7 +45,6 @@ class Flags:
     hidden: tuple[int, ...]
     policy_hidden: int
     policy_learning_rate: float
-    discount: float
     planner: str
 
 
@@ -160,7 +158,9 @@ def _dyna(
         imagine_every=settings.get("imagine_every", 1),
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
-        survival=Schedule(*settings["survival"]),
+        recent_starts=settings.get("recent_starts", 0.0),
+        termination_cost=settings["termination_cost"],
+        reward_scale=settings["reward_scale"],
         metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
     )
 
@@ -177,8 +177,9 @@ def _sac(
         hidden=flags.policy_hidden,
         learning_rate=flags.policy_learning_rate,
         actor_learning_rate=settings["actor_learning_rate"],
-        discount=flags.discount,
-        temperature=settings["temperature"],
+        averaging_rate=settings["averaging_rate"],
+        discount=settings["discount"],
+        temperature=settings["reward_scale"] * settings["temperature"],
         target_entropy=settings["target_entropy"],
         layer_norm=settings["layer_norm"],
         value_weight=settings.get("value_weight", 0.0),

@@ -86,6 +86,8 @@ class Config(ObjectiveFlags, Command):
     """Imagined rollouts in a round."""
     rollout_length: tuple[int, int, int, int] | None = None
     """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
+    recent_starts: float | None = None
+    """Share of rollouts that begin in one of the latest 1,000 real states, the others in any."""
     real_ratio: float | None = None
     """Share of real transitions in each batch of the policy."""
     temperature: float | None = None
@@ -95,9 +97,16 @@ class Config(ObjectiveFlags, Command):
     dimension."""
     actor_learning_rate: float | None = None
     """Adam's, of the actor alone; default: by task, else --policy-learning-rate."""
-    survival: tuple[float, float, int, int] | None = None
-    """FIRST LAST FROM TO: reward units that the policy learns to earn, on top, by every step that
-    does not end the episode; changing between two steps."""
+    averaging_rate: float | None = None
+    """Share of the actor, at every update, in the average of actors that is evaluated and kept; 1
+    is the actor itself."""
+    discount: float | None = None
+    """Of rewards, per step."""
+    termination_cost: float | None = None
+    """Reward units that the policy learns to lose where an episode terminates; returns leave them
+    out."""
+    reward_scale: float | None = None
+    """Of everything that the policy learns from."""
     value_weight: float | None = None
     """Of mopo: how much the policy goes after values, beside staying near the data."""
     layer_norm: bool | None = None
@@ -117,8 +126,6 @@ class Config(ObjectiveFlags, Command):
     """Units of both hidden layers of actor and critics."""
     policy_learning_rate: float = 3e-4
     """Adam's, of actor, critics and temperature."""
-    discount: float = 0.99
-    """Of rewards, per step."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Of pets."""
     log_every: int = 500

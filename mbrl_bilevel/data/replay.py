@@ -60,15 +60,11 @@ class Replay:
         drawn = torch.randint(among, (count,), generator=generator, device=self.rows.device)
         return self.batch((self.added - among + drawn) % len(self.rows))
 
-    def batch(self, index: Tensor | slice) -> Batch:
+    def batch(self, index: Tensor) -> Batch:
         """The transitions in places `index` of the ring."""
         o, a = self.obs_dim, self.act_dim
         obs, act, reward, after, terminated = self.rows[index].split([o, a, 1, o, 1], -1)
         return Batch(obs, act, reward.squeeze(-1), after, terminated.squeeze(-1))
-
-    def held(self) -> Batch:
-        """Every transition that is held, in no order."""
-        return self.batch(slice(len(self)))
 
     def in_order(self) -> Batch:
         """Every transition that is held, oldest first."""

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_bilevel.agents import dyna
 from mbrl_bilevel.agents.dyna import Dyna
 from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
-from mbrl_bilevel.agents.schedule import Schedule
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -99,29 +99,37 @@ def test_each_batch_has_its_share_of_real_transitions(monkeypatch, ratio, real):
 
 
 @pytest.mark.parametrize("imitate_steps", [0, 1])
-def test_a_bonus_is_earned_by_every_step_that_does_not_end_the_episode(monkeypatch, imitate_steps):
-    """Real and imagined: the same first batch with a bonus and without one."""
+def test_a_termination_costs_and_every_reward_is_scaled(monkeypatch, imitate_steps):
+    """Real and imagined: the same first batch with both and without."""
     batches = []
-    for survival in (None, Schedule(2.5, 2.5)):
-        agent = make("mopo", real_ratio=0.5, imitate_steps=imitate_steps, survival=survival)
+    for settings in ({}, {"termination_cost": 2.5, "reward_scale": 0.25}):
+        agent = make("mopo", real_ratio=0.5, imitate_steps=imitate_steps, **settings)
         agent.replay.rows[::2, -1] = 1.0  # terminated
         seen = batches_of(agent, monkeypatch)
         steps(agent, 1)
         batches.append(seen[0][0])
-    without, bonus = batches
-    assert set(without.terminated.tolist()) == {0.0, 1.0}
-    torch.testing.assert_close(bonus.reward - without.reward, 2.5 * (1 - without.terminated))
+    plain, costly = batches
+    assert set(plain.terminated.tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(costly.reward, 0.25 * (plain.reward - 2.5 * plain.terminated))
 
 
-def test_the_bonus_is_that_of_the_step(monkeypatch):
-    """Rewards are 0 here, so what the updates of steps 0 to 4 see is the bonus alone."""
-    agent = make("mopo", real_ratio=1.0, survival=Schedule(3.0, 1.0, 1, 3))
-    agent.replay.rows[:, -2 - agent.replay.obs_dim] = 0.0
-    assert not agent.replay.held().reward.any()
-    seen = batches_of(agent, monkeypatch)
-    steps(agent, 5)
-    assert [batch.reward.unique().tolist() for batch, _ in seen] == [[3], [3], [2], [1], [1]]
-    assert agent.figures()["policy/survival"] == 1.0
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+@pytest.mark.parametrize("added", [40, 400, 530])
+def test_a_share_of_rollouts_begins_in_recent_states(monkeypatch, share, added):
+    """Before the ring is full, when it is, and wrapped around; 4 errors of 2,000 draws allowed."""
+    monkeypatch.setattr(dyna, "RECENT", 20)
+    agent = make("mbpo", recent_starts=share)
+    place = torch.arange(float(added))
+    nothing = torch.zeros(added)
+    both = place.unsqueeze(-1).expand(-1, 2)
+    agent.replay.add(Batch(both, nothing.unsqueeze(-1), nothing, both, nothing))
+    drawn = agent._starts(2_000)[:, 0]
+    held = min(added, 400)
+    assert drawn.min() >= added - (held if share < 1 else 20)
+    assert drawn.max() == added - 1
+    expected = share + (1 - share) * 20 / held
+    error = (expected * (1 - expected) / 2_000) ** 0.5
+    assert (drawn >= added - 20).float().mean().item() == pytest.approx(expected, abs=4 * error)
 
 
 def test_random_steps_come_first_and_teach_nothing(monkeypatch):

@@ -176,6 +176,23 @@ def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate):
             torch.testing.assert_close(ours, theirs, **close)
 
 
+@pytest.mark.parametrize("rate", [0.25, 1.0])
+def test_the_average_follows_the_actor(rate):
+    sac = agent(averaging_rate=rate)
+    expected = [p.detach().clone() for p in sac.actor.parameters()]
+    for seed in range(3):
+        sac.update(transitions(32, seed))
+        expected = [
+            (1 - rate) * mean + rate * p.detach()
+            for mean, p in zip(expected, sac.actor.parameters(), strict=True)
+        ]
+    for ours, theirs in zip(sac.average.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+        assert not ours.requires_grad
+    for ours, theirs in zip(sac.average.parameters(), sac.actor.parameters(), strict=True):
+        assert torch.equal(ours, theirs) == (rate == 1)
+
+
 def test_the_actor_s_loss_moves_no_critic():
     """With the critics' own loss at its minimum their gradients are 0, the actor's are not."""
     sac = agent()
@@ -304,6 +321,8 @@ def test_the_policy_without_torch_acts_as_the_actor():
         ({"discount": math.nan}, "a discount of nan"),
         ({"learning_rate": 0.0}, "a learning rate of 0.0"),
         ({"learning_rate": math.inf}, "a learning rate of inf"),
+        ({"averaging_rate": 0.0}, "an averaging rate of 0.0"),
+        ({"averaging_rate": 1.5}, "an averaging rate of 1.5"),
         ({"actor_learning_rate": -1e-4}, "an actor's learning rate of -0.0001"),
         ({"actor_learning_rate": math.nan}, "an actor's learning rate of nan"),
         ({"actor_learning_rate": math.inf}, "an actor's learning rate of inf"),

@@ -41,9 +41,6 @@ def test_the_newest_are_held_in_order_as_in_a_deque(sizes):
         oldest, count = expected[0], len(expected)
         assert (len(replay), replay.added) == (count, added)
         assert same(replay.in_order(), transitions(count, oldest))
-        held = replay.held()
-        order = held.reward.argsort()
-        assert same(Batch(*(column[order] for column in held)), transitions(count, oldest))
 
 
 @pytest.mark.parametrize("added", [3, 20, 45])

@@ -232,14 +232,10 @@ BAD = {
     "a setting it has not": ((*SAC, "--rollouts", "10"), "--rollouts 10 is no setting of sac"),
     "a weight of nothing": ((*MBPO, "--penalty-weight", "2"), "--penalty-weight 2.0 of no penalty"),
     "no steps": ((*SAC, "--steps", "0"), "--steps 0: it must be at least 1"),
-    "an endless bonus": (
-        (*SAC, "--survival", "inf", "0", "0", "1"),
-        "--survival from inf to 0.0: both must be at least 0, and finite",
-    ),
-    "a bonus that goes back in time": (
-        (*SAC, "--survival", "1", "0", "5", "5"),
-        "--survival from step 5 to step 5: the second must be later",
-    ),
+    "an endless cost": ((*SAC, "--termination-cost", "inf"), "--termination-cost inf"),
+    "no reward": ((*SAC, "--reward-scale", "0"), "--reward-scale 0.0: choose a number above 0"),
+    "no average": ((*SAC, "--averaging-rate", "0"), "an averaging rate of 0.0"),
+    "all too recent": ((*MBPO, "--recent-starts", "1.5"), "--recent-starts 1.5: choose a share"),
     "random steps alone": ((*SAC, "--steps", "50"), "--start-steps 5000 of --steps 50"),
     "a ratio above 1": ((*MBPO, "--real-ratio", "1.5"), "--real-ratio 1.5"),
     "no weight": ((*MOPO, "--penalty-weight", "nan"), "--penalty-weight nan"),
