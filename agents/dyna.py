@@ -139,10 +139,9 @@ class Dyna:
     def _starts(self, count: int) -> Tensor:
         """Real states to branch from, [count, o]."""
         states = self.replay.in_order().observation
-        where = {"generator": self.generator, "device": states.device}
-        recent = torch.rand(count, **where) < self.recent_starts
-        span = torch.where(recent, min(RECENT, len(states)), len(states))
-        back = (torch.rand(count, **where) * span).long()  # steps before the latest
+        chance, share = torch.rand(2, count, generator=self.generator, device=states.device)
+        span = torch.where(chance < self.recent_starts, min(RECENT, len(states)), len(states))
+        back = (share * span).long()  # steps before the latest
         return states[len(states) - 1 - back]
 
     @property
