@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.agents.captured import CapturedUpdate
+from mbrl_bilevel.agents.multi_step import multi_step
 from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
@@ -57,6 +58,7 @@ class Dyna:
         recent_starts: share of the rollouts that begin in one of the latest `RECENT` real states,
             the others in any: what the policy does now is otherwise a small part of what is held,
             and its mistakes too few for critics to learn from.
+        multi_step: whether critics learn from each imagined step by all that follow in its rollout.
         termination_cost: reward units taken off a step that ends the episode, real or imagined, by
             termination (Thomas et al. 2021, SMBPO); returns are reported without it. To a
             discounted value what falls early and fast is otherwise worth as much as what goes on.
@@ -83,6 +85,7 @@ class Dyna:
         batch_size: int = 256,
         real_ratio: float = 1.0,
         recent_starts: float = 0.0,
+        multi_step: bool = False,
         termination_cost: float = 0.0,
         reward_scale: float = 1.0,
         imagined_rounds: int = 4,
@@ -96,9 +99,10 @@ class Dyna:
         self.refit_every, self.imagine_every = refit_every, imagine_every
         self.updates_per_step, self.batch_size = updates_per_step, batch_size
         self.imagined_rounds = imagined_rounds
-        self.recent_starts = recent_starts
+        self.recent_starts, self.multi_step = recent_starts, multi_step
         self.termination_cost, self.reward_scale = termination_cost, reward_scale
         self.real = batch_size if world is None else round(real_ratio * batch_size)
+        self.largest_reward = torch.zeros((), device=replay.rows.device)  # of imagined ones
         self.imagined: Replay | None = None
         if world is not None:
             capacity = imagined_rounds * world.rollouts * world.length.longest
@@ -133,6 +137,10 @@ class Dyna:
     def _imagine(self, world: World) -> None:
         assert self.imagined is not None
         batch, figures = world.imagine(self._starts(world.rollouts), self._sample, self.step)
+        self.largest_reward = torch.maximum(self.largest_reward, batch.reward.abs().amax())
+        batch = self._rewarded(batch)
+        if self.multi_step:
+            batch = multi_step(batch, world.rollouts, self.sac.discount)
         self.imagined.add(batch)
         self._add({f"rollout/{k}": v for k, v in figures.items()})
 
@@ -152,11 +160,11 @@ class Dyna:
     def _update(self) -> None:
         parts = []
         if self.real:
-            parts.append(self.replay.sample(self.real, self.generator))
+            parts.append(self._rewarded(self.replay.sample(self.real, self.generator)))
         if self.imagined is not None and self.batch_size > self.real:
             count, newest = self.batch_size - self.real, self.imagined_rounds * self._round
             parts.append(self.imagined.sample(count, self.generator, newest=newest))
-        batch = self._rewarded(Batch(*(torch.cat(c) for c in zip(*parts, strict=True))))
+        batch = Batch(*(torch.cat(c) for c in zip(*parts, strict=True)))
         behaviour = parts[0] if self.env is None and self.real else None
         figures = self._learn(batch, behaviour=behaviour)
         self._add({f"policy/{k}": v for k, v in figures.items()})
@@ -220,9 +228,8 @@ class Dyna:
         )
         if largest is None or temperature is None:
             return
-        reward = max(
-            float(r.rows[: len(r), -self.replay.obs_dim - 2].abs().max()) for r in self._replays()
-        )
+        real = self.replay.in_order().reward.abs().max()
+        reward = torch.maximum(real, self.largest_reward).item()
         a_step = self.reward_scale * reward + temperature * self.replay.act_dim
         end = self.reward_scale * self.termination_cost
         bound = DIVERGED * (a_step / (1 - self.sac.discount) + end)
@@ -237,9 +244,6 @@ class Dyna:
                 f"the critic diverged by step {self.step}: values up to {largest:.3g} where the "
                 f"rewards seen add up to {bound / DIVERGED:.3g} at most; {REMEDY}"
             )
-
-    def _replays(self) -> list[Replay]:
-        return [r for r in (self.replay, self.imagined) if r is not None and len(r)]
 
     @property
     def steady(self) -> bool:
@@ -271,7 +275,7 @@ class Dyna:
         if not all(v.isfinite().all() for v in state.values() if v.is_floating_point()):
             raise TrainingDiverged(f"a state at step {self.step} is not finite; {REMEDY}")
         save_checkpoint(folder, state, {"step": self.step})
-        save_policy(folder, self.policy(), self.metadata)
+        save_policy(folder, self.sac.average.weights(), self.metadata)
         if self.world is not None:
             self.world.model.save(folder)
 
@@ -294,7 +298,11 @@ class Dyna:
         if self.world is not None and self.imagined is not None:
             parts |= {"world": self.world.state(), "imagined": self.imagined.state()}
         tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
-        return tensors | {"step": torch.tensor(self.step), "generator": self.generator.get_state()}
+        return tensors | {
+            "largest_reward": self.largest_reward,
+            "step": torch.tensor(self.step),
+            "generator": self.generator.get_state(),
+        }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         def part(name: str) -> dict[str, Tensor]:
@@ -312,5 +320,6 @@ class Dyna:
         if self.world is not None and self.imagined is not None:
             self.world.load_state(part("world"))
             self.imagined.load_state(part("imagined"))
+        self.largest_reward = tensors["largest_reward"].clone()
         self.step = int(tensors["step"])
         self.generator.set_state(tensors["generator"].cpu())

@@ -119,6 +119,9 @@ class SAC:
         averaging_rate: share of the actor in `average` at every update; 1 makes them the same.
         layer_norm: in the critics, before every ReLU: they say little new about states unlike those
             they learned from, and so cannot talk each other up there (Ball et al. 2023, RLPD).
+        soft_values: whether values count the entropy of later actions, as above. Below a negative
+            target entropy it is a price on every step to come; without it y is reward alone (Ball
+            et al. 2023, "entropy backups").
         value_weight: of values, brought to unit size, beside staying near data (alpha of Fujimoto
             and Gu 2021).
 
@@ -143,6 +146,7 @@ class SAC:
         target_entropy: float | None = None,
         temperature: float = 1.0,
         layer_norm: bool = False,
+        soft_values: bool = True,
         value_weight: float = 2.5,
     ) -> None:
         slow = learning_rate if actor_learning_rate is None else actor_learning_rate
@@ -152,7 +156,7 @@ class SAC:
         if not 0 < averaging_rate <= 1:
             raise InputError(f"an averaging rate of {averaging_rate}: choose one above 0, up to 1")
         self.generator, self.discount, self.target_rate = generator, discount, target_rate
-        self.averaging_rate = averaging_rate
+        self.averaging_rate, self.soft_values = averaging_rate, soft_values
         self.value_weight = value_weight
         self.target_entropy = -float(len(low)) if target_entropy is None else target_entropy
         with torch.device(low.device):
@@ -198,8 +202,9 @@ class SAC:
         with torch.no_grad():
             next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
             ahead = self.value(self.target, batch.next_observation, next_act).amin(0)
-            future = (1 - batch.terminated) * (ahead - temperature * next_log_prob)
-            y = batch.reward + self.discount * future
+            if self.soft_values:
+                ahead = ahead - temperature * next_log_prob
+            y = batch.reward + self.discount * (1 - batch.terminated) * ahead
         q = self.value(self.critic, batch.observation, batch.action)
         critic_loss = 0.5 * (q - y).square().mean(1).sum()
 

@@ -159,6 +159,7 @@ def _dyna(
         updates_per_step=settings["updates_per_step"],
         real_ratio=settings["real_ratio"],
         recent_starts=settings.get("recent_starts", 0.0),
+        multi_step=settings.get("multi_step", False),
         termination_cost=settings["termination_cost"],
         reward_scale=settings["reward_scale"],
         metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
@@ -182,6 +183,7 @@ def _sac(
         temperature=settings["reward_scale"] * settings["temperature"],
         target_entropy=settings["target_entropy"],
         layer_norm=settings["layer_norm"],
+        soft_values=not settings.get("multi_step", False),
         value_weight=settings.get("value_weight", 0.0),
     )
 

@@ -88,6 +88,9 @@ class Config(ObjectiveFlags, Command):
     """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
     recent_starts: float | None = None
     """Share of rollouts that begin in one of the latest 1,000 real states, the others in any."""
+    multi_step: bool | None = None
+    """Critics learn from each imagined step by all that follow in its rollout, and by rewards
+    alone; else by the next one, and by entropy too."""
     real_ratio: float | None = None
     """Share of real transitions in each batch of the policy."""
     temperature: float | None = None

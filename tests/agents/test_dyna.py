@@ -113,6 +113,29 @@ def test_a_termination_costs_and_every_reward_is_scaled(monkeypatch, imitate_ste
     torch.testing.assert_close(costly.reward, 0.25 * (plain.reward - 2.5 * plain.terminated))
 
 
+def test_imagined_steps_count_all_that_follow_in_their_rollout_and_real_ones_do_not(monkeypatch):
+    """Rollouts of 3 steps that pay 1 each, of which 0.5 is learned: sums of 0.9^k of them."""
+    task = replace(
+        TASK,
+        reward=lambda obs, act, next_obs: torch.ones_like(obs[..., 0]),
+        terminated=lambda next_obs: torch.zeros_like(next_obs[..., 0], dtype=torch.bool),
+    )
+    settings = {"real_ratio": 0.5, "reward_scale": 0.5, "start_steps": 125, "updates_per_step": 9}
+    agent = make("mbpo", learn=no_fit, task=task, multi_step=True, **settings)
+    agent.sac.discount = 0.9
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 127)
+    scaled = 0.5 * agent.replay.in_order().reward
+    for batch, _ in seen:
+        real, imagined = batch.reward[:8], batch.reward[8:]
+        assert torch.isin(real, scaled).all()
+        assert set(batch.terminated[:8].tolist()) <= {0.0, 1.0}
+        n = torch.log(1 - batch.terminated[8:]) / math.log(0.9) + 1
+        torch.testing.assert_close(imagined, 0.5 * (1 - 0.9**n) / (1 - 0.9))
+    counts = torch.cat([torch.log(1 - b.terminated[8:]) / math.log(0.9) + 1 for b, _ in seen])
+    assert counts.round().unique().tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
 @pytest.mark.parametrize("added", [40, 400, 530])
 def test_a_share_of_rollouts_begins_in_recent_states(monkeypatch, share, added):

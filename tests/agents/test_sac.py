@@ -127,7 +127,7 @@ class Reference:
         with torch.no_grad():
             following, log_prob = self.act(batch.next_observation, generator)
             both = [self.q(t, batch.next_observation, following) for t in self.targets]
-            soft = torch.minimum(*both) - alpha * log_prob
+            soft = torch.minimum(*both) - (alpha * log_prob if sac.soft_values else 0)
             y = torch.where(batch.terminated == 1, batch.reward, batch.reward + sac.discount * soft)
         losses = [
             (self.q(c, batch.observation, unit) - y).square().mean() / 2 for c in self.critics
@@ -156,10 +156,12 @@ class Reference:
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("soft_values", [False, True])
 @pytest.mark.parametrize("actor_rate", [None, 2e-4])
-def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate):
+def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate, soft_values):
     """Three updates in a row; float32, whose rounding the relative 1e-4 allows for."""
     settings = {"target_rate": 0.1, "temperature": 0.3, "layer_norm": layer_norm}
+    settings["soft_values"] = soft_values
     sac = agent(**settings, actor_learning_rate=actor_rate)  # of the critics: 1e-3
     reference = Reference(sac, layer_norm, (actor_rate or 1e-3, 1e-3))
     for seed in range(3):
