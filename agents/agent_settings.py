@@ -60,7 +60,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 0.1,
         "target_entropy": None,
         "actor_learning_rate": None,
-        "averaging_rate": 1e-3,
+        "averaging_rate": 1.0,
         "discount": 0.99,
         "value_weight": 2.5,
         "layer_norm": False,
@@ -74,13 +74,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 BY_TASK: dict[tuple[str, str], dict[str, Any]] = {
     ("mbpo", "InvertedPendulum-v5"): {"steps": 5_000, "start_steps": 500, "model_steps": 500},
-    # At a discount of 0.99 a leap that falls is worth twice as much as standing (RESULTS.md).
+    # A leap that falls is worth more than standing for ever, at a discount of 0.99 twice as much
+    # (RESULTS.md); a cost of 300 is enough to turn that round, and falls more often in training.
     ("mbpo", "Hopper-v5"): {
         "rollout_length": (5, 15, 2_000, 8_000),
         "temperature": 0.2,
         "actor_learning_rate": 1e-4,
         "discount": 0.995,
-        "termination_cost": 300.0,
+        "termination_cost": 700.0,
         "reward_scale": 0.05,
     },
     # Hopper falls when the policy goes after values that the model is wrong about.
@@ -91,6 +92,7 @@ BY_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "layer_norm": True,
         "value_weight": 0.15,
         "termination_cost": 500.0,
+        "averaging_rate": 1e-3,
     },
 }
 
