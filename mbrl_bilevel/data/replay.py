@@ -13,6 +13,7 @@ class Batch(NamedTuple):
     """Transitions without their order, in the environment's own units.
 
     `terminated` is 1 where the next state has no future, 0 elsewhere: a truncated episode's does.
+    Between them it says what share of its future does not count (`agents/multi_step.py`).
     """
 
     observation: Float[Tensor, "b o"]
