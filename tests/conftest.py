@@ -1,6 +1,7 @@
 """Every annotation of a shape is checked while the tests run."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +24,35 @@ def torch_as_it_was() -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+
+
+OUTCOMES = ("refused", "warned", "right")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notes what a test marked `situation(outcome)` promises where reports can carry it."""
+    for item in items:
+        for mark in item.iter_markers("situation"):
+            (outcome,) = mark.args
+            assert outcome in OUTCOMES, f"{item.nodeid}: situation({outcome!r})"
+            item.user_properties.append(("situation", outcome))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of situations in which a toolkit could end silently wrong."""
+    reports = [(r, True) for r in terminalreporter.getreports("passed") if r.when == "call"]
+    reports += [(r, False) for r in terminalreporter.getreports("failed")]
+    tried: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    for report, passed in reports:
+        for outcome in (v for k, v in report.user_properties if k == "situation"):
+            tried[outcome] += 1
+            found[outcome] += passed
+    if not tried:
+        return
+    terminalreporter.section("silent errors")
+    total = tried.total()
+    columns = "".join(f"{outcome:>10}" for outcome in ("tried", *OUTCOMES, "wrong"))
+    counts = (total, *(found[outcome] for outcome in OUTCOMES), total - found.total())
+    terminalreporter.write_line(f"{'':<12}{columns}")
+    terminalreporter.write_line(f"{'situations':<12}{''.join(f'{count:>10}' for count in counts)}")
