@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mbrl_bilevel.agents.behaviour import Policy
 from mbrl_bilevel.data.dataset_folder import datasets_in, datasets_root, is_dataset_id
 from mbrl_bilevel.envs.make import quiet_mujoco
-from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import exchange, sync
 from mbrl_bilevel.training.folder_lock import FolderLock
@@ -224,8 +224,7 @@ def _create(
     command: str,
 ) -> None:
     assert env.spec is not None
-    task = TASKS.get(env.spec.id)
-    scores = task.reference_scores if task is not None else None
+    scores = reference_scores(env)
     version = importlib.metadata.version("mbrl-bilevel")
     with warnings.catch_warnings():
         # Minari asks for an e-mail address, which is nobody's business here.

@@ -22,6 +22,7 @@ be judged otherwise, but none was in 128,000 real steps.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gymnasium
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from mbrl_bilevel.envs.termination import non_finite
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.protocols import RewardFunction
 
+REFERENCE_STEPS = 1_000  # of the episodes whose returns the reference scores are
 TerminationFunction = Callable[[Float[Tensor, "*s o"]], Bool[Tensor, "*s"]]
 
 
@@ -135,6 +137,26 @@ def get_task(env_id: str) -> Task:
             "them or add your own with mbrl_bilevel.envs.tasks.register_task"
         )
     return TASKS[name]
+
+
+def reference_scores(
+    env: gymnasium.Env, max_steps: int | None = None
+) -> tuple[float, float] | None:
+    """The scores that returns in `env` may be held against; None where there are none.
+
+    They are returns of episodes of up to 1,000 steps in the plain task: to episodes that
+    `max_steps` cuts, another time limit, other arguments of the environment or wrappers around it
+    they say nothing.
+    """
+    spec = env.spec
+    task = TASKS.get(spec.id) if spec is not None else None
+    if spec is None or task is None:
+        return None
+    arguments = {name for name in spec.kwargs if name != "render_mode"}
+    shortened = max_steps is not None and max_steps < REFERENCE_STEPS
+    if shortened or arguments or spec.additional_wrappers:
+        return None
+    return task.reference_scores if spec.max_episode_steps == REFERENCE_STEPS else None
 
 
 def register_task(task: Task, *, replace: bool = False) -> None:

@@ -33,18 +33,26 @@ Played = Sequence[dict[int, Episode]]  # by agent, by number of the episode
 
 @dataclass(frozen=True)
 class Results:
-    """A numbered folder for one call of eval-agent; `flags` are its flags as they were taken."""
+    """A numbered folder for one call of eval-agent; `flags` are its flags as they were taken.
+
+    `scores` are the reference scores of the episodes that are played, if there are any.
+    """
 
     folder: Path
     contenders: Sequence[Contender]
     flags: Mapping[str, Any]
+    scores: tuple[float, float] | None
 
     @classmethod
     def open(
-        cls, parent: Path, contenders: Sequence[Contender], flags: Mapping[str, Any]
+        cls,
+        parent: Path,
+        contenders: Sequence[Contender],
+        flags: Mapping[str, Any],
+        scores: tuple[float, float] | None,
     ) -> "Results":
         """Makes the folder in `parent`; InputError where it cannot be written."""
-        return cls(_numbered_folder(parent, _config(flags, contenders)), contenders, flags)
+        return cls(_numbered_folder(parent, _config(flags, contenders)), contenders, flags, scores)
 
     def video(self, one: Contender) -> Path | None:
         """Where the first episode's video of an agent goes; None where none is wanted."""
@@ -60,7 +68,7 @@ class Results:
         agents = []
         for one, episodes in there:
             video = self.video(one)
-            found = agent_figures(one, episodes, env_id, seed)
+            found = agent_figures(one, episodes, env_id, seed, self.scores)
             agents.append(found | {"video": None if video is None else str(video)})
         for other in agents[1:]:
             other["difference"] = difference_to(agents[0], other, seed)

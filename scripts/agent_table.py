@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from mbrl_bilevel.agents.episode import Episode
-from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.evaluation.returns import CONFIDENCE, ReturnSummary, Statistic, difference
 from mbrl_bilevel.scripts.agents_to_judge import Contender
 
@@ -14,12 +13,17 @@ FEW = 10  # episodes, below which a bootstrap interval is clearly too narrow
 
 
 def agent_figures(
-    contender: Contender, episodes: Mapping[int, Episode], env_id: str, seed: int
+    contender: Contender,
+    episodes: Mapping[int, Episode],
+    env_id: str,
+    seed: int,
+    scores: tuple[float, float] | None,
 ) -> dict[str, Any]:
-    """The JSON of one agent from its finished episodes, by their number."""
+    """The JSON of one agent from its finished episodes, by their number.
+
+    `scores` are the reference scores of such episodes, None where there are none.
+    """
     played = [episodes[index] for index in sorted(episodes)]
-    task = TASKS.get(env_id)
-    scores = task.reference_scores if task else None
     summary = ReturnSummary([episode.total_reward for episode in played], scores, seed)
     steps = sum(episode.length for episode in played)
     acting = sum(episode.acting_seconds for episode in played)
@@ -73,7 +77,10 @@ def one_agent(found: Mapping[str, Any]) -> str:
         ("interquartile mean", f"{found['iqm']:.1f}"),
         ("std of returns", f"{found['std_return']:.1f}"),
         ("lowest, highest", f"{min(returns):.1f}, {max(returns):.1f}"),
-        ("normalised score", "no reference scores" if score is None else f"{score:.1f}"),
+        (
+            "normalised score",
+            "no reference scores of such episodes" if score is None else f"{score:.1f}",
+        ),
         ("episode lengths", f"{_range(lengths)}, {sum(terminated)} terminated"),
         ("acting", f"{found['planning_ms_per_step']:.2f} ms per step"),
         ("simulator's share", f"{found['simulator_share']:.1%} of acting and simulating"),

@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.recipe import (
     TrainedRecipe,
 )
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import say
@@ -123,8 +124,12 @@ def _name(model: Path, models: Sequence[Path]) -> str:
     return model.resolve().name
 
 
-def check(contenders: Sequence[Contender], env_id: str, max_steps: int | None) -> int:
-    """Makes every agent once, so that bad input shows before processes start; the step limit.
+def check(
+    contenders: Sequence[Contender], env_id: str, max_steps: int | None
+) -> tuple[int, tuple[float, float] | None]:
+    """Makes every agent once, so that bad input shows before processes start.
+
+    Returns the step limit of an episode, and the reference scores of such episodes.
 
     Raises:
         InputError: an agent or environment that cannot be made, or episodes without end.
@@ -133,8 +138,9 @@ def check(contenders: Sequence[Contender], env_id: str, max_steps: int | None) -
     for contender in contenders:
         contender.recipe.agent(env, env_id, 0)
     limits = [max_steps, env.spec.max_episode_steps if env.spec is not None else None]
+    scores = reference_scores(env, max_steps)
     env.close()
     known = [limit for limit in limits if limit is not None]
     if not known:
         raise InputError(f"episodes of {env_id} have no time limit: give one by --max-steps")
-    return min(known)
+    return min(known), scores

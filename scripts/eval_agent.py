@@ -109,10 +109,10 @@ def run(config: Config) -> Outcome:
     _check_flags(config)
     env_id = config.env or environment(config.models, config.agent)
     contenders = _contenders(config, env_id)
-    limit = check(contenders, env_id, config.max_steps)
+    limit, scores = check(contenders, env_id, config.max_steps)
     backend = _backend(env_id) if config.video else None
     flags = asdict(config) | {"env": env_id}
-    results = Results.open(_parent(config, env_id), contenders, flags)
+    results = Results.open(_parent(config, env_id), contenders, flags, scores)
     names = ", ".join(contender.name for contender in contenders)
     say(f"results: {results.folder}   {config.episodes} episodes of {env_id} by {names}")
     plays = InTurn(

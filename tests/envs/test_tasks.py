@@ -2,14 +2,16 @@
 
 import dataclasses
 import re
+from typing import Any
 
+import gymnasium
 import pytest
 import torch
 
 from mbrl_bilevel import protocols
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.pendulum import tip
-from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, register_task
+from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, reference_scores, register_task
 from mbrl_bilevel.errors import InputError
 from tests.envs.real import behaviour_rollout, random_rollout
 
@@ -107,6 +109,30 @@ def test_tasks_satisfy_the_protocol_and_are_frozen() -> None:
         assert isinstance(task, protocols.Task)
         with pytest.raises(dataclasses.FrozenInstanceError):
             task.env_id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize(
+    ("arguments", "max_steps", "scored"),
+    [
+        ({}, None, True),
+        ({}, 1000, True),
+        ({}, 50, False),
+        ({"max_episode_steps": 200}, None, False),
+        ({"max_episode_steps": 2000}, None, False),
+        ({"forward_reward_weight": -1.0}, None, False),
+        ({"render_mode": "rgb_array"}, None, True),
+    ],
+)
+def test_reference_scores_are_of_whole_episodes_of_the_plain_task(
+    arguments: dict[str, Any], max_steps: int | None, scored: bool
+) -> None:
+    env = gymnasium.make("HalfCheetah-v5", **arguments)
+    expected = (-280.178953, 12135.0) if scored else None
+    assert reference_scores(env, max_steps) == expected
+    low, high = env.action_space.low, env.action_space.high
+    assert reference_scores(gymnasium.wrappers.RescaleAction(env, low, high)) is None
+    assert reference_scores(gymnasium.make("Pendulum-v1")) is None
 
 
 def test_reference_scores_are_those_of_d4rl() -> None:

@@ -103,10 +103,26 @@ def test_a_shipped_policy_gets_the_returns_of_a_plain_loop(
                 break
         returns.append(total)
     assert found["returns"] == pytest.approx(returns)
-    low, high = -20.272305, 3234.3
-    score = 100 * (np.mean(returns) - low) / (high - low)
-    assert found["normalized_score"] == pytest.approx(score)
     assert (tmp_path / "eval-001" / "summary.json").is_file()
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize(("max_steps", "scored"), [("999", False), ("1000", True)])
+def test_shortened_episodes_have_no_normalised_score(
+    max_steps: str,
+    scored: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Reference scores are of 1,000 steps; Hopper acting at random falls long before."""
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    flags = ("--agent", "policy", "--policy", "random", "--env", "Hopper-v5", "--out", tmp_path)
+    assert run(*flags, "--episodes", "2", "--max-steps", max_steps, "--json") == 0
+    found = figures(capsys)
+    low, high = -20.272305, 3234.3
+    score = 100 * (found["mean_return"] - low) / (high - low)
+    assert found["normalized_score"] == (pytest.approx(score) if scored else None)
 
 
 @pytest.mark.parametrize(
