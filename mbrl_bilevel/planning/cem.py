@@ -1,4 +1,4 @@
-"""The cross-entropy method, with truncated Gaussians."""
+"""The cross-entropy method, with Gaussians of limited width."""
 
 import torch
 from jaxtyping import Float
@@ -18,10 +18,11 @@ class CEM:
     """The cross-entropy method as in PETS (Chua et al. 2018), batched over environments.
 
     Each iteration samples every action on its own from a Gaussian truncated at 2 deviations, whose
-    deviation is at most half the mean's distance from the nearer bound, so that samples are never
-    clamped; then it refits mean and deviation to the `elites` best. Returned is the last mean. The
-    next call starts from it, shifted by a decision, with the first deviation. Unlike PETS' code it
-    runs all its iterations, and `momentum` mixes deviations, not variances.
+    deviation is at most a quarter of the box, clamps it to the box and refits mean and deviation to
+    the `elites` best. Returned is the last mean. The next call starts from it, shifted by a
+    decision, with the first deviation. PETS' code also limits the deviation to half the mean's
+    distance from the nearer bound: a plan that has reached a bound could never leave it again.
+    Unlike PETS' code this runs all its iterations, and `momentum` mixes deviations, not variances.
 
     Args:
         action_low, action_high: bounds [a]; no action ever leaves them.
@@ -105,12 +106,11 @@ class CEM:
         generator: torch.Generator,
     ) -> Float[Tensor, "b n d a"]:
         low, high = self.lookahead.low, self.lookahead.high
-        room = torch.minimum(mean - low, high - mean) / TRUNCATION
-        std = torch.minimum(std, room)
+        std = torch.minimum(std, self.lookahead.half_width() / TRUNCATION)
         noise = truncated_normal(
             (len(mean), self.samples, *mean.shape[1:]), generator, dtype=mean.dtype
         )
-        return (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)  # rounding only
+        return (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)
 
 
 def truncated_normal(

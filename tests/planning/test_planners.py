@@ -349,12 +349,12 @@ def test_the_second_iteration_of_cem_samples_from_the_refitted_gaussian() -> Non
     assert ((second.std(0) / (narrow * std) - 1).abs() < 5 * (0.5 / 20_000) ** 0.5).all()
 
 
-def test_samples_of_cem_keep_within_half_the_way_to_the_bound() -> None:
-    """Means near a bound: deviations of at most half the distance, so nothing piles up there."""
+def test_deviations_of_cem_are_at_most_a_quarter_of_the_box() -> None:
+    """However large the first one is: from mid-box nothing piles up at the bounds."""
     model, plan = LinearModel(A, B), planner(CEM, samples=5000, init_std=5.0)
     plan(model, ClosedTask(quadratic), START, seeded())
     sample = model.candidates[0]
-    assert sample.abs().max() < 8
+    assert sample.abs().max() <= 8
     assert (sample.abs() > 7.9).double().mean() < 0.01
 
 
