@@ -217,7 +217,7 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             hidden=config.hidden,
             covariance=config.covariance,
             gated=gated(config, config.covariance),
-            env_id=dataset.env_id,
+            env_spec=dataset.env_spec,
             observation_names=task.observation_names if task is not None else None,
             generator=generator,
         )

@@ -15,6 +15,7 @@ from minari.serialization import deserialize_space
 from torch import Tensor
 
 from mbrl_bilevel.data.dataset_folder import dataset_folder, is_dataset_id
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
@@ -27,13 +28,13 @@ ACTION_TOLERANCE = 1e-5
 class Dataset:
     """A data set in memory: its transitions and what its metadata says of them.
 
-    `env_id` is None where the metadata names no environment. `observation_names` is None for a
+    `env_spec` is None where the metadata names no environment. `observation_names` is None for a
     plain Box; for a Dict of Boxes it names the columns in the order of the flattened observation
     (that of `gymnasium.spaces.flatten` in the recording environment), for example "position[0]".
     """
 
     id: str
-    env_id: str | None
+    env_spec: EnvSpec | None
     transitions: Transitions
     observation_low: Float[Tensor, "o"]
     observation_high: Float[Tensor, "o"]
@@ -41,6 +42,11 @@ class Dataset:
     action_high: Float[Tensor, "a"]
     observation_names: tuple[str, ...] | None
     metadata: dict[str, Any]
+
+    @property
+    def env_id(self) -> str | None:
+        """The id of the environment that the metadata name."""
+        return None if self.env_spec is None else self.env_spec.id
 
     def require_env(self, env_id: str) -> None:
         """Refuses data of another environment than `env_id`; data that names none passes.
@@ -66,8 +72,8 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
 
     Raises:
         InputError: there is no such data set (or no network to fetch it from with `download`), its
-            spaces are of another kind, its file is damaged, or it holds NaN, infinite values or
-            fewer than two transitions.
+            spaces are of another kind, its file or env_spec is damaged, or it holds NaN, infinite
+            values or fewer than two transitions.
     """
     folder = dataset_folder(dataset, download=download)
     metadata = _metadata(folder)
@@ -100,7 +106,7 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     _warn_of_actions_outside(transitions.action, action_space, name)
     return Dataset(
         id=name,
-        env_id=_env_id(metadata),
+        env_spec=_env_spec(metadata, folder),
         transitions=transitions,
         observation_low=_bound([box.low for _, box in leaves]),
         observation_high=_bound([box.high for _, box in leaves]),
@@ -162,12 +168,25 @@ def _space(description: dict[str, Any], folder: Path) -> spaces.Space:
         ) from error
 
 
-def _env_id(metadata: dict[str, Any]) -> str | None:
+def _env_spec(metadata: dict[str, Any], folder: Path) -> EnvSpec | None:
+    """None where no environment is named, or by a name that could do harm.
+
+    Raises:
+        InputError: arguments or wrappers that cannot be read: they may not be passed over.
+    """
+    text = metadata.get("env_spec")
     try:
-        env_id = parse_json(metadata["env_spec"])["id"]
+        if not harmless(parse_json(text)["id"]):  # type: ignore[arg-type]
+            return None
     except (KeyError, TypeError, ValueError):
         return None
-    return env_id if harmless(env_id) else None
+    try:
+        return EnvSpec.from_gymnasium(str(text))
+    except ValueError as error:
+        raise InputError(
+            f"{folder / 'metadata.json'} has a damaged env_spec ({error}); download or collect the "
+            "data set again"
+        ) from None
 
 
 def _is_flat_box(space: spaces.Space) -> TypeGuard[spaces.Box]:

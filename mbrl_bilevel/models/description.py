@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.files import harmless
 
 Check = Callable[[Any], bool]
@@ -44,14 +45,19 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "log_std_bounds": _bounds,
         "elites": size,
         "env_id": lambda value: value is None or harmless(value),
+        "env": _env,
         "observation_names": names,
     }
-    missing = [name for name in allowed if name not in description and name != "gated"]
+    optional = ("gated", "env")  # which came later than the first models
+    missing = [name for name in allowed if name not in description and name not in optional]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")
     for name, check in allowed.items():
         if name in description and not check(description[name]):
             raise ValueError(f"{name} is {repr(description[name])[:60]}")
+    env = description.get("env")
+    if env is not None and env["id"] != description["env_id"]:
+        raise ValueError(f"env_id is {description['env_id']!r}, env says {env['id']!r}")
     unknown = [repr(name)[:60] for name in description if name not in allowed]
     if unknown:
         raise ValueError(f"it has {', '.join(unknown[:3])}, which no model has")
@@ -59,6 +65,13 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
 
 def _flag(value: Any) -> bool:
     return isinstance(value, bool)
+
+
+def _env(value: Any) -> bool:
+    try:
+        return value is None or EnvSpec.from_plain(value) is not None
+    except ValueError:
+        return False
 
 
 def _bounds(value: Any) -> bool:

@@ -9,6 +9,7 @@ import yaml
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
@@ -60,12 +61,15 @@ class DynamicsModel(nn.Module):
         gated: bool = False,
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
         env_id: str | None = None,
+        env_spec: EnvSpec | None = None,
         observation_names: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.obs_dim, self.act_dim, self.learn_reward = obs_dim, act_dim, learn_reward
-        self.env_id = env_id
+        if env_spec is None and env_id is not None:
+            env_spec = EnvSpec(env_id)
+        self.env_spec = env_spec
         names = observation_names or [f"observation {i}" for i in range(obs_dim)]
         if len(names) != obs_dim:
             raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
@@ -89,6 +93,11 @@ class DynamicsModel(nn.Module):
         self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
         self.highest: Tensor
         self.register_buffer("highest", torch.tensor([largest] * obs_dim))
+
+    @property
+    def env_id(self) -> str | None:
+        """The id of the environment that it was trained for, where that is known."""
+        return None if self.env_spec is None else self.env_spec.id
 
     @property
     def members(self) -> int:
@@ -238,6 +247,7 @@ class DynamicsModel(nn.Module):
             "log_std_bounds": list(self.network.log_std_bounds),
             "elites": len(self.elites),
             "env_id": self.env_id,
+            "env": None if self.env_spec is None else self.env_spec.to_plain(),
             "observation_names": list(self.observation_names),
         }
 
@@ -277,8 +287,10 @@ class DynamicsModel(nn.Module):
         sizes = dict(description)
         elites = sizes.pop("elites")
         bounds = sizes.pop("log_std_bounds")
+        spec = sizes.pop("env", None)  # which models before version 0.2 do not have
+        env_spec = None if spec is None else EnvSpec.from_plain(spec)
         with torch.device("meta"):  # nothing is allocated for a description that does not fit
-            model = cls(log_std_bounds=(bounds[0], bounds[1]), **sizes)
+            model = cls(log_std_bounds=(bounds[0], bounds[1]), env_spec=env_spec, **sizes)
             model.elites = torch.empty(elites, dtype=torch.long)
         for name, expected in model.state_dict().items():
             if name in weights and weights[name].dtype != expected.dtype:

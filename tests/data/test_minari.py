@@ -15,6 +15,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
 from tests.data.minari_files import ACTIONS, BOX, episode, write
@@ -405,3 +406,22 @@ def test_gymnasium_is_what_the_spec_names(root: Path, rng: np.random.Generator) 
     spec["entry_point"] = "os:abort"
     edit_metadata(env_spec=json.dumps(spec))(folder)
     assert load_dataset("my/a-v0").env_id == "Hopper-v5"
+
+
+def test_the_whole_env_spec_is_kept(root: Path, rng: np.random.Generator) -> None:
+    folder = write("my/a-v0", [episode(3, rng)], env="Hopper-v5")
+    env = gymnasium.make("Hopper-v5", healthy_z_range=(0.5, float("inf")), max_episode_steps=50)
+    assert env.spec is not None
+    edit_metadata(env_spec=env.spec.to_json())(folder)
+    spec = EnvSpec("Hopper-v5", {"healthy_z_range": (0.5, float("inf"))}, (), 50)
+    assert load_dataset("my/a-v0").env_spec == spec
+
+
+@pytest.mark.situation("refused")
+def test_arguments_that_cannot_be_read_are_not_passed_over(
+    root: Path, rng: np.random.Generator
+) -> None:
+    folder = write("my/a-v0", [episode(3, rng)])
+    edit_metadata(env_spec=json.dumps({"id": "Hopper-v5", "kwargs": {"a": "\x1b[2J"}}))(folder)
+    with pytest.raises(InputError, match=r"damaged env_spec .the argument a is"):
+        load_dataset("my/a-v0")

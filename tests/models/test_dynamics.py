@@ -5,6 +5,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -95,7 +96,8 @@ def test_the_mixture_gives_every_row_its_own_next_step(count):
 
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
-    model = dynamics(covariance=covariance, learn_reward=True, env_id="Hopper-v5")
+    spec = EnvSpec("Hopper-v5", {"healthy_z_range": (0.5, float("inf"))}, max_episode_steps=50)
+    model = dynamics(covariance=covariance, learn_reward=True, env_spec=spec)
     model.elites = torch.tensor([3, 1])
     model.save(tmp_path)
     loaded = DynamicsModel.load(tmp_path)
@@ -104,8 +106,18 @@ def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
     assert torch.equal(ours.mean, theirs.mean)
     assert torch.equal(ours.scale_tril, theirs.scale_tril)
     assert loaded.env_id == "Hopper-v5"
+    assert loaded.env_spec == spec
     assert loaded.elites.tolist() == [3, 1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model.yaml"]
+
+
+def test_a_model_of_version_0_1_says_its_environment_by_id_alone(tmp_path):
+    dynamics(env_id="Hopper-v5").save(tmp_path)
+    path = tmp_path / "model.yaml"
+    description = yaml.safe_load(path.read_text())
+    del description["env"]
+    path.write_text(yaml.safe_dump(description))
+    assert DynamicsModel.load(tmp_path).env_spec == EnvSpec("Hopper-v5")
 
 
 def test_imagined_states_stay_in_the_widened_range_of_the_data():
@@ -156,6 +168,8 @@ def flip_last_bit(path):
         (lambda f: damage_yaml(f, members=True), "does not fit"),
         (lambda f: damage_yaml(f, hidden=[1] * 10**5), "does not fit"),
         (lambda f: damage_yaml(f, env_id=["Hopper-v5"]), "does not fit"),
+        (lambda f: damage_yaml(f, env=EnvSpec("Hopper-v5").to_plain()), "env says 'Hopper-v5'"),
+        (lambda f: damage_yaml(f, env={"id": "Hopper-v5"}), "does not fit"),
         (lambda f: damage_yaml(f, log_std_bounds=[-10.0, float("nan")]), "does not fit"),
         (lambda f: damage_yaml(f, covariance="none"), "does not fit"),
         (lambda f: damage_weights(f, "lowest", dtype=torch.float64), "lowest is torch.float64"),
