@@ -135,7 +135,8 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Fresh starts, of all environments or of those in `options["reset_mask"]` (bool [b]).
 
-        `seed` seeds the one generator of all environments, whichever of them are reset.
+        `seed` seeds the one generator of all environments, whichever of them are reset. Starts
+        outside the range of the model's training data are warned of, once.
 
         Raises:
             InputError: a mask of another shape or type, or without any environment.
@@ -147,7 +148,9 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if options is not None and "reset_mask" in options:
             given = _checked_mask(options["reset_mask"], self.num_envs)
             mask = torch.tensor(given, device=self.starts.device)
-        return _to_numpy(self.reset_tensors(mask)), {}
+        fresh = self.reset_tensors(mask)
+        self.model.check_starts(fresh)
+        return _to_numpy(fresh), {}
 
     def step(
         self, actions: np.ndarray
@@ -197,7 +200,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             gymnasium.error.ResetNeeded: no reset yet.
         """
         obs, act = self._current(), actions.clamp(*self._action_bounds)
-        sampled = self.model.sample(obs, act, self.generator)
+        sampled = self.model.sample(obs, act, self.generator, check_starts=False)
         after, reward = sampled.observation.clamp(*self._observation_bounds), sampled.reward
         if self.task.reward is not None:
             reward = self.task.reward(obs, actions, after)

@@ -43,9 +43,10 @@ class LinearModel:
         model, o = self.model, self.model.obs_dim
         standard, target = model.input_standardizer, model.target_standardizer
         state, visited = windows.start, []
+        lowest, highest = model.reachable(state, windows.steps)
         for action in windows.actions.unbind(1):
             x = standard.standardize(torch.cat([state, action], -1))
             change = x @ self.weight * target.std[:o] + target.mean[:o]
-            state = (state + change).clamp(model.lowest, model.highest)
+            state = (state + change).clamp(lowest, highest)
             visited.append(state)
         return torch.stack(visited, 1)

@@ -23,10 +23,12 @@ from mbrl_bilevel.models.gaussian import (
     Gaussian,
     GaussianEnsemble,
 )
+from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.protocols import Trajectories, TrajectoryModel
 from mbrl_bilevel.tensor_files import load_tensors, save_tensors
 
 RANGE_MARGIN = 0.1
+REACH = 10.0  # standard deviations of the training changes that a state outside the range may move
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
 MISFIT = (  # what building a network raises for sizes that are wrong, or no sizes at all
     *(KeyError, IndexError, TypeError, ValueError, AttributeError),
@@ -93,6 +95,7 @@ class DynamicsModel(nn.Module):
         self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
         self.highest: Tensor
         self.register_buffer("highest", torch.tensor([largest] * obs_dim))
+        self._warned_of_starts = False
 
     @property
     def env_id(self) -> str | None:
@@ -111,8 +114,8 @@ class DynamicsModel(nn.Module):
     def fit_standardizers(self, train: Transitions) -> None:
         """Takes the statistics of inputs and targets from the training part, and from no other.
 
-        So are the bounds of what `sample` and `trajectories` can reach: the range of each dimension
-        of the observation, widened by RANGE_MARGIN of itself.
+        So are the bounds of what `sample` and `trajectories` can reach from inside of them: the
+        range of each dimension of the observation, widened by RANGE_MARGIN of itself.
         """
         self.input_standardizer.fit(torch.cat([train.observation, train.action], -1))
         self.target_standardizer.fit(self._targets(train))
@@ -153,12 +156,17 @@ class DynamicsModel(nn.Module):
         act: Float[Tensor, "b a"],
         generator: torch.Generator,
         member: Int[Tensor, "b"] | None = None,
+        *,
+        check_starts: bool = True,
     ) -> NextStep:
         """One sampled next step per row, from `member[b]`, or from the mixture of elites.
 
         The mixture gives every row one elite at random, with equal shares of the batch, so that
-        each row is computed by one member only.
+        each row is computed by one member only. `check_starts` waits for the device, to warn of
+        rows outside the range of the training data (once).
         """
+        if check_starts:
+            self.check_starts(obs)
         if member is not None:
             gaussian = self.predict(obs, act)
             y = gaussian.rsample(self._noise(gaussian.mean, generator))
@@ -194,8 +202,27 @@ class DynamicsModel(nn.Module):
     def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
         # Fed its own predictions a network may run away to where no data ever were, and a planner
         # would follow it there for the reward.
-        after = (obs + y[..., : self.obs_dim]).clamp(self.lowest, self.highest)
+        after = (obs + y[..., : self.obs_dim]).clamp(*self.reachable(obs))
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
+
+    def reachable(
+        self, obs: Float[Tensor, "*s o"], steps: int = 1
+    ) -> tuple[Float[Tensor, "*s o"], Float[Tensor, "*s o"]]:
+        """Lowest and highest observations that `steps` imagined steps from `obs` may come to.
+
+        They are `lowest` and `highest` in every dimension that starts between them; one that starts
+        outside may move by the mean and REACH standard deviations of the training changes a step.
+        """
+        targets, size = self.target_standardizer, self.obs_dim
+        reach = steps * (targets.mean[:size].abs() + REACH * targets.std[:size])
+        return reachable(obs, self.lowest, self.highest, reach)
+
+    def check_starts(self, obs: Float[Tensor, "*s o"]) -> None:
+        """Warns, once, of starts outside the range of the training data; waits for the device."""
+        if not self._warned_of_starts:
+            self._warned_of_starts = warn_of_starts_outside(
+                obs, self.lowest, self.highest, self.observation_names
+            )
 
     def propagated(
         self, kind: str = "ts_inf", *, particles: int | None = None, disagreement: bool = False

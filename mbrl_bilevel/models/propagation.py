@@ -28,8 +28,8 @@ class Propagation:
       - m^2; a reward head is one more dimension. A particle's step costs E evaluations. (PETS'
       own moment matching fits its Gaussian over the particles as well; here particles keep apart.)
 
-    Imagined observations stay within `model.lowest` and `model.highest`. The elites are taken from
-    the model when this is made.
+    Imagined observations stay within `model.reachable(start, steps)`. The elites are taken from the
+    model when this is made.
 
     Args:
         particles: futures per sequence, a multiple of the elites for "ts_inf"; by default as many
@@ -64,6 +64,7 @@ class Propagation:
         self.model, self.kind, self.particles = model, kind, particles
         self.disagreement = disagreement
         self.network = model.network.select(model.elites)
+        self._checked: Tensor | None = None
 
     @torch.no_grad()
     def trajectories(
@@ -72,13 +73,24 @@ class Propagation:
         actions: Float[Tensor, "b n t a"],
         generator: torch.Generator,
     ) -> Trajectories:
-        """Follows every action sequence by all particles, in the environment's own units."""
+        """Follows every action sequence by all particles, in the environment's own units.
+
+        Starts outside the range of the training data are warned of once, when `obs` is first seen:
+        a planner asks for many futures of the same tensor.
+        """
+        if obs is not self._checked:
+            self.model.check_starts(obs)
+            self._checked = obs
         b, n, horizon, _ = actions.shape
         size, inputs = self.model.obs_dim, self.model.input_standardizer
         # States are kept in standard deviations all the way, so that no step needs to convert.
         start = (obs - inputs.mean[:size]) / inputs.std[:size]
         moves = ((actions - inputs.mean[size:]) / inputs.std[size:]).flatten(0, 1)
-        scale, shift, lowest, highest = self._change()
+        scale, shift = self._change()
+        lowest, highest = (
+            ((bound - inputs.mean[:size]) / inputs.std[:size]).repeat_interleave(n, 0)
+            for bound in self.model.reachable(obs, horizon)
+        )
         states = start.new_empty(self.particles, b * n, horizon + 1, size)
         states[:, :, 0] = start.repeat_interleave(n, 0)
         outputs = self.model.network.outputs
@@ -95,15 +107,11 @@ class Propagation:
                 spreads.append((spread[..., :size] * scale).square().mean((0, -1)).sqrt())
         return self._in_own_units(obs, states, rewards, spreads, n)
 
-    def _change(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Scale and shift from a standardised target to the change of a standardised state, [o].
-
-        And the bounds of that state.
-        """
-        size, inputs = self.model.obs_dim, self.model.input_standardizer
-        targets, mean, std = self.model.target_standardizer, inputs.mean[:size], inputs.std[:size]
-        lowest, highest = (self.model.lowest - mean) / std, (self.model.highest - mean) / std
-        return targets.std[:size] / std, targets.mean[:size] / std, lowest, highest
+    def _change(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift from a standardised target to the change of a standardised state, [o]."""
+        size, targets = self.model.obs_dim, self.model.target_standardizer
+        std = self.model.input_standardizer.std[:size]
+        return targets.std[:size] / std, targets.mean[:size] / std
 
     def _step(
         self, x: Float[Tensor, "p r i"], generator: torch.Generator

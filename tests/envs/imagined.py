@@ -44,7 +44,13 @@ class Walk(DynamicsModel):
         super().__init__(2, 2, members=2, hidden=(2,), generator=seeded())
 
     def sample(
-        self, obs: Tensor, act: Tensor, generator: torch.Generator, member: Tensor | None = None
+        self,
+        obs: Tensor,
+        act: Tensor,
+        generator: torch.Generator,
+        member: Tensor | None = None,
+        *,
+        check_starts: bool = True,
     ) -> NextStep:
         return NextStep(obs + act, None)
 

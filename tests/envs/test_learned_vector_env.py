@@ -189,7 +189,7 @@ def test_the_penalty_is_taken_from_the_reward_and_reported(kind: Penalty) -> Non
 class Broken(Walk):
     """Predicts NaN wherever the first coordinate of the action is above a half."""
 
-    def sample(self, obs: Tensor, act: Tensor, *args: Any) -> NextStep:
+    def sample(self, obs: Tensor, act: Tensor, *args: Any, **options: Any) -> NextStep:
         return NextStep(torch.where(act[:, :1] > 0.5, torch.nan, obs + act), None)
 
 
@@ -277,6 +277,18 @@ def test_what_is_returned_belongs_to_the_caller() -> None:
         if one is env:
             returned[:] = 100.0
     np.testing.assert_array_equal(env.step(act)[0], twin.step(act)[0])
+
+
+@pytest.mark.situation("warned")
+def test_a_reset_to_a_start_outside_the_models_range_is_warned_of_once() -> None:
+    model = pendulum_model()
+    model.lowest.fill_(-0.01)
+    model.highest.fill_(0.01)
+    env = pendulum(model)
+    with pytest.warns(UserWarning, match="4 of 4 starts lie outside the range"):
+        env.reset(seed=0)
+    env.reset(seed=1)
+    env.step(np.zeros((4, 1), dtype=np.float32))
 
 
 def test_a_step_before_the_first_reset() -> None:
