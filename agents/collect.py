@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mbrl_bilevel.agents.behaviour import Policy
 from mbrl_bilevel.data.dataset_folder import datasets_in, datasets_root, is_dataset_id
 from mbrl_bilevel.envs.make import quiet_mujoco
+from mbrl_bilevel.envs.stepping import CheckedSteps, Step
 from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import exchange, sync
@@ -79,6 +80,31 @@ def new_dataset_path(dataset_id: str, *, overwrite: bool = False) -> Path:
     return path
 
 
+def check_spec(env: gymnasium.Env) -> None:
+    """Refuses an environment whose spec no data set can hold.
+
+    Raises:
+        InputError: none, or one with anything in it that has no form as JSON, as a class.
+    """
+    if env.spec is None:
+        raise InputError("the environment has no spec for the data set: make it by gymnasium.make")
+    entry = env.spec.entry_point
+    if not isinstance(entry, str):
+        name = getattr(entry, "__qualname__", type(entry).__name__)
+        place = f"{getattr(entry, '__module__', 'module')}:{name}"
+        raise InputError(
+            f"environment {env.spec.id!r} is registered by the object {name}, which a data set "
+            f"cannot hold: register it by name, entry_point={place!r}"
+        )
+    try:
+        env.spec.to_json()
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the spec of environment {env.spec.id!r} cannot be written to a data set ({error}): "
+            "register it with plain values"
+        ) from None
+
+
 def roll_out(
     env: gymnasium.Env, policy: Policy, steps: int, *, seed: int, deterministic: bool = False
 ) -> Rollouts:
@@ -87,7 +113,7 @@ def roll_out(
     Every episode records the seed of its own reset; a seed gives the same data bit for bit.
 
     Raises:
-        InputError: fewer than 2 steps, or a negative seed.
+        InputError: fewer than 2 steps, a negative seed, or what `CheckedSteps` refuses.
         Interrupted: by SIGINT or SIGTERM, after the step at hand.
     """
     if steps < 2:
@@ -95,14 +121,17 @@ def roll_out(
     if seed < 0:
         raise InputError(f"--seed {seed}: a seed is 0 or more")
     generator = np.random.default_rng(seed)
-    rollouts = Rollouts([], [])
+    rollouts, checked = Rollouts([], []), CheckedSteps(env)
     # A flag is looked at, for a KeyboardInterrupt may come up where libraries swallow it.
     with tqdm(total=steps, unit="step", desc="collect") as bar, Interruption() as interruption:
         left = steps
         while left > 0:
             noise = None if deterministic else generator
             episode_seed = int(generator.integers(2**31))
-            episode, complete = _episode(env, policy, noise, episode_seed, left, bar, interruption)
+            number = len(rollouts.episodes)
+            episode, complete = _episode(
+                checked, policy, noise, number, episode_seed, left, bar, interruption
+            )
             rollouts.episodes.append(episode)
             left -= len(episode)
             if complete:
@@ -112,37 +141,34 @@ def roll_out(
 
 
 def _episode(
-    env: gymnasium.Env,
+    steps: CheckedSteps,
     policy: Policy,
     generator: np.random.Generator | None,
+    number: int,
     seed: int,
     limit: int,
     bar: tqdm,
     interruption: Interruption,
 ) -> tuple[EpisodeBuffer, bool]:
     """One episode of at most `limit` steps, and whether it came to its own end."""
-    observation, _ = env.reset(seed=seed)
-    observations = [observation]
-    actions: list[np.ndarray] = []
-    rewards: list[float] = []
-    terminated = truncated = False
-    while not (terminated or truncated) and len(rewards) < limit:
-        action = policy(observation[None], generator)[0]
-        observation, reward, terminated, truncated, _ = env.step(action)
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(float(reward))
+    observations = [steps.reset(seed, f"episode {number}")]
+    taken: list[Step] = []
+    complete = False
+    while not complete and len(taken) < limit:
+        step = steps.step(policy(observations[-1][None], generator)[0])
+        observations.append(step.observation)
+        taken.append(step)
+        complete = step.terminated or step.truncated
         bar.update()
         if interruption.signal is not None:
             raise Interrupted(interruption.signal)
-    ends = np.zeros((2, len(rewards)), bool)
-    complete = terminated or truncated
-    ends[:, -1] = terminated, truncated or not complete
+    ends = np.zeros((2, len(taken)), bool)
+    ends[:, -1] = step.terminated, step.truncated or not complete
     episode = EpisodeBuffer(
         seed=seed,
         observations=np.stack(observations),
-        actions=np.stack(actions),
-        rewards=np.array(rewards),
+        actions=np.stack([step.action for step in taken]),
+        rewards=np.array([step.reward for step in taken]),
         terminations=ends[0],
         truncations=ends[1],
     )

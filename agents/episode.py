@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from mbrl_bilevel.envs.stepping import CheckedSteps
 from mbrl_bilevel.protocols import Agent
 
 
@@ -39,6 +40,7 @@ def run_episode(
     env: gymnasium.Env,
     seed: int,
     *,
+    name: str = "the episode",
     max_steps: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_frame: Callable[[ndarray], None] | None = None,
@@ -46,29 +48,36 @@ def run_episode(
     """Runs `agent` from a reset by `seed` until the episode ends, or for `max_steps` steps.
 
     `on_step(length, total_reward)` is called after every step, `on_frame` with the rendered image
-    [height width 3] of every state, if `env` was made with render_mode="rgb_array".
+    [height width 3] of every state, if `env` was made with render_mode="rgb_array". `name` is what
+    errors call the episode.
+
+    Raises:
+        InputError: what `CheckedSteps` refuses.
     """
     agent.reset()
-    obs, _ = env.reset(seed=seed)
+    steps = CheckedSteps(env)
+    obs = steps.reset(seed, name)
     rewards: list[float] = []
     total, acting, simulating = 0.0, 0.0, 0.0
-    terminated = truncated = False
-    while not (terminated or truncated) and len(rewards) != max_steps:
+    terminated = ended = False
+    while not ended and len(rewards) != max_steps:
         _show(env, on_frame)
         start = time.perf_counter()
         action = agent.act(obs)
         between = time.perf_counter()
-        obs, reward, terminated, truncated, _ = env.step(action)
+        step = steps.step(action)
         simulating += time.perf_counter() - between
         acting += between - start
-        rewards.append(float(reward))
-        total += rewards[-1]
+        obs, terminated = step.observation, step.terminated
+        ended = terminated or step.truncated
+        rewards.append(step.reward)
+        total += step.reward
         if on_step is not None:
             on_step(len(rewards), total)
     _show(env, on_frame)
-    return Episode(np.array(rewards), bool(terminated), acting, simulating)
+    return Episode(np.array(rewards), terminated, acting, simulating)
 
 
 def _show(env: gymnasium.Env, on_frame: Callable[[ndarray], None] | None) -> None:
     if on_frame is not None:
-        on_frame(np.asarray(env.render()))
+        on_frame(np.array(env.render()))  # which the environment may draw into again

@@ -82,7 +82,10 @@ def play(env_id: str, seed: int, episodes: int, weights: dict[str, ndarray]) -> 
     env = make_env(env_id)
     agent = PolicyAgent(BehaviourPolicy(weights, {}), None)
     seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
-    returns = [run_episode(agent, env, s).total_reward for s in seeds]
+    returns = [
+        run_episode(agent, env, s, name=f"evaluation episode {i}").total_reward
+        for i, s in enumerate(seeds)
+    ]
     env.close()
     return returns
 

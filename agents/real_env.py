@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mbrl_bilevel.agents.parallel import episode_seeds
 from mbrl_bilevel.data.replay import Batch
+from mbrl_bilevel.envs.stepping import CheckedSteps
 
 
 class RealStep(NamedTuple):
@@ -37,6 +38,7 @@ class RealEnv:
 
     def __init__(self, env: gymnasium.Env, seed: int) -> None:
         self.env, self.seed = env, seed
+        self._steps = CheckedSteps(env)
         self.finished: list[tuple[float, int]] = []
         """Returns and lengths of the episodes that ended since this was last emptied."""
         self._begin(0)
@@ -45,8 +47,8 @@ class RealEnv:
         self.episode = episode
         self.actions: list[ndarray] = []
         self.total_reward = 0.0
-        observation, _ = self.env.reset(seed=episode_seeds(self.seed, episode)[0])
-        self.observation = np.array(observation)  # an environment may write into its own again
+        seed = episode_seeds(self.seed, episode)[0]
+        self.observation = self._steps.reset(seed, f"episode {episode}")
 
     @property
     def begins(self) -> bool:
@@ -54,17 +56,19 @@ class RealEnv:
         return not self.actions
 
     def step(self, action: ndarray) -> RealStep:
-        """Acts; where the episode ends, the next one begins."""
-        action = action.astype(np.float32)
-        observation = self.observation
-        following, reward, terminated, truncated, _ = self.env.step(action)
-        self.observation = after = np.array(following)
-        self.actions.append(action)
-        self.total_reward += float(reward)
-        if terminated or truncated:
+        """Acts; where the episode ends, the next one begins.
+
+        Raises:
+            InputError: what `CheckedSteps` refuses.
+        """
+        observation, step = self.observation, self._steps.step(action.astype(np.float32))
+        self.observation = step.observation
+        self.actions.append(step.action)
+        self.total_reward += step.reward
+        if step.terminated or step.truncated:
             self.finished.append((self.total_reward, len(self.actions)))
             self._begin(self.episode + 1)
-        return RealStep(observation, action, float(reward), after, bool(terminated))
+        return RealStep(observation, step.action, step.reward, step.observation, step.terminated)
 
     def state(self) -> dict[str, Tensor]:
         size = (0, *(self.env.action_space.shape or ()))

@@ -229,7 +229,13 @@ class PlayEpisode:
                 fps = env.metadata.get("render_fps", 30)
                 on_frame = stack.enter_context(write_video(filmed, fps))
             episode = run_episode(
-                agent, env, env_seed, max_steps=self.max_steps, on_step=on_step, on_frame=on_frame
+                agent,
+                env,
+                env_seed,
+                name=f"episode {index}",
+                max_steps=self.max_steps,
+                on_step=on_step,
+                on_frame=on_frame,
             )
         planner = getattr(agent, "planner", None)  # a policy has none
         return replace(episode, non_finite_sequences=getattr(planner, "non_finite_sequences", 0))

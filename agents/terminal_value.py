@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbrl_bilevel.envs.stepping import CheckedSteps
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.protocols import Task, TrajectoryModel
 
@@ -102,8 +103,10 @@ def _imagine(
     low, high = (torch.as_tensor(bound, device=device) for bound in (space.low, space.high))
     shape = (1, SEQUENCES, STEPS, len(low))
     parts: list[tuple[Tensor, ...]] = []
+    steps = CheckedSteps(env)
     for seed in range(STARTS):
-        obs = torch.as_tensor(env.reset(seed=seed)[0], dtype=torch.float32, device=device)
+        start = steps.reset(seed, "a start for the terminal value")
+        obs = torch.as_tensor(start, dtype=torch.float32, device=device)
         unit = 2 * torch.rand(shape, generator=generator, device=device) - 1
         actions = (low + high) / 2 + PUSH * unit * (high - low) / 2
         imagined = model.trajectories(obs.unsqueeze(0), actions, generator)

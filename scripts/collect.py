@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mbrl_bilevel.agents.behaviour import load_policy
-from mbrl_bilevel.agents.collect import new_dataset_path, roll_out, write_dataset
+from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, write_dataset
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.scripts.command import Command, Outcome, say
 
@@ -31,6 +31,7 @@ class Config(Command):
 def run(config: Config) -> Outcome:
     path = new_dataset_path(config.dataset, overwrite=config.overwrite)
     env = make_env(config.env)
+    check_spec(env)
     policy = load_policy(config.env, config.policy)
     say(f"collecting {config.steps:,} steps of {config.env} by {config.policy} into {path}")
     start = time.perf_counter()

@@ -1,0 +1,111 @@
+"""Steps in a real environment: what it returns is checked and copied before anybody uses it."""
+
+from typing import Any, NamedTuple, NoReturn
+
+import gymnasium
+import numpy as np
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+
+from mbrl_bilevel.errors import InputError
+
+
+class Step(NamedTuple):
+    """What followed from `action`; `observation` is the next one, `reward` a plain number."""
+
+    action: Shaped[ndarray, "a"]
+    observation: Shaped[ndarray, "o"]
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class CheckedSteps:
+    """Resets and steps of an environment whose every answer is sound.
+
+    Arrays are copies: an environment may write into those that it returned, or was given, again. A
+    reward may come as a number, a bool, or an array of shape [] or [1].
+
+    Raises:
+        InputError: by `reset` and `step`, for an answer that is no such thing or not finite, or an
+            action that is not finite, with episode and step.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        self.env = env
+        self.env_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        self._episode, self._step = "no episode", 0
+
+    def reset(self, seed: int, episode: str) -> Shaped[ndarray, "o"]:
+        """The first observation; `episode`, such as "episode 3", names it in errors."""
+        self._episode, self._step = f"{episode} (reset with seed {seed})", 0
+        observation, _ = self.env.reset(seed=seed)
+        return self._observation(observation)
+
+    def step(self, action: Shaped[ndarray, "a"]) -> Step:
+        """One step of the episode at hand."""
+        self._step += 1
+        action = np.array(action)
+        if action.shape != self.env.action_space.shape or not np.isfinite(action).all():
+            raise InputError(
+                f"the action {action.tolist()} at step {self._step} of {self._episode} is not "
+                f"{self.env.action_space.shape} finite numbers: the agent returned it, not "
+                f"{self.env_id}; train it again"
+            )
+        observation, reward, terminated, truncated, _ = self.env.step(action.copy())
+        return Step(
+            action,
+            self._observation(observation),
+            self._number("reward", reward),
+            self._flag("terminated", terminated),
+            self._flag("truncated", truncated),
+        )
+
+    def _observation(self, given: Any) -> Float[ndarray, "o"]:
+        array = _numbers(given)
+        if array is None or array.shape != self.env.observation_space.shape:
+            self._refuse(
+                f"{_shown(given)} as an observation, which its space declares as numbers of shape "
+                f"{list(self.env.observation_space.shape or ())}"
+            )
+        if not np.isfinite(array).all():
+            first = int(np.flatnonzero(~np.isfinite(array))[0])
+            self._refuse(f"an observation that is not finite ({array[first]} in dimension {first})")
+        return array
+
+    def _number(self, what: str, given: Any) -> float:
+        array = _numbers(given)
+        if array is None or array.shape not in ((), (1,)):
+            self._refuse(f"{_shown(given)} as {what}, where one number is needed")
+        number = float(array.item())
+        if not np.isfinite(number):
+            self._refuse(f"{number} as {what}")
+        return number
+
+    def _flag(self, what: str, given: Any) -> bool:
+        number = self._number(what, given)
+        if number not in (0.0, 1.0):
+            self._refuse(f"{_shown(given)} as {what}, where True or False is needed")
+        return bool(number)
+
+    def _refuse(self, what: str) -> NoReturn:
+        when = f"at step {self._step} of" if self._step else "at the reset of"
+        raise InputError(
+            f"the environment {self.env_id} returned {what}, {when} {self._episode}: "
+            "correct the environment"
+        )
+
+
+def _numbers(given: Any) -> ndarray | None:
+    """A copy as an array of real numbers; None of anything else."""
+    try:
+        array = np.asarray(given).copy()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _shown(given: Any) -> str:
+    """A value in an error sentence: short, on one line."""
+    text = " ".join(repr(given).split())
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,250 @@
+"""What a user is told of an environment that answers wrongly, by every command that steps it."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.envs.tasks import TASKS, Task
+from mbrl_bilevel.scripts import eval_agent, main, train_agent
+from mbrl_bilevel.scripts.command import plain_products
+from tests.scripts.own_faulty import Faulty
+from tests.scripts.test_eval_agent import in_this_process
+from tests.scripts.test_train_agent import InThisProcess
+
+HERE = "tests.scripts.own_faulty"
+ENV = f"{HERE}:Faulty-v0"
+TASK = Task(
+    "Faulty-v0",
+    lambda obs, act, next_obs: -next_obs[..., 0].square(),
+    lambda next_obs: next_obs[..., 0].abs() > 100,
+    ("x", "vel_x"),
+)
+TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes", "1")
+OFTEN = ("--log-every", "10", "--evaluate-every", "1000")
+IMAGINED = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
+MODEL = ("--refit-every", "20", "--model-steps", "5")
+AGENTS = {
+    "sac": ("--updates-per-step", "1"),
+    "mbpo": (*MODEL, *IMAGINED),
+    "pets": (*MODEL, "--planner", "random_shooting"),
+}
+Answer = Callable[[int, tuple[Any, ...]], tuple[Any, ...]]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands play in this process, and leave it as it was."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.setattr(train_agent, "PolicyEvaluation", InThisProcess)
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    monkeypatch.setitem(TASKS, "Faulty-v0", TASK)
+    yield
+    plain_products()
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    return lambda function: monkeypatch.setattr(Faulty, "answer", staticmethod(function))
+
+
+def observed(count: int, value: float, at: int = 30) -> Answer:
+    """Step `at`, counted from the first of the first episode, has `value` in its observation."""
+    calls = [0]
+
+    def function(_: int, step: tuple[Any, ...]) -> tuple[Any, ...]:
+        calls[0] += 1
+        if calls[0] == at:
+            step[0][count] = value
+        return step
+
+    return function
+
+
+def rewarded(value: Any, at: int = 30) -> Answer:
+    calls = [0]
+
+    def function(_: int, step: tuple[Any, ...]) -> tuple[Any, ...]:
+        calls[0] += 1
+        return (step[0], value, *step[2:]) if calls[0] == at else step
+
+    return function
+
+
+def collect(*flags: str, env: str = ENV, dataset: str = "own/faulty-v0") -> int:
+    made = ("collect", "--env", env, "--policy", "random", "--dataset", dataset)
+    return main.run([*made, "--steps", "50", *flags])
+
+
+def train(out: Path, agent: str, *flags: str, env: str = ENV) -> int:
+    given = ("train-agent", "--agent", agent, "--env", env, "--out", str(out))
+    return main.run([*given, *TINY, *OFTEN, *AGENTS[agent], *flags])
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence that a command ended with."""
+    found = [line for line in capsys.readouterr().err.splitlines() if "mbrl-bilevel " in line]
+    return found[-1]
+
+
+@pytest.mark.situation("right")
+def test_collect_stores_what_was_stepped_though_the_environment_writes_into_it_again() -> None:
+    assert collect() == 0
+    data = load_dataset("own/faulty-v0").transitions
+    assert len(data) == 50
+    velocity = data.observation[:, 1] + 0.1 * data.action[:, 0]
+    position = data.observation[:, 0] + 0.1 * velocity
+    torch.testing.assert_close(data.next_observation, torch.stack([position, velocity], -1))
+    assert (data.next_observation - data.observation).abs().sum(-1).min() > 0
+    torch.testing.assert_close(data.reward, -position.square())
+
+
+@pytest.mark.situation("right")
+def test_collect_takes_rewards_in_arrays(answer: Callable[[Answer], None]) -> None:
+    answer(lambda _, step: (step[0], np.array([step[1]]), *step[2:]))
+    assert collect() == 0
+    data = load_dataset("own/faulty-v0").transitions
+    torch.testing.assert_close(data.reward, -data.next_observation[:, 0].square())
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agents_learn_from_rewards_in_arrays(
+    answer: Callable[[Answer], None], tmp_path: Path, agent: str
+) -> None:
+    """As from the same rewards as numbers."""
+    found = []
+    for name, function in (
+        ("numbers", lambda _, step: step),
+        ("arrays", lambda _, step: (step[0], np.array([step[1]]), *step[2:])),
+    ):
+        answer(function)
+        assert train(tmp_path / name, agent, "--start-steps", "40", "--steps", "45") == 0
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        returns = [json.loads(line).get("real/return") for line in lines]
+        found.append([value for value in returns if value is not None])
+    assert found[0] == found[1]
+    assert len(found[0]) >= 2
+    assert all(map(math.isfinite, found[0]))
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (observed(1, math.nan), "an observation that is not finite (nan in dimension 1)"),
+        (observed(0, -math.inf), "an observation that is not finite (-inf in dimension 0)"),
+        (rewarded(math.nan), "nan as reward"),
+        (rewarded(np.zeros(2)), "array([0., 0.]) as reward, where one number is needed"),
+    ],
+)
+def test_collect_names_what_the_environment_returned_and_writes_nothing(
+    answer: Callable[[Answer], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    function: Answer,
+    words: str,
+) -> None:
+    answer(function)
+    assert collect() == 2
+    sentence = said(capsys)
+    assert f"the environment Faulty-v0 returned {words}" in sentence
+    assert "at step 10 of episode 1" in sentence
+    assert not list((tmp_path / "datasets").rglob("*.hdf5"))
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("at", [30, 47], ids=["start steps", "later"])
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_train_agent_names_what_the_environment_returned(
+    answer: Callable[[Answer], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    agent: str,
+    at: int,
+    what: str,
+) -> None:
+    answer(observed(1, math.nan, at) if what == "observation" else rewarded(math.inf, at))
+    assert train(tmp_path / "run", agent, "--start-steps", "40", "--steps", "60") == 2
+    sentence = said(capsys)
+    words = "an observation that is not finite" if what == "observation" else "inf as reward"
+    assert f"the environment Faulty-v0 returned {words}" in sentence
+    assert f"at step {(at - 1) % 20 + 1} of episode {(at - 1) // 20}" in sentence
+
+
+@pytest.mark.situation("refused")
+def test_train_agent_names_it_in_an_evaluation(
+    answer: Callable[[Answer], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(rewarded(math.nan, 50))
+    flags = ("--start-steps", "20", "--steps", "60", "--evaluate-every", "45")
+    assert train(tmp_path / "run", "sac", *flags) == 2
+    assert "nan as reward, at step 5 of evaluation episode 0" in said(capsys)
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize(("what", "words"), [("nan", "nan as reward"), ("array", "0.])")])
+def test_eval_agent_names_what_the_environment_returned(
+    answer: Callable[[Answer], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+    words: str,
+) -> None:
+    answer(rewarded(math.nan if what == "nan" else np.zeros(2), 25))
+    flags = ("--agent", "policy", "--policy", "random", "--env", ENV, "--episodes", "2")
+    assert main.run(["eval-agent", *flags, "--out", str(tmp_path)]) == 2
+    sentence = said(capsys)
+    assert words in sentence
+    assert "at step 5 of episode 1" in sentence
+
+
+@pytest.mark.situation("right")
+def test_eval_agent_takes_rewards_in_arrays(
+    answer: Callable[[Answer], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(lambda _, step: (step[0], np.array([0.25]), np.bool_(False), 0))
+    flags = ("--agent", "policy", "--policy", "random", "--env", ENV, "--episodes", "2")
+    assert main.run(["eval-agent", *flags, "--out", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["returns"] == [5.0, 5.0]
+
+
+@pytest.mark.situation("refused")
+def test_collect_refuses_an_environment_registered_by_its_class_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    assert collect(env=f"{HERE}:ByClass-v0") == 2
+    assert f"register it by name, entry_point='{HERE}:Faulty'" in said(capsys)
+    assert not list((tmp_path / "datasets").rglob("*.hdf5"))
+
+
+@pytest.mark.situation("refused")
+def test_collect_refuses_arguments_that_no_data_set_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setattr(Faulty, "__init__", lambda self, goal=None: None)
+    gymnasium.register(
+        "Goal-v0", entry_point=f"{HERE}:Faulty", max_episode_steps=20, kwargs={"goal": np.ones(2)}
+    )
+    try:
+        assert collect(env="Goal-v0") == 2
+    finally:
+        gymnasium.registry.pop("Goal-v0")
+    assert "'Goal-v0' cannot be written to a data set" in said(capsys)
+
+
+def teardown_module() -> None:
+    for name in ("Faulty-v0", "ByClass-v0", "Endless-v0"):
+        gymnasium.registry.pop(name, None)
+    sys.modules.pop(HERE, None)
