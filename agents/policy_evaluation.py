@@ -21,11 +21,12 @@ FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are othe
 class PolicyEvaluation:
     """Plays `episodes` episodes of a policy's mean action while training goes on.
 
-    One evaluation runs at a time; the same weights give the same returns.
+    One evaluation runs at a time; the same weights give the same returns. Episodes end after
+    `max_steps` steps at the latest; without it, as the environment ends them.
     """
 
-    def __init__(self, env_id: str, seed: int, episodes: int) -> None:
-        self.env_id, self.seed, self.episodes = env_id, seed, episodes
+    def __init__(self, env_id: str, seed: int, episodes: int, max_steps: int | None = None) -> None:
+        self.env_id, self.seed, self.episodes, self.max_steps = env_id, seed, episodes, max_steps
         self._pool: ProcessPoolExecutor | None = None
         self._waiting: tuple[int, Future[list[float]]] | None = None
 
@@ -41,7 +42,9 @@ class PolicyEvaluation:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, context, initializer=_prepare)
             try:
-                job = self._pool.submit(play, self.env_id, self.seed, self.episodes, weights)
+                job = self._pool.submit(
+                    play, self.env_id, self.seed, self.episodes, weights, self.max_steps
+                )
             except BrokenProcessPool:
                 raise _died(step) from None
         self._waiting = step, job
@@ -77,17 +80,23 @@ class PolicyEvaluation:
             self._pool.shutdown(cancel_futures=True)
 
 
-def play(env_id: str, seed: int, episodes: int, weights: dict[str, ndarray]) -> list[float]:
+def play(
+    env_id: str,
+    seed: int,
+    episodes: int,
+    weights: dict[str, ndarray],
+    max_steps: int | None = None,
+) -> list[float]:
     """Returns of the policy's mean action in episodes that `seed` decides."""
     env = make_env(env_id)
     agent = PolicyAgent(BehaviourPolicy(weights, {}), None)
     seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
-    returns = [
-        run_episode(agent, env, s, name=f"evaluation episode {i}").total_reward
+    played = [
+        run_episode(agent, env, s, name=f"evaluation episode {i}", max_steps=max_steps)
         for i, s in enumerate(seeds)
     ]
     env.close()
-    return returns
+    return [episode.total_reward for episode in played]
 
 
 def _died(step: int) -> WorkerDied:

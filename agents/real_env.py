@@ -33,11 +33,12 @@ class RealEnv:
     """Episodes one after another, each from a reset by a seed of its own.
 
     A simulator's state is not ours to save. But number, seed and actions of the episode at hand
-    lead back to it exactly, and that is what a checkpoint holds.
+    lead back to it exactly, and that is what a checkpoint holds. Episodes are truncated after
+    `max_steps` steps, where the environment does not end them before.
     """
 
-    def __init__(self, env: gymnasium.Env, seed: int) -> None:
-        self.env, self.seed = env, seed
+    def __init__(self, env: gymnasium.Env, seed: int, max_steps: int | None = None) -> None:
+        self.env, self.seed, self.max_steps = env, seed, max_steps
         self._steps = CheckedSteps(env)
         self.finished: list[tuple[float, int]] = []
         """Returns and lengths of the episodes that ended since this was last emptied."""
@@ -65,7 +66,7 @@ class RealEnv:
         self.observation = step.observation
         self.actions.append(step.action)
         self.total_reward += step.reward
-        if step.terminated or step.truncated:
+        if step.terminated or step.truncated or len(self.actions) == self.max_steps:
             self.finished.append((self.total_reward, len(self.actions)))
             self._begin(self.episode + 1)
         return RealStep(observation, step.action, step.reward, step.observation, step.terminated)

@@ -20,6 +20,20 @@ class Step(NamedTuple):
     truncated: bool
 
 
+def step_limit(env: gymnasium.Env, max_steps: int | None = None) -> int:
+    """After how many steps an episode ends at the latest: by its own limit, or by `max_steps`.
+
+    Raises:
+        InputError: there is neither, so that an episode may never end.
+    """
+    own = env.spec.max_episode_steps if env.spec is not None else None
+    limits = [limit for limit in (own, max_steps) if limit is not None]
+    if not limits:
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        raise InputError(f"episodes of {name} have no time limit: give one by --max-steps")
+    return min(limits)
+
+
 class CheckedSteps:
     """Resets and steps of an environment whose every answer is sound.
 

@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.recipe import (
     TrainedRecipe,
 )
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -135,12 +136,9 @@ def check(
         InputError: an agent or environment that cannot be made, or episodes without end.
     """
     env = make_env(env_id)
+    limit = step_limit(env, max_steps)
     for contender in contenders:
         contender.recipe.agent(env, env_id, 0)
-    limits = [max_steps, env.spec.max_episode_steps if env.spec is not None else None]
     scores = reference_scores(env, max_steps)
     env.close()
-    known = [limit for limit in limits if limit is not None]
-    if not known:
-        raise InputError(f"episodes of {env_id} have no time limit: give one by --max-steps")
-    return min(known), scores
+    return limit, scores

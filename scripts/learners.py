@@ -20,6 +20,7 @@ from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -39,6 +40,7 @@ class Flags:
     agent: str
     env_id: str
     seed: int
+    max_steps: int | None
     objective: ObjectiveFlags
     members: int
     elites: int | None
@@ -60,9 +62,11 @@ def check(
     `model` is None where one is yet to be trained.
 
     Raises:
-        InputError: bounds of actions, sizes, rates or flags that do not go together.
+        InputError: episodes without end; bounds of actions, sizes, rates or flags that do not go
+            together.
     """
     env = make_env(flags.env_id)
+    step_limit(env, flags.max_steps)
     box = _action_box(env)
     if not box.is_bounded():
         raise InputError(f"{flags.env_id} has actions {box}; agents here need a bounded box")
@@ -97,7 +101,7 @@ def online(
         with torch.device(generator.device):
             model = _model(flags, task, obs_dim, act_dim, generator)
         world = _world(flags, settings, model, task, env, generator)
-    real = RealEnv(env, flags.seed)
+    real = RealEnv(env, flags.seed, flags.max_steps)
     if flags.agent == "pets":
         assert world is not None
         assert task is not None

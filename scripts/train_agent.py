@@ -66,6 +66,9 @@ class Config(ObjectiveFlags, Command):
     """Continue the run in --out from its last checkpoint."""
     download: bool = False
     """Fetch the data set by its id where it is not on this machine."""
+    max_steps: int | None = None
+    """End episodes, real ones and those of evaluations, after so many steps; default: the
+    environment's own limit."""
     steps: int | None = None
     """Real steps online, policy updates offline; default of this and the next: by agent and
     task."""
@@ -178,7 +181,7 @@ def _run(config: Config) -> Outcome:
         figures = learn(
             learner,
             folder,
-            PolicyEvaluation(env_id, config.seed, config.episodes),
+            PolicyEvaluation(env_id, config.seed, config.episodes, config.max_steps),
             steps=settings["steps"],
             log_every=config.log_every,
             evaluate_every=config.evaluate_every,
@@ -207,6 +210,8 @@ def _check(config: Config) -> None:
         if getattr(config, name) < 1:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} {getattr(config, name)}: it must be at least 1")
+    if config.max_steps is not None and config.max_steps < 1:
+        raise InputError(f"--max-steps {config.max_steps}: it must be at least 1")
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}: it must not be negative")
     if config.elites is not None and not 1 <= config.elites <= config.members:
@@ -318,4 +323,7 @@ def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
             f"return {found['mean_return']:.1f} +- {found['std_return']:.1f} "
             f"({config.episodes} episodes)"
         )
-    return f"{what}\nnext: mbrl-bilevel eval-agent {again} --env {env_id} --episodes 10"
+    again += f" --env {env_id} --episodes 10"
+    if config.max_steps is not None:
+        again += f" --max-steps {config.max_steps}"
+    return f"{what}\nnext: mbrl-bilevel eval-agent {again}"

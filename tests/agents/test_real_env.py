@@ -102,6 +102,15 @@ def test_transitions_flags_and_returns(kind):
     assert real.episode == 2
 
 
+@pytest.mark.situation("right")
+def test_max_steps_truncates_where_the_environment_does_not_end_before():
+    real = RealEnv(Counter(3, "terminated"), seed=0, max_steps=2)
+    steps = [real.step(np.array([0.25])) for _ in range(5)]
+    assert [s.next_observation[0] for s in steps] == [1, 2, 1, 2, 1]
+    assert not any(s.terminated for s in steps)
+    assert real.finished == [(1.0, 2), (1.0, 2)]
+
+
 def test_a_step_as_a_batch_of_one():
     real = RealEnv(Counter(1, "terminated"), seed=0)
     batch = real.step(np.array([0.25])).batch()

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes",
 OFTEN = ("--log-every", "10", "--evaluate-every", "1000")
 IMAGINED = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
 MODEL = ("--refit-every", "20", "--model-steps", "5")
-AGENTS = {
+AGENTS: dict[str, tuple[str, ...]] = {
     "sac": ("--updates-per-step", "1"),
     "mbpo": (*MODEL, *IMAGINED),
     "pets": (*MODEL, "--planner", "random_shooting"),
@@ -86,7 +87,7 @@ def collect(*flags: str, env: str = ENV, dataset: str = "own/faulty-v0") -> int:
 
 def train(out: Path, agent: str, *flags: str, env: str = ENV) -> int:
     given = ("train-agent", "--agent", agent, "--env", env, "--out", str(out))
-    return main.run([*given, *TINY, *OFTEN, *AGENTS[agent], *flags])
+    return main.run([*given, *TINY, *OFTEN, *AGENTS.get(agent, ()), *flags])
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -242,6 +243,56 @@ def test_collect_refuses_arguments_that_no_data_set_holds(
     finally:
         gymnasium.registry.pop("Goal-v0")
     assert "'Goal-v0' cannot be written to a data set" in said(capsys)
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("agent", [*AGENTS, "mopo"])
+def test_train_agent_refuses_episodes_that_may_never_end_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    flags: tuple[str, ...] = ("--steps", "6000")
+    if agent == "mopo":
+        assert collect(env=f"{HERE}:Endless-v0") == 0
+        flags = (*flags, "--dataset", "own/faulty-v0")
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    monkeypatch.setitem(TASKS, "Endless-v0", replace(TASK, env_id="Endless-v0"))
+    assert train(tmp_path / "run", agent, *flags, env=f"{HERE}:Endless-v0") == 2
+    assert "episodes of Endless-v0 have no time limit: give one by --max-steps" in said(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.situation("right")
+def test_train_agent_ends_endless_episodes_after_max_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Callable[[Answer], None]
+) -> None:
+    """Real ones and those of the evaluation, whose rewards of 1 add up to their length."""
+    answer(lambda _, step: (step[0], 1.0, *step[2:]))
+    flags = ("--start-steps", "20", "--steps", "40", "--max-steps", "7", "--json")
+    assert train(tmp_path / "run", "sac", *flags, env=f"{HERE}:Endless-v0") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["mean_return"] == 7
+    assert "--max-steps 7" in captured.err
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert {line["real/length"] for line in lines if "real/length" in line} == {7}
+
+
+@pytest.mark.situation("refused")
+def test_eval_agent_refuses_episodes_that_may_never_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    flags = ("--agent", "policy", "--policy", "random", "--env", f"{HERE}:Endless-v0")
+    assert main.run(["eval-agent", *flags, "--out", str(tmp_path / "out")]) == 2
+    assert "episodes of Endless-v0 have no time limit: give one by --max-steps" in said(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.situation("right")
+def test_collect_cuts_an_endless_episode(tmp_path: Path) -> None:
+    assert collect(env=f"{HERE}:Endless-v0") == 0
+    data = load_dataset("own/faulty-v0").transitions
+    assert (len(data), data.episodes) == (50, 1)
+    assert data.truncated.tolist() == [False] * 49 + [True]
 
 
 def teardown_module() -> None:

@@ -38,7 +38,7 @@ class InThisProcess(PolicyEvaluation):
     found = None
 
     def start(self, step, weights):
-        returns = play(self.env_id, self.seed, self.episodes, weights)
+        returns = play(self.env_id, self.seed, self.episodes, weights, self.max_steps)
         mean, std = float(np.mean(returns)), float(np.std(returns))
         self.found = step, {"evaluation/return": mean, "evaluation/return_std": std}
 
@@ -240,6 +240,7 @@ BAD = {
     "a ratio above 1": ((*MBPO, "--real-ratio", "1.5"), "--real-ratio 1.5"),
     "no weight": ((*MOPO, "--penalty-weight", "nan"), "--penalty-weight nan"),
     "lengths that fall": ((*MBPO, "--rollout-length", "5", "1", "0", "9"), "rollout lengths from"),
+    "no steps of an episode": ((*SAC, "--max-steps", "0"), "--max-steps 0: it must be at least 1"),
     "no logs": ((*SAC, "--log-every", "0"), "--log-every 0: it must be at least 1"),
     "no episodes": ((*SAC, "--episodes", "0"), "--episodes 0: it must be at least 1"),
     "a negative seed": ((*SAC, "--seed", "-1"), "--seed -1"),
