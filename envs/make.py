@@ -2,14 +2,17 @@
 
 import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
 import mujoco
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
+from mbrl_bilevel.data.env_spec import EnvSpec, WrapperSpec
+from mbrl_bilevel.envs.rebuild import arguments, wrap
 from mbrl_bilevel.errors import InputError
 
 
@@ -38,29 +41,66 @@ def quiet_mujoco() -> Iterator[None]:
         mujoco.set_mju_user_warning(previous)
 
 
-def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env:
-    """`gymnasium.make(env_id, **kwargs)` for an environment that this toolkit can use.
+def make_env(env: str | EnvSpec, **kwargs: Any) -> gymnasium.Env:
+    """The environment of an id, as `gymnasium.make(id, **kwargs)`, or of a spec.
+
+    A spec decides arguments, wrappers and time limit; a ClipAction around all that changes actions
+    is left out, as agents here act within the box that it clips to. Observations in a Dict of flat
+    boxes are flattened, by gymnasium's FlattenObservation.
 
     Raises:
         InputError: the id is unknown (close ones are named), the environment cannot be made here,
-            or its observations or actions are not flat boxes of numbers.
+            an argument or wrapper of the spec is not taken from a file, or its observations or
+            actions are not flat boxes of numbers.
     """
+    spec = EnvSpec(env) if isinstance(env, str) else env
+    made = _make(spec, kwargs)
+    try:
+        made = wrap(made, _acting(spec.wrappers), spec.id)
+        if isinstance(made.observation_space, spaces.Dict) and _flat(made.observation_space):
+            made = FlattenObservation(made)
+        complaint = _complaint(made)
+        if complaint is not None:
+            raise InputError(f"environment {spec.id!r} has {complaint}")
+    except InputError:
+        made.close()
+        raise
+    return made
+
+
+def _make(spec: EnvSpec, kwargs: dict[str, Any]) -> gymnasium.Env:
+    env_id, given = spec.id, arguments(spec) | kwargs
+    if spec.max_episode_steps is not None:
+        given = {"max_episode_steps": spec.max_episode_steps} | given
     try:
         with quiet_mujoco():
-            env = gymnasium.make(env_id, **kwargs)
+            return gymnasium.make(env_id, **given)
     except gymnasium.error.UnregisteredEnv as error:
         raise InputError(f"unknown environment {env_id!r}; {_suggestion(env_id)}") from error
     except (gymnasium.error.Error, ImportError, OSError) as error:
         raise InputError(f"environment {env_id!r} cannot be made: {error}") from error
-    except TypeError as error:
-        if not kwargs:
+    except (TypeError, ValueError) as error:
+        if not given:
             raise
-        raise InputError(f"environment {env_id!r} does not take {kwargs}: {error}") from error
-    complaint = _complaint(env)
-    if complaint is not None:
-        env.close()
-        raise InputError(f"environment {env_id!r} has {complaint}")
-    return env
+        reason = " ".join(str(error).split())
+        raise InputError(f"environment {env_id!r} does not take {given}: {reason}") from error
+
+
+def _acting(wrappers: Sequence[WrapperSpec]) -> list[WrapperSpec]:
+    """Wrappers without a ClipAction that no other one that changes actions stands around."""
+    kept = list(wrappers)
+    names = [wrapper.name for wrapper in kept]
+    last = max((i for i, n in enumerate(names) if n in ("ClipAction", "RescaleAction")), default=-1)
+    if last >= 0 and kept[last] == WrapperSpec("ClipAction"):
+        del kept[last]
+    return kept
+
+
+def _flat(space: spaces.Space) -> bool:
+    """Whether it is a flat Box, or a Dict of such, however deep."""
+    if isinstance(space, spaces.Dict):
+        return len(space.spaces) > 0 and all(map(_flat, space.spaces.values()))
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
 
 
 def _suggestion(env_id: str) -> str:

@@ -2,7 +2,7 @@
 
 Both rewards are exact: the observation holds the positions after the step that the environment
 measures. All functions are pure, take any leading shape and keep dtype and device. They hold for
-gymnasium's v5 tasks with their default arguments.
+gymnasium's v5 tasks, whose arguments the keywords are called after.
 """
 
 import torch
@@ -25,17 +25,30 @@ PUSHER_NAMES = (
 
 
 def reacher_reward(
-    obs: Float[Tensor, "*s 10"], act: Float[Tensor, "*s 2"], next_obs: Float[Tensor, "*s 10"]
+    obs: Float[Tensor, "*s 10"],
+    act: Float[Tensor, "*s 2"],
+    next_obs: Float[Tensor, "*s 10"],
+    *,
+    reward_dist_weight: float = 1.0,
+    reward_control_weight: float = 1.0,
 ) -> Float[Tensor, "*s"]:
     """Minus the distance in metres of fingertip and target after the step, minus |act|^2."""
-    return -torch.linalg.vector_norm(next_obs[..., 8:10], dim=-1) - act.square().sum(-1)
+    apart = torch.linalg.vector_norm(next_obs[..., 8:10], dim=-1)
+    return -reward_dist_weight * apart - reward_control_weight * act.square().sum(-1)
 
 
 def pusher_reward(
-    obs: Float[Tensor, "*s 23"], act: Float[Tensor, "*s 7"], next_obs: Float[Tensor, "*s 23"]
+    obs: Float[Tensor, "*s 23"],
+    act: Float[Tensor, "*s 7"],
+    next_obs: Float[Tensor, "*s 23"],
+    *,
+    reward_near_weight: float = 0.5,
+    reward_dist_weight: float = 1.0,
+    reward_control_weight: float = 0.1,
 ) -> Float[Tensor, "*s"]:
     """-|object - goal| - 0.5 |object - fingertip| after the step, in metres, minus 0.1 |act|^2."""
     fingertip, thing, goal = next_obs[..., 14:17], next_obs[..., 17:20], next_obs[..., 20:23]
     far = torch.linalg.vector_norm(thing - goal, dim=-1)
     near = torch.linalg.vector_norm(thing - fingertip, dim=-1)
-    return -far - 0.5 * near - 0.1 * act.square().sum(-1)
+    control = reward_control_weight * act.square().sum(-1)
+    return -reward_dist_weight * far - reward_near_weight * near - control

@@ -1,7 +1,7 @@
 """Rewards, terminations and names of the pendulums, inverted, double inverted and plain.
 
 All functions are pure, take any leading shape and keep dtype and device. They hold for gymnasium's
-tasks with their default arguments.
+tasks, whose arguments the keywords are called after.
 """
 
 import torch
@@ -52,7 +52,11 @@ def inverted_double_pendulum_terminated(next_obs: Float[Tensor, "*s 9"]) -> Bool
 
 
 def inverted_double_pendulum_reward(
-    obs: Float[Tensor, "*s 9"], act: Float[Tensor, "*s 1"], next_obs: Float[Tensor, "*s 9"]
+    obs: Float[Tensor, "*s 9"],
+    act: Float[Tensor, "*s 1"],
+    next_obs: Float[Tensor, "*s 9"],
+    *,
+    healthy_reward: float = 10.0,
 ) -> Float[Tensor, "*s"]:
     """10 while standing, minus penalties on the tip's position and on the poles' velocities.
 
@@ -61,7 +65,7 @@ def inverted_double_pendulum_reward(
     or a cart at the end of its rail (see `inverted_double_pendulum_terminated` for the tip).
     """
     x, y = tip(next_obs)
-    alive = 10.0 * (~inverted_double_pendulum_terminated(next_obs)).to(next_obs.dtype)
+    alive = healthy_reward * (~inverted_double_pendulum_terminated(next_obs)).to(next_obs.dtype)
     distance = 0.01 * x.square() + (y - 2).square()
     speed = 1e-3 * next_obs[..., 6].square() + 5e-3 * next_obs[..., 7].square()
     return alive - distance - speed

@@ -19,124 +19,77 @@ float32 observations as well as float64 ones: a value within float32 rounding of
 be judged otherwise, but none was in 128,000 real steps.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from dataclasses import replace
 
 import gymnasium
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from mbrl_bilevel.envs import locomotion, manipulation, pendulum
-from mbrl_bilevel.envs.termination import non_finite
+from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.rebuild import arguments, effective
+from mbrl_bilevel.envs.task import Task as Task
+from mbrl_bilevel.envs.variants import VARIANTS, fits
+from mbrl_bilevel.envs.wrapped_task import through_wrappers
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.protocols import RewardFunction
 
 REFERENCE_STEPS = 1_000  # of the episodes whose returns the reference scores are
-TerminationFunction = Callable[[Float[Tensor, "*s o"]], Bool[Tensor, "*s"]]
+
+TASKS: dict[str, Task] = {env_id: make() for env_id, make in VARIANTS.items()}
+"""By the id of the environment; of the shipped ones, as made without arguments."""
+SHIPPED = dict(TASKS)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A task by its functions of observations (`mbrl_bilevel.protocols.Task`).
+def get_task(env: str | EnvSpec) -> Task:
+    """The task of an environment, by its id such as "Hopper-v5" or by its spec.
 
-    `observation_names` has one name for each dimension; those of velocities begin with "vel_".
-    `reference_scores` are the returns of a random and of an expert policy over 1,000 steps, the 0
-    and 100 of a normalised score (D4RL, Fu et al. 2020, measured in the v2 tasks), or None.
-    """
-
-    env_id: str
-    reward: RewardFunction | None
-    terminated: TerminationFunction
-    observation_names: tuple[str, ...]
-    reference_scores: tuple[float, float] | None = None
-
-
-TASKS: dict[str, Task] = {
-    task.env_id: task
-    for task in (
-        Task(
-            "HalfCheetah-v5",
-            locomotion.half_cheetah_reward,
-            non_finite,
-            locomotion.HALF_CHEETAH_NAMES,
-            reference_scores=(-280.178953, 12135.0),
-        ),
-        Task(
-            "Hopper-v5",
-            locomotion.hopper_reward,
-            locomotion.hopper_terminated,
-            locomotion.HOPPER_NAMES,
-            reference_scores=(-20.272305, 3234.3),
-        ),
-        Task(
-            "Walker2d-v5",
-            locomotion.walker2d_reward,
-            locomotion.walker2d_terminated,
-            locomotion.WALKER2D_NAMES,
-            reference_scores=(1.629008, 4592.3),
-        ),
-        Task(
-            "Ant-v5",
-            locomotion.ant_reward,
-            locomotion.ant_terminated,
-            locomotion.ANT_NAMES,
-        ),
-        Task(
-            "Swimmer-v5",
-            locomotion.swimmer_reward,
-            non_finite,
-            locomotion.SWIMMER_NAMES,
-        ),
-        Task(
-            "Reacher-v5",
-            manipulation.reacher_reward,
-            non_finite,
-            manipulation.REACHER_NAMES,
-        ),
-        Task(
-            "Pusher-v5",
-            manipulation.pusher_reward,
-            non_finite,
-            manipulation.PUSHER_NAMES,
-        ),
-        Task(
-            "InvertedPendulum-v5",
-            pendulum.inverted_pendulum_reward,
-            pendulum.inverted_pendulum_terminated,
-            pendulum.INVERTED_PENDULUM_NAMES,
-        ),
-        Task(
-            "InvertedDoublePendulum-v5",
-            pendulum.inverted_double_pendulum_reward,
-            pendulum.inverted_double_pendulum_terminated,
-            pendulum.INVERTED_DOUBLE_PENDULUM_NAMES,
-        ),
-        Task(
-            "Pendulum-v1",
-            pendulum.pendulum_reward,
-            non_finite,
-            pendulum.PENDULUM_NAMES,
-        ),
-    )
-}
-
-
-def get_task(env_id: str) -> Task:
-    """The task of an environment id such as "Hopper-v5".
-
-    A module that registers the environment, as in "my_module:MyCart-v0", is no part of the name;
-    `gymnasium.make` imports it.
+    Arguments and wrappers of a spec decide reward, termination and names of a shipped task. A task
+    of your own is taken at its word, whatever the arguments. A module that registers the
+    environment, as in "my_module:MyCart-v0", is no part of the name; `gymnasium.make` imports it.
 
     Raises:
-        InputError: no task of that id is registered.
+        InputError: no task of that id is registered, or an argument or wrapper of which nothing is
+            known.
     """
-    name = env_id.rpartition(":")[2]
-    if name not in TASKS:
+    spec = EnvSpec(env) if isinstance(env, str) else env
+    if spec.name not in TASKS:
         raise InputError(
-            f"no task for environment {env_id!r}; known are {', '.join(TASKS)}: choose one of "
+            f"no task for environment {spec.id!r}; known are {', '.join(TASKS)}: choose one of "
             "them or add your own with mbrl_bilevel.envs.tasks.register_task"
         )
-    return TASKS[name]
+    task = TASKS[spec.name]
+    if task is SHIPPED.get(spec.name):
+        task = _variant(spec, task)
+    if not effective(spec.wrappers):
+        return task
+    bare = make_env(replace(spec, wrappers=()))
+    try:
+        return through_wrappers(task, bare, spec)
+    finally:
+        bare.close()
+
+
+def find_task(env: str | EnvSpec | None) -> Task | None:
+    """`get_task`, or None where nothing is known: then the reward is for the model to learn."""
+    try:
+        return None if env is None else get_task(env)
+    except InputError:
+        return None
+
+
+def _variant(spec: EnvSpec, plain: Task) -> Task:
+    chosen = arguments(spec)
+    if not chosen:
+        return plain
+    make = VARIANTS[spec.name]
+    defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    for name, value in chosen.items():
+        if name not in defaults or not fits(value, defaults[name]):
+            raise InputError(
+                f"no task for environment {spec.id!r} with {name}={str(value)[:60]!r}: what that "
+                f"changes is not known here (of {', '.join(defaults)} it is); register a task of "
+                "your own with mbrl_bilevel.envs.tasks.register_task(..., replace=True)"
+            )
+    return make(**chosen)
 
 
 def reference_scores(

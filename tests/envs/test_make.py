@@ -115,7 +115,8 @@ def test_what_cannot_be_made_is_bad_input(env_id: str, kwargs: dict, words: str)
     ("observation", "action", "words"),
     [
         (box(84, 84, 3), box(2), r"image observations \[84, 84, 3\].*flat"),
-        (spaces.Dict({"a": box(2)}), box(2), "observations Dict.*flat"),
+        (spaces.Dict({"a": box(2, 2)}), box(2), "observations Dict.*flat"),
+        (spaces.Dict({"a": spaces.Discrete(3)}), box(2), "observations Dict.*flat"),
         (spaces.Discrete(4), box(2), "observations Discrete.*flat"),
         (box(), box(2), "observations Box.*flat"),
         (box(3), spaces.MultiBinary(2), "actions MultiBinary.*flat"),
