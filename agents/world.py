@@ -12,6 +12,7 @@ from torch import Tensor
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty
+from mbrl_bilevel.envs.observation_bounds import outside_bounds, unbounded, warn_of_bounds
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -77,8 +78,10 @@ class World:
         self.model, self.task, self.refit, self.generator = model, task, refit, generator
         self.rollouts, self.length = rollouts, length or LengthSchedule()
         kind: Penalty = "aleatoric" if penalty == "none" else penalty
+        self.observation_space = observation_space
+        self.outside = torch.zeros(model.obs_dim, dtype=torch.bool, device=generator.device)
+        """Dimensions in which real observations have been outside that space."""
         self.environment: dict[str, Any] = {
-            "observation_space": observation_space,
             "action_space": action_space,
             "uncertainty_penalty": 0.0 if penalty == "none" else penalty_weight,
             "penalty": kind,
@@ -108,12 +111,14 @@ class World:
         Its states are the model's samples, its actions the policy's; nothing in it is real.
         """
         length = self.length(step)
+        self._note_bounds(starts)
         env = LearnedVectorEnv(
             self.model,
             self.task,
             starts,
             num_envs=self.rollouts,
             time_limit=length,
+            observation_space=unbounded(self.observation_space, self.outside),
             seed=int(torch.randint(2**62, (), generator=self.generator, device=starts.device)),
             **self.environment,
         )
@@ -135,9 +140,20 @@ class World:
         }
         return batch, figures
 
+    def _note_bounds(self, starts: Float[Tensor, "m o"]) -> None:
+        """Gives up bounds that real observations do not keep to, with a warning once for each."""
+        new = outside_bounds(self.observation_space, starts) & ~self.outside
+        if bool(new.any()):
+            task, space = self.task, self.observation_space
+            warn_of_bounds(task.env_id, task.observation_names, space, starts, new)
+            self.outside |= new
+
     def state(self) -> dict[str, Tensor]:
         weights = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        return weights | {"learned_from": torch.tensor(self.learned_from)}
+        return weights | {
+            "learned_from": torch.tensor(self.learned_from),
+            "outside": self.outside.clone(),
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         weights = {k: v for k, v in state.items() if k.startswith("model.")}
@@ -147,6 +163,7 @@ class World:
             if name != "elites":
                 tensor.copy_(weights[f"model.{name}"])
         self.learned_from = int(state["learned_from"])
+        self.outside.copy_(state["outside"])
 
 
 def in_blocks(data: Batch) -> Transitions:

@@ -11,6 +11,12 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mbrl_bilevel.envs.observation_bounds import (
+    bounds,
+    outside_bounds,
+    unbounded,
+    warn_of_bounds,
+)
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.protocols import Task
@@ -73,16 +79,16 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         time_limit: steps of an episode at the most.
         action_space: of the real environment.
         observation_space: of the real environment, to which predictions are clipped; None: no
-            bounds but those of the model.
+            bounds but those of the model. Dimensions in which starts lie outside are not clipped,
+            with a UserWarning.
         uncertainty_penalty: reward units per unit of `uncertainty`; 0 computes none.
         penalty: which uncertainty.
         seed: of the generator, on the model's device, that decides everything random.
 
     Raises:
-        InputError: a model of another environment or of other sizes; starts that do not fit it,
-            or that are not finite or outside the observation space; neither task nor model with a
-            reward; fewer than 1 environments or steps; a negative penalty, or disagreement among
-            fewer than 2 elites.
+        InputError: a model of another environment or of other sizes; starts that do not fit it or
+            are not finite; neither task nor model with a reward; fewer than 1 environments or
+            steps; a negative penalty, or disagreement among fewer than 2 elites.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             observation_space = Box(-np.inf, np.inf, (model.obs_dim,))
         _check_model(model, task, observation_space, action_space)
         _check_starts(starts, observation_space)
+        observation_space = _as_starts_have_it(task, observation_space, starts)
         if num_envs < 1 or time_limit < 1:
             raise InputError(
                 f"num_envs {num_envs} and time_limit {time_limit}: each must be at least 1"
@@ -119,8 +126,8 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         like = model.lowest
         self.starts = starts.to(like)
         self.generator = torch.Generator(like.device).manual_seed(seed)
-        self._action_bounds = _bounds(self.single_action_space, like)
-        self._observation_bounds = _bounds(self.single_observation_space, like)
+        self._action_bounds = bounds(self.single_action_space, like)
+        self._observation_bounds = bounds(self.single_observation_space, like)
         self._observation: Tensor | None = None
         self._elapsed = torch.zeros(num_envs, dtype=torch.long, device=like.device)
         self._non_finite = torch.zeros((), dtype=torch.long, device=like.device)
@@ -290,14 +297,22 @@ def _check_starts(starts: Float[Tensor, "m o"], space: Box) -> None:
             f"starts of shape {list(starts.shape)}: give at least one observation of "
             f"{space.shape[0]} dimensions"
         )
-    low, high = _bounds(space, starts)
-    good = (starts.isfinite() & (starts >= low) & (starts <= high)).all(-1)
+    good = starts.isfinite().all(-1)
     if not bool(good.all()):
         row = int((~good).nonzero()[0])
         raise InputError(
-            f"start {row}, {starts[row].tolist()}, is not finite or lies outside the observation "
-            "space: take starts from a data set of the same environment"
+            f"start {row}, {starts[row].tolist()}, is not finite: take starts from a data set of "
+            "the same environment"
         )
+
+
+def _as_starts_have_it(task: Task, space: Box, starts: Float[Tensor, "m o"]) -> Box:
+    """Without bounds that starts do not keep to, of which there is a warning."""
+    left = outside_bounds(space, starts)
+    if not bool(left.any()):
+        return space
+    warn_of_bounds(task.env_id, task.observation_names, space, starts, left)
+    return unbounded(space, left)
 
 
 def _check_penalty(model: DynamicsModel, weight: float, kind: Penalty) -> None:
@@ -328,10 +343,6 @@ def _checked_mask(mask: Any, num_envs: int) -> np.ndarray:
 
 def _float32(space: Box) -> Box:
     return Box(space.low.astype(np.float32), space.high.astype(np.float32))
-
-
-def _bounds(space: Box, like: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(space.low).to(like), torch.from_numpy(space.high).to(like)
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

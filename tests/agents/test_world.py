@@ -1,5 +1,6 @@
 """The learned world: what is imagined in it follows the model, the task and the replay."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_lengths_grow_in_a_straight_line_of_whole_numbers(step, length):
 def test_lengths_that_cannot_be(bad):
     with pytest.raises(InputError, match=f"from {bad[0]} at step {bad[2]} to {bad[1]} at step"):
         LengthSchedule(*bad)
+
+
+@pytest.mark.situation("warned")
+def test_bounds_that_real_observations_leave_are_given_up_with_one_warning():
+    space = Box(np.array([-9, -0.1], np.float32), np.array([9, 0.1], np.float32))
+    tight, wide, again = (world() for _ in range(3))
+    tight.observation_space = again.observation_space = space
+    with pytest.warns(UserWarning, match="Line-v0 .y from") as warned:
+        found = [tight.imagine(STARTS, act, step)[0] for step in (0, 1)]
+    assert len(warned) == 1
+    expected = [wide.imagine(STARTS, act, step)[0] for step in (0, 1)]
+    for batch, other in zip(found, expected, strict=True):
+        assert all(map(torch.equal, batch, other))
+    again.load_state(tight.state())  # as on --resume: known, and not said again
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.imagine(STARTS[:1] * 0, act, 0)
+    assert again.outside.tolist() == [False, True]
 
 
 def test_what_is_imagined_follows_the_model_and_the_task():

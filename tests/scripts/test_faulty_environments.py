@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS, Task
@@ -116,6 +117,7 @@ def test_collect_takes_rewards_in_arrays(answer: Callable[[Answer], None]) -> No
     torch.testing.assert_close(data.reward, -data.next_observation[:, 0].square())
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 starts")  # of a plan where few steps were taken before
 @pytest.mark.situation("right")
 @pytest.mark.parametrize("agent", AGENTS)
 def test_agents_learn_from_rewards_in_arrays(
@@ -293,6 +295,18 @@ def test_collect_cuts_an_endless_episode(tmp_path: Path) -> None:
     data = load_dataset("own/faulty-v0").transitions
     assert (len(data), data.episodes) == (50, 1)
     assert data.truncated.tolist() == [False] * 49 + [True]
+
+
+@pytest.mark.situation("warned")
+def test_mbpo_goes_on_where_observations_leave_their_declared_bounds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    high = np.array([9.0, 1e-3])
+    monkeypatch.setattr(Faulty, "observation_space", Box(-high, high))
+    assert train(tmp_path / "run", "mbpo", "--start-steps", "40", "--steps", "60") == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "lie outside the observation space" in line]
+    assert "warning: observations lie outside the observation space of Faulty-v0 (vel_x" in line
 
 
 def teardown_module() -> None:
