@@ -255,7 +255,7 @@ def _outer(
     order = torch.Generator(generator.device).manual_seed(seed)
     if flags.outer_data == "cross_fit":
         folds = max(members, min(flags.outer_folds, train.episodes))
-        rows, left_out = cross_fit(train.episode, members, generator, folds)
+        rows, left_out = cross_fit(train.episode, members, generator, folds, train.group)
         return rows, OuterBatches(*samples, left_out, flags.outer_batch_size, order)
     data = held_out if flags.outer_data == "held_out" else samples
     every_row = torch.arange(len(data.x), device=data.x.device).expand(members, -1)

@@ -100,6 +100,11 @@ def _run(config: Config) -> Outcome:
         raise InputError(
             f"--cold-restart of --objective {config.objective}: only bilevel learns a reward"
         )
+    if config.max_transitions is not None and config.max_transitions < len(PARTS):
+        raise InputError(
+            f"--max-transitions {config.max_transitions}: training, held-out and test part need at "
+            f"least {len(PARTS)}"
+        )
     dataset = load_dataset(config.dataset, download=config.download)
     if config.env is not None:
         dataset.require_env(config.env)

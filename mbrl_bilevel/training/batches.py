@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mbrl_bilevel.data.episode_parts import part_of_rows
 from mbrl_bilevel.errors import InputError
 
 Resampling = Literal["shared", "bootstrap"]
+STARVED_FOLD = 0.25  # of the rows that a fold should have
 
 
 class Batches:
@@ -66,30 +68,48 @@ class Batches:
 
 
 def cross_fit(
-    episode: Int[Tensor, "n"], members: int, generator: torch.Generator, folds: int | None = None
+    episode: Int[Tensor, "n"],
+    members: int,
+    generator: torch.Generator,
+    folds: int | None = None,
+    group: Int[Tensor, "n"] | None = None,
 ) -> tuple[Int[Tensor, "e n1"], Int[Tensor, "e n2"]]:
     """Rows that each member learns from, and the rows left out from it: another fold of episodes.
 
     With as many `folds` as members (the default) every row is left out by exactly one member; with
     more, members learn from more rows, and some rows are left out by none. Folds differ in length;
-    shorter ones are filled up with rows of their own.
+    shorter ones are filled up with rows of their own. Episodes of one `group` (`Transitions.group`)
+    stay in one fold. Where whole episodes would leave a fold with less than a quarter of its share,
+    rows are dealt as `split_by_episode` deals them, which may cut long episodes.
 
     Raises:
-        InputError: fewer than two members, fewer folds than members or fewer episodes than folds.
+        InputError: fewer than two members, fewer folds than members or too few episodes for the
+            folds, of which none is long enough to be cut.
     """
     folds = members if folds is None else folds
-    numbers, index = episode.unique(return_inverse=True)
-    if members < 2 or folds < members or len(numbers) < folds:
-        raise InputError(
-            f"cross-fitting needs 2 members or more, a fold for each and an episode in each fold; "
-            f"there are {members} members, {folds} folds and {len(numbers)} training episodes: "
-            "use held-out outer data instead"
-        )
-    order = torch.randperm(len(numbers), generator=generator, device=generator.device)
-    fold = order.argsort().to(index.device)[index] % folds
+    numbers, index = (episode if group is None else group).unique(return_inverse=True)
+    if members < 2 or folds < members:
+        raise InputError(_unfit(members, folds, len(numbers)))
+    fold = None
+    if len(numbers) >= folds:
+        order = torch.randperm(len(numbers), generator=generator, device=generator.device)
+        fold = order.argsort().to(index.device)[index] % folds
+    if fold is None or int(fold.bincount(minlength=folds).min()) < STARVED_FOLD * len(fold) / folds:
+        try:
+            fold = part_of_rows(episode, index, [1 / folds] * folds, generator)
+        except InputError:
+            raise InputError(_unfit(members, folds, len(numbers))) from None
     return (
         _fill([torch.nonzero(fold != e).squeeze(-1) for e in range(members)]),
         _fill([torch.nonzero(fold == e).squeeze(-1) for e in range(members)]),
+    )
+
+
+def _unfit(members: int, folds: int, episodes: int) -> str:
+    return (
+        f"cross-fitting needs 2 members or more, a fold for each and an episode in each fold; "
+        f"there are {members} members, {folds} folds and {episodes} training episodes: "
+        "use held-out outer data instead"
     )
 
 

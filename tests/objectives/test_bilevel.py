@@ -230,6 +230,27 @@ def test_cross_fitting_needs_members_and_episodes(members, episodes):
         cross_fit(torch.arange(episodes), members, seeded())
 
 
+@pytest.mark.situation("warned")
+@pytest.mark.parametrize("lengths", [[1000, 4, 4, 4, 4], [300, 300], [50]])
+def test_long_episodes_are_cut_where_whole_ones_would_starve_a_fold(lengths):
+    episode = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    with pytest.warns(UserWarning, match="blocks of time"):
+        inside, outside = cross_fit(episode, 5, seeded())
+    left_out = torch.cat([row.unique() for row in outside])
+    assert left_out.sort().values.tolist() == list(range(len(episode)))
+    for e in range(5):
+        assert not set(inside[e].tolist()) & set(outside[e].tolist())
+        assert abs(len(outside[e].unique()) - len(episode) / 5) <= 4
+
+
+def test_copies_stay_in_one_fold():
+    episode = torch.repeat_interleave(torch.arange(20), 5)
+    group = episode % 10
+    inside, outside = cross_fit(episode, 4, seeded(), group=group)
+    for e in range(4):
+        assert not set(group[inside[e]].tolist()) & set(group[outside[e]].tolist())
+
+
 def test_nothing_to_learn_and_no_interval_are_refused():
     data = noisy(50)
     reward = Mahalanobis(2).requires_grad_(False)

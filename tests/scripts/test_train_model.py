@@ -210,9 +210,10 @@ BAD = {
         ["--objective", "bilevel", "--entropy-weight", "-1"],
         "entropy weight lam = -1.0",
     ),
-    "episodes for no test part": (["--max-transitions", "400"], "2 episodes cannot be split"),
-    "episodes for no outer fold": (
-        ["--objective", "bilevel", "--max-transitions", "600"],
+    "no transitions": (["--max-transitions", "0"], "--max-transitions 0: "),
+    "fewer transitions than none": (["--max-transitions", "-5"], "--max-transitions -5: "),
+    "rows for no outer fold": (
+        ["--objective", "bilevel", "--members", "3000", "--hidden", "1"],
         "held-out outer data",
     ),
     "a learning rate below 0": (["--learning-rate", "-1"], "learning rate of -1.0"),
