@@ -33,7 +33,8 @@ from mbrl_bilevel.errors import InputError
 class ExactDense:
     """Forms the Hessian of every member and factorises it: for small problems and as an oracle.
 
-    An indefinite Hessian is solved all the same, with the status NEGATIVE_CURVATURE.
+    An indefinite Hessian is solved all the same, with the status NEGATIVE_CURVATURE. Eigenvalues
+    within rounding (n eps of the largest) count as 0.
     """
 
     damping: float = 0.0
@@ -47,17 +48,32 @@ class ExactDense:
         outer_data: Any,
         state: Tensor | None = None,
     ) -> Hypergradient:
-        """Raises torch.linalg.LinAlgError for a singular Hessian."""
+        """Raises InputError for a Hessian that is singular to rounding."""
         inner = InnerGradient(problem, theta, phi, inner_data)
         outer = problem.outer_gradients(theta, phi, outer_data)
         hessian = dense(inner.hessian_product, outer.theta)
         hessian = hessian + self.damping * torch.eye(hessian.shape[-1]).to(hessian)
+        indefinite = _smallest_eigenvalue(hessian) < 0
         v = torch.linalg.solve(hessian, outer.theta)
-        indefinite = torch.linalg.cholesky_ex(hessian).info > 0
         residual = norm(outer.theta - (hessian @ v.unsqueeze(-1)).squeeze(-1))
         status = torch.where(indefinite, int(Status.NEGATIVE_CURVATURE), int(Status.CONVERGED))
         solution = LinearSolution(v, residual, norm(outer.theta), torch.zeros_like(status), status)
         return from_linear_solution(inner, outer, solution)
+
+
+def _smallest_eigenvalue(hessian: Float[Tensor, "*e n n"]) -> Float[Tensor, "*e"]:
+    """Raises InputError where any eigenvalue is 0 to rounding."""
+    exact = hessian.double()
+    eigenvalues = torch.linalg.eigvalsh(0.5 * (exact + exact.mT))
+    sizes = eigenvalues.abs()
+    condition = sizes.amax(-1) / sizes.amin(-1)
+    rounding = hessian.shape[-1] * torch.finfo(hessian.dtype).eps
+    if not bool((condition * rounding < 1).all()):
+        raise InputError(
+            f"the inner Hessian is singular to rounding (condition number "
+            f"{float(condition.amax()):.1e}): add damping"
+        )
+    return eigenvalues.amin(-1)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class ClosedFormPolicyGradient(PolicyGradient):
     def calibrate(
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
-        self._set(residual_covariance(network(x).mean - y).mean(0))
+        # Rounded to float32, residuals that depend on one another would outweigh a rule's ridge.
+        residuals = (network(x).mean - y).double()
+        self._set(residual_covariance(residuals).mean(0))
 
     def _set(self, covariance: Float[Tensor, "n n"]) -> None:
         self.reward.set_precision(self.rule(covariance, self.lam))

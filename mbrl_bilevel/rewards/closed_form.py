@@ -24,17 +24,34 @@ def check_entropy_weight(lam: float | Tensor) -> None:
         )
 
 
-def check_positive_definite(matrix: Float[Tensor, "*e n n"], name: str) -> None:
-    """Raises InputError unless the matrix is finite, symmetric and positive definite."""
+def check_positive_definite(
+    matrix: Float[Tensor, "*e n n"], name: str, *, rounded_to: torch.dtype | None = None
+) -> None:
+    """Raises InputError unless the matrix is finite, symmetric and positive definite.
+
+    Positive definite beyond the rounding of its entries (to the matrix's own type, or
+    `rounded_to`): scaled to a unit diagonal, so that units do not matter, all eigenvalues are above
+    n eps.
+    """
     if not bool(torch.isfinite(matrix).all()):
         raise InputError(f"{name} holds entries that are not finite; check the data it comes from")
     scale = matrix.abs().amax()
     if not bool((matrix - matrix.mT).abs().amax() <= 1e-5 * scale):
         raise InputError(f"{name} is not symmetric; pass (M + M^T) / 2")
-    if bool((torch.linalg.cholesky_ex(matrix).info != 0).any()):
-        smallest = float(torch.linalg.eigvalsh(matrix).amin())
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1).double()
+    if not bool((diagonal > 0).all()):
         raise InputError(
-            f"{name} is not positive definite (smallest eigenvalue {smallest:.3g}); "
+            f"{name} is not positive definite (diagonal entry {float(diagonal.amin()):.3g}); "
+            "add a ridge or use more data"
+        )
+    unit = diagonal.rsqrt()
+    scaled = unit.unsqueeze(-1) * matrix.double() * unit.unsqueeze(-2)
+    smallest = float(torch.linalg.eigvalsh(0.5 * (scaled + scaled.mT)).amin())
+    rounding = matrix.shape[-1] * torch.finfo(rounded_to or matrix.dtype).eps
+    if not smallest > rounding:
+        raise InputError(
+            f"{name} is not positive definite (smallest eigenvalue {smallest:.3g}, scaled to a "
+            f"unit diagonal; rounding alone gives up to {rounding:.1g}); "
             "add a ridge or use more data"
         )
 
@@ -80,11 +97,13 @@ def full_rule(
 ) -> Float[Tensor, "*e n n"]:
     """U* = (lam / 2) Sigma^-1, the outer optimum of a full-covariance model (theory T4).
 
-    `ridge` times the mean variance is added to the diagonal of Sigma before inverting it.
+    `ridge` times the mean variance is added to the diagonal of Sigma before inverting it, which is
+    done in float64. A ridge below the rounding of Sigma's entries mends nothing: where dimensions
+    may depend on one another, take residuals in float64.
 
     Raises:
         InputError: for a diagonal model, which would end at Var(y_i | all other y_j), too small;
-            or a covariance that stays indefinite in spite of the ridge.
+            or a covariance that stays singular or indefinite in spite of the ridge.
     """
     check_entropy_weight(lam)
     n = covariance.shape[-1]
@@ -93,11 +112,12 @@ def full_rule(
             "the full U* under a diagonal model gives variances that are too small; "
             "use the diagonal rule or a full-covariance model"
         )
-    mean_variance = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    ridged = covariance + ridge * mean_variance * torch.eye(n).to(covariance)
-    check_positive_definite(ridged, "the residual covariance")
+    exact = covariance.double()
+    mean_variance = exact.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    ridged = exact + ridge * mean_variance * torch.eye(n).to(exact)
+    check_positive_definite(ridged, "the residual covariance", rounded_to=covariance.dtype)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged))
-    return 0.5 * lam * inverse
+    return 0.5 * lam * inverse.to(covariance)
 
 
 def ray_rule(

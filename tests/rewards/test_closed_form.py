@@ -9,6 +9,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import FullGaussian
 from mbrl_bilevel.rewards import closed_form
 from mbrl_bilevel.rewards.closed_form import (
+    check_positive_definite,
     diagonal_rule,
     full_rule,
     optimal_covariance,
@@ -98,12 +99,61 @@ def test_residual_covariance_is_the_second_moment_with_the_bias_in_it():
     torch.testing.assert_close(residual_covariance(r[:1]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
 
 
-def test_ridge_mends_a_singular_covariance():
-    r = residuals(3)[:2]  # 2 residuals in 3 dimensions
-    with pytest.raises(InputError, match="not positive definite"):
-        full_rule(residual_covariance(r), LAM, ridge=0.0)
-    u = full_rule(residual_covariance(r), LAM, ridge=1e-3)
-    assert (torch.linalg.eigvalsh(u) > 0).all()
+def rotated(eigenvalues: list[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """A symmetric matrix of these eigenvalues, with no axis along a coordinate."""
+    generator = torch.Generator().manual_seed(1)
+    n = len(eigenvalues)
+    q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    matrix = (q * torch.tensor(eigenvalues, dtype=torch.float64)) @ q.mT
+    return (0.5 * (matrix + matrix.mT)).to(dtype)
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [2, 3, 17])
+def test_ridge_mends_a_singular_covariance(n: int, dtype: torch.dtype) -> None:
+    """Fewer residuals than dimensions: which way a factorisation rounds does not matter."""
+    for rows in range(1, n):
+        covariance = residual_covariance(residuals(n)[:rows].to(dtype))
+        with pytest.raises(InputError, match=r"not positive definite.*add a ridge"):
+            full_rule(covariance, LAM, ridge=0.0)
+        u = full_rule(covariance, LAM, ridge=1e-3)
+        assert u.dtype == dtype
+        assert (torch.linalg.eigvalsh(u.double()) > 0).all()
+
+
+# Well away from rounding, which is 3 eps: 7e-16 and 4e-7.
+@pytest.mark.parametrize(
+    ("dtype", "smallest", "accepted"),
+    [
+        (torch.float64, 1e-12, True),
+        (torch.float64, 0.0, False),
+        (torch.float64, -1e-12, False),
+        (torch.float32, 1e-4, True),
+        (torch.float32, 0.0, False),
+        (torch.float32, 1e-9, False),
+        (torch.float32, -1e-4, False),
+    ],
+)
+def test_positive_definite_means_beyond_rounding(
+    dtype: torch.dtype, smallest: float, accepted: bool
+) -> None:
+    for size in (1e-12, 1.0, 1e12):
+        matrix = size * rotated([1.0, 0.5, smallest], dtype)
+        if accepted:
+            check_positive_definite(matrix, "M")
+            check_positive_definite(torch.stack([matrix, matrix]), "M")
+            continue
+        with pytest.raises(InputError, match="M is not positive definite"):
+            check_positive_definite(matrix, "M")
+        with pytest.raises(InputError, match="M is not positive definite"):
+            check_positive_definite(torch.stack([torch.eye(3).to(matrix), matrix]), "M")
+
+
+def test_units_of_dimensions_do_not_count_against_a_matrix() -> None:
+    units = torch.tensor([1e-12, 1.0, 1e12])
+    check_positive_definite(torch.diag(units), "M")
+    check_positive_definite(units[:, None] * rotated([3.0, 2.0, 1.0], torch.float32) * units, "M")
 
 
 def test_scale_of_reward_and_lambda_are_one_parameter():
