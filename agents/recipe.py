@@ -20,6 +20,7 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
+from mbrl_bilevel.envs.task_functions import check_task, check_termination
 from mbrl_bilevel.envs.tasks import Task, get_task
 from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
@@ -58,7 +59,8 @@ def check_model(model: DynamicsModel, folder: Path, task: Task, env: gymnasium.E
     """Refuses the model in a folder where it cannot stand for an environment.
 
     Raises:
-        InputError: one of another environment or of other sizes, or a task without any reward.
+        InputError: one of another environment or of other sizes, or a task without any reward or
+            with functions that `check_task` refuses.
     """
     trained = model.env_id
     if trained is not None and trained != task.env_id:
@@ -80,6 +82,7 @@ def check_model(model: DynamicsModel, folder: Path, task: Task, env: gymnasium.E
             f"{task.env_id} has no known reward function and the model in {folder} did not "
             "learn one: train it with --learn-reward yes"
         )
+    check_task(task, *sizes)
 
 
 def mpc_agent(
@@ -127,6 +130,8 @@ class SimulatorRecipe:
         """
         task = replace(get_task(env_id), reward=None)
         model = Simulator(env, threads=self.threads)
+        assert env.observation_space.shape is not None
+        check_termination(task, env.observation_space.shape[0])
         generator = torch.Generator().manual_seed(seed)
         planner = _planner(self.planner, env, dict(self.settings), model, task, generator)
         return MPC(model, task, planner, generator)

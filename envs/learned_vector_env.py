@@ -17,6 +17,7 @@ from mbrl_bilevel.envs.observation_bounds import (
     unbounded,
     warn_of_bounds,
 )
+from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.protocols import Task
@@ -87,8 +88,9 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     Raises:
         InputError: a model of another environment or of other sizes; starts that do not fit it or
-            are not finite; neither task nor model with a reward; fewer than 1 environments or
-            steps; a negative penalty, or disagreement among fewer than 2 elites.
+            are not finite; neither task nor model with a reward, or what `check_task` refuses;
+            fewer than 1 environments or steps; a negative penalty, or disagreement among fewer
+            than 2 elites.
     """
 
     def __init__(
@@ -289,6 +291,7 @@ def _check_model(
             f"{task.env_id} has no known reward function and the model did not learn one: "
             "train it with learn_reward=True"
         )
+    check_task(task, model.obs_dim, model.act_dim, model.lowest.device)
 
 
 def _check_starts(starts: Float[Tensor, "m o"], space: Box) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mbrl_bilevel.envs.task_functions import Rewards, Terminations
 from mbrl_bilevel.protocols import RewardFunction
 
 TerminationFunction = Callable[[Float[Tensor, "*s o"]], Bool[Tensor, "*s"]]
@@ -19,6 +20,9 @@ class Task:
     `reference_scores` are the returns of a random and of an expert policy over 1,000 steps, the 0
     and 100 of a normalised score (D4RL, Fu et al. 2020, measured in the v2 tasks), or None.
     `reward_rmse` is the root mean square error of an approximate reward function; 0: exact.
+
+    The functions may return whatever `Rewards` and `Terminations` take; those of a task return one
+    float and one boolean for each state.
     """
 
     env_id: str
@@ -27,3 +31,9 @@ class Task:
     observation_names: tuple[str, ...]
     reference_scores: tuple[float, float] | None = None
     reward_rmse: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.reward is not None and not isinstance(self.reward, Rewards):
+            object.__setattr__(self, "reward", Rewards(self.env_id, self.reward))
+        if not isinstance(self.terminated, Terminations):
+            object.__setattr__(self, "terminated", Terminations(self.env_id, self.terminated))

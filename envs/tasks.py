@@ -28,6 +28,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.rebuild import arguments, effective
 from mbrl_bilevel.envs.task import Task as Task
+from mbrl_bilevel.envs.task_functions import check_termination
 from mbrl_bilevel.envs.variants import VARIANTS, fits
 from mbrl_bilevel.envs.wrapped_task import through_wrappers
 from mbrl_bilevel.errors import InputError
@@ -116,11 +117,14 @@ def register_task(task: Task, *, replace: bool = False) -> None:
     """Makes `get_task(task.env_id)` find `task`.
 
     Raises:
-        InputError: the id is taken and `replace` is False.
+        InputError: the id is taken and `replace` is False, or the termination function does not
+            return one value for each state (the reward function is tried when it is first used).
     """
     if task.env_id in TASKS and not replace:
         raise InputError(
             f"a task for environment {task.env_id!r} is registered already; pass replace=True to "
             "put yours in its place"
         )
+    if task.observation_names:
+        check_termination(task, len(task.observation_names))
     TASKS[task.env_id] = task

@@ -21,6 +21,7 @@ from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
+from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -72,6 +73,8 @@ def check(
         raise InputError(f"{flags.env_id} has actions {box}; agents here need a bounded box")
     if flags.agent != "pets":
         _sac(flags, settings, env, torch.Generator())
+    if task is not None:
+        check_task(task, *_sizes(env))
     if task is not None and model is None:
         with torch.device("meta"):  # nothing is allocated
             _model(flags, task, *_sizes(env), None)

@@ -22,6 +22,9 @@ from tests.scripts.own_faulty import Faulty
 from tests.scripts.test_eval_agent import in_this_process
 from tests.scripts.test_train_agent import InThisProcess
 
+# of plans for states that few steps before have come near
+pytestmark = pytest.mark.filterwarnings("ignore:1 of 1 starts lie outside")
+
 HERE = "tests.scripts.own_faulty"
 ENV = f"{HERE}:Faulty-v0"
 TASK = Task(
@@ -117,7 +120,6 @@ def test_collect_takes_rewards_in_arrays(answer: Callable[[Answer], None]) -> No
     torch.testing.assert_close(data.reward, -data.next_observation[:, 0].square())
 
 
-@pytest.mark.filterwarnings("ignore:1 of 1 starts")  # of a plan where few steps were taken before
 @pytest.mark.situation("right")
 @pytest.mark.parametrize("agent", AGENTS)
 def test_agents_learn_from_rewards_in_arrays(
@@ -307,6 +309,65 @@ def test_mbpo_goes_on_where_observations_leave_their_declared_bounds(
     lines = capsys.readouterr().err.splitlines()
     (line,) = [line for line in lines if "lie outside the observation space" in line]
     assert "warning: observations lie outside the observation space of Faulty-v0 (vel_x" in line
+
+
+OWN: dict[str, Task] = {
+    "booleans": Task(
+        "Faulty-v0",
+        lambda obs, act, next_obs: next_obs[..., 0].abs() < 0.1,
+        lambda next_obs: next_obs[..., 0:1].abs() > 5,
+        ("x", "vel_x"),
+    ),
+    "columns": Task(
+        "Faulty-v0",
+        lambda obs, act, next_obs: -next_obs[..., 0:1].abs(),
+        lambda next_obs: (next_obs[..., 0] > 5).double(),
+        ("x", "vel_x"),
+    ),
+    "numbers": Task("Faulty-v0", lambda *_: 1.0, lambda next_obs: False, ("x", "vel_x")),
+}
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("kind", OWN)
+def test_functions_of_every_kind_train_and_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setitem(TASKS, "Faulty-v0", OWN[kind])
+    for agent in ("mbpo", "pets"):
+        flags = ("--start-steps", "52", "--steps", "56", "--real-ratio", "0.5")
+        out = tmp_path / agent
+        assert train(out, agent, *(flags if agent == "mbpo" else flags[:4])) == 0
+    lines = map(json.loads, (tmp_path / "mbpo" / "metrics.jsonl").read_text().splitlines())
+    imagined = [m["rollout/imagined_reward"] for m in lines if "rollout/imagined_reward" in m]
+    low, high = {"booleans": (0, 1), "columns": (-5, 0), "numbers": (1, 1)}[kind]
+    assert imagined
+    assert all(low <= value <= high for value in imagined)
+    plan = ("--planner", "cem", "--horizon", "3", "--samples", "8", "--elites", "2")
+    judge = ("--model", str(tmp_path / "pets"), "--env", ENV, "--episodes", "1", "--max-steps", "3")
+    assert main.run(["eval-agent", *judge, *plan]) == 0
+
+
+@pytest.mark.situation("refused")
+def test_functions_that_are_none_are_refused_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collect() == 0
+    model = ("--hidden", "8", "--members", "2", "--steps", "5", "--out", str(tmp_path / "model"))
+    assert main.run(["train-model", "--dataset", "own/faulty-v0", *model]) == 0
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    bad = replace(TASK, reward=lambda obs, act, next_obs: -next_obs.abs())
+    monkeypatch.setitem(TASKS, "Faulty-v0", bad)
+    words = "the reward function of Faulty-v0 returned values of shape [2, 3, 2] for states"
+    offline = ("--dataset", "own/faulty-v0", "--model", str(tmp_path / "model"))
+    for agent, flags in (("mbpo", ()), ("pets", ()), ("mopo", offline), ("mopo", offline[:2])):
+        assert train(tmp_path / "run", agent, *flags, "--steps", "6000") == 2
+        assert words in said(capsys)
+        assert not (tmp_path / "run").exists()
+    judge = ("--model", str(tmp_path / "model"), "--env", ENV, "--out", str(tmp_path / "out"))
+    assert main.run(["eval-agent", *judge]) == 2
+    assert words in said(capsys)
+    assert not (tmp_path / "out").exists()
 
 
 def teardown_module() -> None:
