@@ -4,19 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mbrl_bilevel.data.fingerprint import fingerprint, same_rows
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import one_line, read_yaml
+from mbrl_bilevel.files import read_json
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.train_model import split
-from mbrl_bilevel.training.run_folder import CONFIG
-
-KINDS: dict[str, tuple[type, ...]] = {
-    "dataset": (str,),
-    "seed": (int,),
-    "max_transitions": (int, type(None)),
-}  # of what a run's config.yaml says of its data
+from mbrl_bilevel.scripts.training_data import TrainingData, as_it_was, trained_on
+from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY
 
 
 @dataclass(frozen=True)
@@ -34,59 +30,79 @@ def data_to_judge_on(
     folder: Path, model: DynamicsModel, dataset: str | None, loaded: dict[str, Dataset]
 ) -> Data:
     """What to judge this model on, and to fit its linear baseline to."""
-    trained = _trained_on(folder)
+    trained = trained_on(folder)
     if dataset is None:
         if trained is None:
             raise InputError(
                 f"{folder / CONFIG} is missing: name the data to judge on by --dataset"
             )
-        own = _load(trained["dataset"], loaded)
+        own = _load(trained.dataset, loaded)
         _require_fit(model, folder, own)
-        key = (own.id, trained["seed"], trained["max_transitions"])
-        parts = split(own, trained["seed"], trained["max_transitions"])
-        return Data(parts[2], f"the test episodes of {own.id}", parts[0], key, ())
+        own, remarks = as_it_was(folder, trained, own)
+        key = (own.id, len(own.transitions), trained.seed, trained.max_transitions)
+        parts = split(own, trained.seed, trained.max_transitions)
+        _require_same_split(folder, parts)
+        return Data(parts[2], f"the test episodes of {own.id}", parts[0], key, tuple(remarks))
     whole = _load(dataset, loaded)
     _require_fit(model, folder, whole)
-    remarks = []
-    train = None
-    try:
-        if trained is not None:
-            own = _load(trained["dataset"], loaded)
-            train = split(own, trained["seed"], trained["max_transitions"])[0]
-            if own.id == whole.id:
-                remarks.append(
-                    f"{folder} was trained on a part of {own.id}: its figures flatter it"
-                )
-    except InputError:
-        pass
+    remarks, train = [], None
+    if trained is not None:
+        train = _trained_part(folder, trained, whole, loaded)
+        if _holds_what_was_trained_on(trained, whole, loaded):
+            remarks.append(f"{folder} was trained on a part of {whole.id}: its figures flatter it")
     if train is None:
         remarks.append(f"no linear baseline for {folder}: its training data are not at hand")
     return Data(whole.transitions, whole.id, train, (whole.id,), tuple(remarks))
+
+
+def _trained_part(
+    folder: Path, trained: TrainingData, whole: Dataset, loaded: dict[str, Dataset]
+) -> Transitions | None:
+    """The training part, out of the run's own data set or a copy of it; None without either."""
+    try:
+        own = whole if _is_copy(trained, whole) else _load(trained.dataset, loaded)
+        own, _ = as_it_was(folder, trained, own)
+        return split(own, trained.seed, trained.max_transitions)[0]
+    except InputError:
+        return None
+
+
+def _is_copy(trained: TrainingData, whole: Dataset) -> bool:
+    return trained.fingerprint is not None and same_rows(trained.fingerprint, fingerprint(whole))
+
+
+def _holds_what_was_trained_on(
+    trained: TrainingData, whole: Dataset, loaded: dict[str, Dataset]
+) -> bool:
+    try:
+        return _is_copy(trained, whole) or _load(trained.dataset, loaded).id == whole.id
+    except InputError:
+        return trained.dataset == whole.id
+
+
+def _require_same_split(folder: Path, parts: tuple[Transitions, ...]) -> None:
+    """Holds the split against the counts that the run wrote down, where it did.
+
+    Raises:
+        InputError: it was trained on other rows, by a version that split otherwise.
+    """
+    try:
+        counts = read_json(folder / SUMMARY)["transitions"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    found = dict(zip(("train", "held_out", "test"), map(len, parts), strict=True))
+    if counts != found:
+        raise InputError(
+            f"{folder / SUMMARY} counts {counts} transitions where the split of its data set gives "
+            f"{found}: the data have changed, or a version that split otherwise trained the "
+            "model; name data to judge on by --dataset"
+        )
 
 
 def _load(dataset: str, loaded: dict[str, Dataset]) -> Dataset:
     if dataset not in loaded:
         loaded[dataset] = load_dataset(dataset)
     return loaded[dataset]
-
-
-def _trained_on(folder: Path) -> dict[str, Any] | None:
-    """What config.yaml says of the training data; None where there is none."""
-    path = folder / CONFIG
-    if not path.is_file():
-        return None
-    try:
-        config = read_yaml(path)
-        found = {name: config[name] for name in KINDS}
-        for name, kinds in KINDS.items():
-            if type(found[name]) not in kinds:
-                raise ValueError(f"{name} is {repr(found[name])[:60]}")
-        return found
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged ({one_line(error)}): mend it, or remove it and "
-            "name the data to judge on by --dataset"
-        ) from None
 
 
 def _require_fit(model: DynamicsModel, folder: Path, dataset: Dataset) -> None:

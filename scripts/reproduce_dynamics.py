@@ -8,10 +8,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
+from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 
 TRANSITIONS = 25_000  # of which the training part is 20,000
@@ -67,7 +69,9 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
     )
     finished = run / SUMMARY
     if finished.is_file():
-        with RunFolder(run, train_model.resolved(flags), resume=True):  # of the same flags
+        data = load_dataset(dataset)
+        require_unchanged(run, data)
+        with RunFolder(run, train_model.resolved(flags, data), resume=True):  # of the same flags
             trained = json.loads(finished.read_text())
     else:
         trained = train_model.run(flags).figures

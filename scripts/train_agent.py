@@ -29,6 +29,7 @@ from mbrl_bilevel.scripts.command import (
 )
 from mbrl_bilevel.scripts.learners import Flags, check, offline, online
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
+from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
 
@@ -167,7 +168,10 @@ def _run(config: Config) -> Outcome:
     flags = _flags(config, env_id)
     given = _given_model(config, task, env_id, device)
     check(flags, settings, task, dataset.transitions if dataset is not None else None, given)
-    with RunFolder(config.out, _resolved(config, env_id, settings), config.resume) as folder:
+    if config.resume and dataset is not None:
+        require_unchanged(config.out, dataset)
+    resolved = _resolved(config, env_id, settings, dataset)
+    with RunFolder(config.out, resolved, config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         generator = torch.Generator(device).manual_seed(config.seed)
         if dataset is None:
@@ -304,10 +308,14 @@ def _flags(config: Config, env_id: str) -> Flags:
     return Flags(env_id=env_id, objective=config, **values)
 
 
-def _resolved(config: Config, env_id: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _resolved(
+    config: Config, env_id: str, settings: dict[str, Any], dataset: Dataset | None
+) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
     values = asdict(config) | {"env": env_id} | settings
+    if dataset is not None and config.dataset is not None:
+        values |= described(config.dataset, dataset)
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
     return {k: v for k, v in plain.items() if k not in ignored}

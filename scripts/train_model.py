@@ -21,6 +21,7 @@ from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
+from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
@@ -110,7 +111,9 @@ def _run(config: Config) -> Outcome:
         dataset.require_env(config.env)
     generator = torch.Generator(device).manual_seed(config.seed)
     train, held_out, test = split(dataset, config.seed, config.max_transitions)
-    with RunFolder(config.out, resolved(config), resume=config.resume) as folder:
+    if config.resume:
+        require_unchanged(config.out, dataset)
+    with RunFolder(config.out, resolved(config, dataset), resume=config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         say(
             f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
@@ -178,10 +181,11 @@ def _run(config: Config) -> Outcome:
     return Outcome(figures, _text(config, on_test))
 
 
-def resolved(config: Config) -> dict[str, Any]:
+def resolved(config: Config, dataset: Dataset) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
-    return {k: _plain(v) for k, v in asdict(config).items() if k not in ignored}
+    values = asdict(config) | described(config.dataset, dataset)
+    return {k: _plain(v) for k, v in values.items() if k not in ignored}
 
 
 def _figures(result: FitResult, test: OneStep) -> dict[str, float]:

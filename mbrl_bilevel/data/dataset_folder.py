@@ -43,6 +43,18 @@ def dataset_folder(dataset: str | Path, *, download: bool = False) -> Path:
     return datasets_root() / str(dataset) / "data"
 
 
+def lasting_name(dataset: str) -> str:
+    """What finds a data set that is here from any directory: its id, or its folder's full path.
+
+    Raises:
+        InputError: no such id or folder here.
+    """
+    folder = dataset_folder(dataset)
+    if is_dataset_id(dataset) and folder == datasets_root() / dataset / "data":
+        return dataset
+    return os.path.abspath(dataset)
+
+
 def is_dataset_id(name: str) -> bool:
     """Whether Minari takes this id; no such id can leave the folder of data sets."""
     try:

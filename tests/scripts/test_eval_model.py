@@ -2,13 +2,18 @@
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
+import h5py
 import matplotlib.pyplot as plt
+import minari
 import numpy as np
 import pytest
 import torch
 import yaml
+from minari.data_collector import EpisodeBuffer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mbrl_bilevel.data.minari import load_dataset
@@ -16,6 +21,7 @@ from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.main import run
 from mbrl_bilevel.scripts.train_model import split
+from mbrl_bilevel.scripts.training_data import described
 
 DATASET, OTHER = "pendulum/random-v0", "pendulum/other-v0"
 CONTRACT = {"rmse", "nll", "r2", "ece", "k_step", "transitions", "source", "figures", "seed"}
@@ -63,7 +69,7 @@ def save_model(folder, seed=0, trained_on=DATASET, rows=None, env_id="Pendulum-v
     )
     model.fit_standardizers(train)
     model.save(folder)
-    config = {"dataset": trained_on, "seed": seed, "max_transitions": rows}
+    config = {"seed": seed, "max_transitions": rows} | described(trained_on, data)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
@@ -156,6 +162,76 @@ def test_data_that_the_model_was_trained_on_are_no_fair_judge(tmp_path, capsys, 
     folder = save_model(tmp_path / "run")
     _, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", DATASET)
     assert "flatter" in text
+
+
+def copy_of_the_data(folder):
+    """A data set of its own to change; its folder."""
+    own = Path(os.environ["MINARI_DATASETS_PATH"]) / DATASET
+    shutil.copytree(own, folder)
+    return folder
+
+
+@pytest.mark.situation("right")
+def test_episodes_added_since_the_training_do_not_move_the_split(tmp_path, capsys, undrawn):
+    data = copy_of_the_data(tmp_path / "data")
+    folder = save_model(tmp_path / "run", trained_on=str(data))
+    before, text = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    assert "grown" not in text
+    grown = minari.MinariDataset(data / "data")
+    other = minari.load_dataset(OTHER)
+    buffers = [
+        EpisodeBuffer(
+            observations=e.observations, actions=e.actions, rewards=e.rewards,
+            terminations=e.terminations, truncations=e.truncations,
+        ) for e in other.iterate_episodes()
+    ]  # fmt: skip
+    grown.update_dataset_from_buffer(buffers)
+    assert load_dataset(data).transitions.episodes == 12
+    after, text = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    assert after == before
+    assert "has grown from 10 to 12 episodes" in text
+    whole, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", data)
+    assert whole["transitions"] == 2400
+    assert whole["k_step_linear"]["1"] is not None
+    assert "flatter" in text
+
+
+@pytest.mark.situation("refused")
+def test_data_edited_since_the_training_are_refused(tmp_path, capsys, undrawn):
+    data = copy_of_the_data(tmp_path / "data")
+    folder = save_model(tmp_path / "run", trained_on=str(data))
+    with h5py.File(data / "data/main_data.hdf5", "a") as file:
+        file["episode_4/rewards"][7] = -3.0
+    assert run(["eval-model", "--model", str(folder)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "has changed since" in error
+    assert "(other rewards)" in error
+    assert "--dataset" in error
+    _, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", OTHER)
+    assert "no linear baseline" in text
+
+
+@pytest.mark.situation("right")
+def test_a_copy_of_the_training_data_counts_as_them(tmp_path, capsys, undrawn):
+    folder = save_model(tmp_path / "run")
+    copy = copy_of_the_data(tmp_path / "copy")
+    found, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", copy)
+    assert "flatter" in text
+    assert found["k_step_linear"]["1"] is not None
+
+
+@pytest.mark.situation("warned")
+def test_a_run_that_says_nothing_of_its_data_is_judged_with_a_remark(tmp_path, capsys, undrawn):
+    folder = save_model(tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    del config["fingerprint"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    _, text = judge(capsys, "--model", folder, "--horizons", "1")
+    assert "does not say what pendulum/random-v0 held" in text
+    summary = {"transitions": {"train": 1600, "held_out": 100, "test": 300}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert run(["eval-model", "--model", str(folder)]) == 2
+    assert "split otherwise" in capsys.readouterr().err
 
 
 def test_a_model_without_its_training_data_has_no_linear_baseline(tmp_path, capsys, undrawn):

@@ -16,10 +16,12 @@ import yaml
 
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation, play
 from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
+from mbrl_bilevel.scripts.training_data import described
 from tests.scripts.test_eval_agent import in_this_process
 
 ENV, DATASET = "tests.scripts.own_point:Point-v0", "point/random-v0"
@@ -293,6 +295,20 @@ def test_a_data_set_whose_environment_would_import_code(datasets, tmp_path, caps
     finally:
         metadata.write_text(before)
     assert "'os:Point-v0', which would import code" in capsys.readouterr().err
+
+
+@pytest.mark.situation("refused")
+def test_a_policy_does_not_go_on_with_data_that_have_changed(tmp_path, capsys):
+    """Refused by what config.yaml says of the data, before anything else is looked at."""
+    held = described(DATASET, load_dataset(DATASET))
+    held["fingerprint"] |= {"episodes": 2, "steps": 200}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(held))
+    assert train(tmp_path / "run", *MOPO, "--steps", "20", "--resume") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the data set point/random-v0 has changed since the run in" in error
+    assert "episodes instead of 2, 300 steps instead of 200" in error
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
 def test_a_data_set_of_other_sizes(datasets, tmp_path, capsys):

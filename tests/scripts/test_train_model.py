@@ -1,10 +1,14 @@
 """train-model and eval-model as a user runs them, on small real data."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
+import yaml
 
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
@@ -242,6 +246,37 @@ def test_bad_input_is_one_sentence_and_exit_code_2(datasets, tmp_path, capsys, n
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("mbrl-bilevel train-model: ")
     assert words in error
+
+
+@pytest.mark.situation("right")
+def test_a_data_set_in_a_relative_folder_is_found_from_elsewhere(
+    datasets, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(Path(os.environ["MINARI_DATASETS_PATH"]) / DATASET, tmp_path / "f-v0")
+    monkeypatch.chdir(tmp_path)
+    assert train(tmp_path / "run", "--dataset", "./f-v0", "--steps", "20") == 0
+    monkeypatch.chdir("/")
+    assert run(["eval-model", "--model", str(tmp_path / "run"), "--horizons", "1"]) == 0
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["dataset"] == str(tmp_path / "f-v0")
+
+
+@pytest.mark.situation("refused")
+def test_a_run_does_not_go_on_with_data_that_have_changed(datasets, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(Path(os.environ["MINARI_DATASETS_PATH"]) / DATASET, data)
+    flags = ("--dataset", str(data), "--steps", "20")
+    assert train(tmp_path / "run", *flags) == 0
+    os.utime(data / "data/main_data.hdf5", (1, 1))
+    assert train(tmp_path / "run", *flags, "--resume") == 0
+    with h5py.File(data / "data/main_data.hdf5", "a") as file:
+        file["episode_0/actions"][3] = 0.25
+    before = (tmp_path / "run/config.yaml").read_text()
+    assert train(tmp_path / "run", *flags, "--resume") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "has changed since the run in" in error
+    assert "(other actions)" in error
+    assert (tmp_path / "run/config.yaml").read_text() == before
 
 
 def test_an_output_folder_with_another_run_is_left_alone(datasets, tmp_path, capsys):
