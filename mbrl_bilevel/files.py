@@ -37,7 +37,7 @@ def written_by_rename(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file of text, by rename."""
     with written_by_rename(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Which agents to judge: from the flags of eval-agent to recipes, each checked before it runs."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import say
+from mbrl_bilevel.scripts.flags import refuse_twice
 
 SIMULATOR = Path("simulator")  # in place of a folder: the real simulation as the planner's model
 
@@ -81,8 +81,8 @@ def planning_agents(
     Raises:
         InputError: a model or planner named twice, or a chosen setting that none of them has.
     """
-    _refuse_twice("--model", [model.resolve() for model in models])
-    _refuse_twice("--planner", planners)
+    refuse_twice("--model", [model.resolve() for model in models])
+    refuse_twice("--planner", planners)
     given = {name: value for name, value in chosen.items() if value is not None}
     pairs = [(model, planner) for model in models for planner in planners]
     taken = [planner_settings(env_id, planner, model == SIMULATOR) for model, planner in pairs]
@@ -108,14 +108,8 @@ def trained_policies(folders: Sequence[Path]) -> list[Contender]:
     Raises:
         InputError: a folder named twice.
     """
-    _refuse_twice("--model", [folder.resolve() for folder in folders])
+    refuse_twice("--model", [folder.resolve() for folder in folders])
     return [Contender(_name(one, folders), TrainedRecipe(one), model=one) for one in folders]
-
-
-def _refuse_twice(flag: str, values: Sequence[Any]) -> None:
-    value, times = Counter(values).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{flag} names {value} twice: name it once")
 
 
 def _name(model: Path, models: Sequence[Path]) -> str:

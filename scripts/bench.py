@@ -8,6 +8,7 @@ import torch
 import tyro
 
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.flags import Count, Threads
 
 Name = Literal["load", "fit", "plan", "sac", "checkpoint", "memory"]
 # memory takes half an hour
@@ -20,9 +21,9 @@ class Config(Command):
 
     names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ALL
     """Which benchmarks to run; default: all but memory, which takes half an hour."""
-    rounds: int = 7
+    rounds: Count = 7
     """Repetitions of every measurement; medians are reported."""
-    threads: int | None = None
+    threads: Threads | None = None
     """Threads of torch; default: what torch chooses."""
 
 

@@ -95,7 +95,12 @@ def _peer(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | 
     except ImportError:
         return None
     peer = PeerSAC(
-        "MlpPolicy", "HalfCheetah-v5", buffer_size=ROWS, batch_size=BATCH, seed=seed, device=device
+        "MlpPolicy",
+        "HalfCheetah-v5",
+        buffer_size=ROWS,
+        batch_size=BATCH,
+        seed=seed % 2**32,
+        device=device,
     )
     peer.set_logger(Logger(None, []))
     buffer = peer.replay_buffer

@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, write_dataset
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.scripts.command import Command, Outcome, say
+from mbrl_bilevel.scripts.flags import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Config(Command):
     """The gymnasium environment, e.g. HalfCheetah-v5."""
     policy: Literal["random", "simple", "medium", "good", "expert"]
     """Who acts; expert is the best policy shipped for the environment."""
-    steps: int
+    steps: Annotated[int, Range(2, 2**31 - 1)]
     """Exactly so many transitions; the last episode is cut and marked truncated."""
     dataset: str
     """Minari id of the new data set, e.g. mine/halfcheetah-medium-v0."""

@@ -11,14 +11,16 @@ import torch
 from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.scripts.flags import Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """Flags of every command."""
 
-    seed: int = 0
-    """Seed of every random generator; the same seed gives the same result on the same machine."""
+    seed: Seed = 0
+    """Seed of every random generator, below 2^63; the same seed gives the same result on the same
+    machine."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where tensors live; auto takes a GPU if there is one."""
     json: bool = False

@@ -10,6 +10,7 @@ from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
 from mbrl_bilevel.scripts.command import Command, Outcome, say
+from mbrl_bilevel.scripts.flags import make_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ TOUR = (
 def run(config: Config) -> Outcome:
     began = time.monotonic()
     out = config.out or next(p for i in count(1) if not (p := Path(f"runs/demo-{i}")).exists())
+    make_folder("--out", out, empty=True)
     say(f"run folder: {out}   watch it: tensorboard --logdir {out}")
     with datasets_in(out / "datasets"):
         found = {stop.env: _visit(stop, out, config) for stop in TOUR}

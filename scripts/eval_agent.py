@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import gymnasium
 from gymnasium.envs.mujoco import MujocoEnv
@@ -28,6 +28,7 @@ from mbrl_bilevel.scripts.agents_to_judge import (
     trained_policies,
 )
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.flags import Count, Range, Threads
 
 PlannerName = Literal["icem", "cem", "mppi", "random_shooting"]
 
@@ -43,9 +44,9 @@ class Config(Command):
     run folders of train-agent."""
     env: str | None = None
     """The environment to act in, e.g. Hopper-v5; default: the one the model was trained for."""
-    episodes: int = 5
+    episodes: Annotated[int, Range(1, 1_000_000)] = 5
     """Episodes of each agent; number i is the same for a seed, however many there are."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """End episodes after so many steps; default: the environment's own limit."""
     planner: PlannerName | tuple[PlannerName, ...] = "icem"
     """How mpc chooses its actions; each of several planners plans in each of the models."""
@@ -87,9 +88,9 @@ class Config(Command):
     its mean."""
     video: bool = False
     """Write a video (mp4) of each agent's first episode."""
-    workers: int | None = None
+    workers: Count | None = None
     """Episodes that run at once, each in a process of its own; default: the number of cores."""
-    threads: int = 1
+    threads: Threads = 1
     """Threads of each process; the last digits of results may depend on them."""
     out: Path | None = None
     """A numbered folder in this one takes the results; default: the model's own, or runs/."""
@@ -141,13 +142,6 @@ def run(config: Config) -> Outcome:
 
 
 def _check_flags(config: Config) -> None:
-    for name in ("episodes", "max_steps", "workers", "threads"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {value}: it must be at least 1")
-    if config.seed < 0:
-        raise InputError(f"--seed {config.seed}: it must not be negative")
     if config.agent == "mpc" and not config.models:
         raise InputError("--agent mpc needs a model: name a run folder of train-model by --model")
     if config.agent == "mpc" and not config.planners:

@@ -22,6 +22,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
 from mbrl_bilevel.scripts.data_to_judge_on import Data, data_to_judge_on
+from mbrl_bilevel.scripts.flags import Count, refuse_twice
 
 EVALUATION, EVENTS = "evaluation.json", "eval"
 
@@ -34,7 +35,7 @@ class Config(Command):
     """Run folders of train-model; several are judged side by side."""
     dataset: str | None = None
     """Judge on the whole of this data set; default: on the test episodes of the model's own."""
-    horizons: tuple[int, ...] = (1, 10, 50, 100)
+    horizons: tuple[Count, ...] = (1, 10, 50, 100)
     """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
     out: Path | None = None
     """New folder for the comparison of several models; default: comparison-001, ... beside them."""
@@ -88,13 +89,9 @@ def _folders(config: Config) -> list[Path]:
     folders = [config.model] if isinstance(config.model, Path) else list(config.model)
     if not folders:
         raise InputError("--model: name at least one run folder of train-model")
-    if not config.horizons or min(config.horizons) < 1:
-        raise InputError(f"--horizons {config.horizons}: name steps ahead of at least 1")
-    seen: set[Path] = set()
-    for folder in folders:
-        if folder.resolve() in seen:
-            raise InputError(f"--model names {folder} twice; name every model once")
-        seen.add(folder.resolve())
+    if not config.horizons:
+        raise InputError("--horizons: name the steps ahead to judge at, e.g. --horizons 1 10")
+    refuse_twice("--model", [folder.resolve() for folder in folders])
     if config.out is not None and len(folders) == 1:
         raise InputError(
             f"--out {config.out} takes the comparison of several models: name more, or leave it out"

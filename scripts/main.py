@@ -1,6 +1,7 @@
 """`mbrl-bilevel COMMAND`: finds the command, parses its flags, prints its outcome."""
 
 import importlib
+import io
 import json
 import os
 import shlex
@@ -15,6 +16,8 @@ import tyro
 
 from mbrl_bilevel import __version__
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line
+from mbrl_bilevel.scripts.flags import check_flags
 from mbrl_bilevel.training.interruption import sigterm_interrupts
 
 COMMANDS = {
@@ -38,10 +41,38 @@ def usage() -> str:
     )
 
 
+CLOSED_PIPE = 141  # as of a program that SIGPIPE ends
+
+
 def main() -> None:
     """Exit code 0; 2 for bad input (one sentence on stderr); 1 for a failure; 130 or 143 after
-    SIGINT (Ctrl-C) or SIGTERM."""
-    sys.exit(run(sys.argv[1:]))
+    SIGINT (Ctrl-C) or SIGTERM; 141 where nobody reads the output any more, as after `| head`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know ASCII only
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            sys.exit(run(sys.argv[1:]))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(CLOSED_PIPE)
+    except OSError as error:
+        _drop_output()
+        sys.exit(f"mbrl-bilevel: the output cannot be written ({error.strerror})")
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere, lest Python complain of it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def run(argv: list[str]) -> int:
@@ -65,8 +96,14 @@ def run(argv: list[str]) -> int:
             return _run(argv)
     except InputError as error:
         end, code = str(error), 2
+    except BrokenPipeError:  # nobody reads the output
+        raise
     except OSError as error:  # a full disk, a folder that cannot be read or written
         end, code = f"{error}{_how_to_go_on(argv)}", 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_for_want_of_memory(error):
+            raise
+        end, code = f"not enough memory ({one_line(error)}); choose smaller sizes", 1
     except KeyboardInterrupt as stop:
         what = str(stop) or "interrupted by SIGINT"
         end, code = f"{what}{_how_to_go_on(argv)}", getattr(stop, "exit_code", 130)
@@ -89,8 +126,33 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """torch has no exception of its own for the memory of the CPU."""
+    said = (
+        "can't allocate memory",
+        "not enough memory",
+        "out of memory",
+        "Storage size calculation",
+    )
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+
+
+def _check_arguments(argv: list[str]) -> None:
+    """InputError for an empty argument, or one in an encoding that this locale cannot express."""
+    for before, argument in pairwise(["", *argv]):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            name = argument.rstrip("=") or before
+            raise InputError(f"{name} is given an empty value: give it one, or leave it out")
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise InputError(
+                f"{argument!a} is no text in this locale ({sys.getfilesystemencoding()}): set a "
+                "UTF-8 locale such as LC_ALL=C.UTF-8, or use ASCII names"
+            )
+
+
 def _run(argv: list[str]) -> int:
     name = argv[0]
+    _check_arguments(argv)
     module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
     command = tyro.cli(
         module.Config,
@@ -99,6 +161,7 @@ def _run(argv: list[str]) -> int:
         description=COMMANDS[name],
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    check_flags(command)
     import torch
 
     torch.set_flush_denormal(True)  # denormal numbers slow small networks on CPU many times over

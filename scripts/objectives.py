@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from mbrl_bilevel.rewards.closed_form import (
 )
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.rewards.neural import NeuralReward
+from mbrl_bilevel.scripts.flags import Count, Positive, Range
 from mbrl_bilevel.scripts.hypergradients import (
     HypergradientName,
     hypergradient,
@@ -35,6 +36,7 @@ from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.trainer import Samples
 
+ObjectiveName = Literal["mse", "nll", "beta_nll", "pg", "bilevel"]
 Reward = Literal["identity", "scalar", "diagonal", "full", "diagonal_x", "full_x", "neural"]
 OuterData = Literal["cross_fit", "held_out", "train"]
 Weights = Literal["none", "power", "learned"]
@@ -44,23 +46,23 @@ Weights = Literal["none", "power", "learned"]
 class ObjectiveFlags:
     """What `train-model` says of its objective."""
 
-    objective: Literal["mse", "nll", "beta_nll", "pg", "bilevel"] = "nll"
+    objective: ObjectiveName = "nll"
     """What one gradient step minimises."""
-    beta: float = 0.5
+    beta: Annotated[float, Range(0, 1)] = 0.5
     """Exponent of beta_nll."""
     reward: Reward | None = None
     """U of the reward: fixed by its closed form in pg (default diagonal), learned in bilevel
     (default diagonal_x, which depends on the input)."""
     inner_estimator: InnerEstimator = "exact"
     """How the policy gradient is estimated; neural rewards need reparameterized."""
-    samples: int = 8
+    samples: Count = 8
     """Generations per datum of sampled estimators."""
-    entropy_weight: float = 1.0
+    entropy_weight: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """lambda; only the reward's scale relative to it matters."""
     outer_data: OuterData = "cross_fit"
     """What bilevel learns its reward on: per member the fold of episodes left out from it, the
     held-out episodes, or (for comparison) the training data itself."""
-    outer_folds: int = 10
+    outer_folds: Annotated[int, Range(2, 2**31 - 1)] = 10
     """Folds of cross_fit; fewer where there are fewer episodes. Each member leaves one out."""
     hypergradient: HypergradientName = "closed_form"
     """How bilevel differentiates the outer level: closed_form holds the fitted means still;
@@ -73,13 +75,13 @@ class ObjectiveFlags:
     inner level is solved for b = 1 and b = 0, and the outer level learns per input and dimension
     which mean to trust (with an implicit hypergradient it learns the exponent b instead). Default:
     learned where reward, covariance and estimators allow it, else power."""
-    weight_exponent: float = 0.5
+    weight_exponent: Annotated[float, Range(-4, 4)] = 0.5
     """b of power weights: 0 weights the mean as nll does, 1 as mse does."""
-    outer_every: int = 3
+    outer_every: Count = 3
     """Inner steps per outer step."""
-    outer_batch_size: int = 128
+    outer_batch_size: Count = 128
     """Rows per member of an outer batch."""
-    outer_learning_rate: float | None = None
+    outer_learning_rate: Positive | None = None
     """Adam's for the reward, at the start of its cosine schedule. Default: 8e-3 for closed_form,
     1e-3 for soba and ma_soba, whose linear system has to keep up, 3e-3 for the rest."""
 
@@ -115,7 +117,8 @@ def prepare(
             return Prepared(BetaNLL(flags.beta))
         case "pg":
             return Prepared(_policy_gradient(flags, model))
-    return _bilevel(flags, model, train, held_out, steps, generator)
+        case "bilevel":
+            return _bilevel(flags, model, train, held_out, steps, generator)
 
 
 def _policy_gradient(flags: ObjectiveFlags, model: DynamicsModel) -> PolicyGradient:

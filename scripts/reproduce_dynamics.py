@@ -5,13 +5,16 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, get_args
 
+from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.flags import make_folder
+from mbrl_bilevel.scripts.objectives import ObjectiveName
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
@@ -28,7 +31,19 @@ def reproduce(config: Config) -> Outcome:
 
     A seed decides split, initialisation and batches. Figures are those of the test episodes, in
     standardised units: mean squared error and NLL per dimension of the mixture of members.
+
+    Raises:
+        InputError: an environment without a shipped medium policy, or an unknown objective.
     """
+    for env in config.envs:
+        load_policy(env, "medium")
+    for objective in config.objectives:
+        if objective.removesuffix("-wide") not in get_args(ObjectiveName):
+            known = ", ".join(get_args(ObjectiveName))
+            raise InputError(f"--objectives {objective}: choose from {known}, or one with -wide")
+    for name, folder in (("--data", config.data), ("--out", config.out)):
+        if folder is not None:
+            make_folder(name, folder)
     found: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as runs, datasets_in(config.data or Path(runs, "datasets")):
         for env in config.envs:

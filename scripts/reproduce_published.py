@@ -30,6 +30,7 @@ from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_ru
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.scripts import collect
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
+from mbrl_bilevel.scripts.flags import make_folder
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.trainer import Samples, Trainer
@@ -83,12 +84,9 @@ def reproduce(config: Config) -> Outcome:
     which is estimated by 5 pathwise generations, the published number. The model is diagonal as
     published, also under a full U, which it cannot follow (theory T3). Every repetition has its
     own split by episode and its own initialisation.
-
-    Raises:
-        InputError: fewer than one repetition.
     """
-    if config.seeds < 1:
-        raise InputError(f"--seeds {config.seeds}: choose at least 1")
+    if config.data is not None:
+        make_folder("--data", config.data)
     with tempfile.TemporaryDirectory() as aside, datasets_in(config.data or aside):
         transitions = _transitions()
     found: dict[str, list[Pair]] = {name: [] for name in ROWS}

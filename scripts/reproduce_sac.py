@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 
 from mbrl_bilevel.agents.agent_settings import agent_settings
 from mbrl_bilevel.agents.policy_evaluation import play
+from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves
 from mbrl_bilevel.files import write_text
 from mbrl_bilevel.scripts import train_agent
 from mbrl_bilevel.scripts.command import Outcome, plain_products, say
+from mbrl_bilevel.scripts.flags import make_folder
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
@@ -32,7 +35,10 @@ def reproduce(config: Config) -> Outcome:
     every = max(1, steps // POINTS)
     if config.out is None:
         raise InputError("reproduce sac: name a folder for its runs by --out")
-    config.out.mkdir(parents=True, exist_ok=True)
+    if find_spec("stable_baselines3") is None:
+        raise InputError("reproduce sac compares with stable-baselines3: install it")
+    make_env(env).close()
+    make_folder("--out", config.out)
     train: dict[str, Callable[..., dict[str, Any]]] = {"ours": _ours, "peer": _peer}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in train}
     for seed in range(config.seed, config.seed + config.seeds):
@@ -70,14 +76,12 @@ def _ours(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
 
 
 def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[str, Any]:
-    try:
-        from stable_baselines3 import SAC
-    except ImportError:
-        raise InputError("reproduce sac compares with stable-baselines3: install it") from None
+    from stable_baselines3 import SAC
+
     torch.set_num_threads(1)
     plain_products()
     start = agent_settings("sac", env)["start_steps"]
-    agent = SAC("MlpPolicy", env, seed=seed, device="cpu", learning_starts=start)
+    agent = SAC("MlpPolicy", env, seed=seed % 2**32, device="cpu", learning_starts=start)
     curve: dict[str, float] = {}
     seconds = 0.0
     for step in range(every, steps + 1, every):

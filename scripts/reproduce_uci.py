@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
+from mbrl_bilevel.scripts.objectives import ObjectiveFlags, ObjectiveName, gated, prepare
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.trainer import Samples, Trainer
 
@@ -31,7 +31,6 @@ STEPS_PER_EPOCH = 100  # at the most: beyond 3,200 rows batches grow with the se
 LEARNING_RATE = 3e-2
 FILES = ("data.txt", "index_features.txt", "index_target.txt", "n_splits.txt")
 
-Name = Literal["mse", "nll", "beta_nll", "pg", "bilevel"]
 Figures = dict[str, list[float]]
 
 # Means over the 20 splits of RMSE and NLL in the units of the target, one hidden layer of 50 units:
@@ -68,8 +67,10 @@ def reproduce(config: Config) -> Outcome:
         InputError: no --data, a folder that does not hold the suite, or an unknown objective.
     """
     for objective in config.objectives:
-        if objective not in get_args(Name):
-            raise InputError(f"--objectives {objective}: choose from {', '.join(get_args(Name))}")
+        if objective not in get_args(ObjectiveName):
+            raise InputError(
+                f"--objectives {objective}: choose from {', '.join(get_args(ObjectiveName))}"
+            )
     sets = load_suite(config.data)
     found: dict[str, dict[str, Figures]] = {}
     total = sum(s.splits for s in sets) * len(config.objectives)
@@ -79,8 +80,8 @@ def reproduce(config: Config) -> Outcome:
             for split, (train, test) in enumerate(splits(len(data.y), data.splits)):
                 for objective in config.objectives:
                     bar.set_postfix_str(f"{data.name}, split {split + 1}, {objective}")
-                    seed = 1000 * config.seed + split
-                    flags = _flags(cast(Name, objective))
+                    seed = (1000 * config.seed + split) % 2**63
+                    flags = _flags(cast(ObjectiveName, objective))
                     rmse, nll = _judge(config, flags, data, train, test, seed)
                     found[data.name][objective]["rmse"].append(rmse)
                     found[data.name][objective]["nll"].append(nll)
@@ -150,7 +151,7 @@ def in_target_units(rmse: float, nll: float, std: float) -> tuple[float, float]:
     return rmse * std, nll + math.log(std)
 
 
-def _flags(objective: Name) -> ObjectiveFlags:
+def _flags(objective: ObjectiveName) -> ObjectiveFlags:
     return ObjectiveFlags(objective=objective, outer_learning_rate=LEARNING_RATE)
 
 

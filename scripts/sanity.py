@@ -19,6 +19,7 @@ from mbrl_bilevel.sanity.gaussian import draw
 from mbrl_bilevel.sanity.gaussian_curves import curves
 from mbrl_bilevel.sanity.over_seeds import Estimate
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.flags import make_folder
 
 Name = Literal["gaussian", "classification", "mdp"]
 MISSING = 'scikit-learn is not installed; pip install "mbrl-bilevel[sanity]"'
@@ -44,8 +45,9 @@ PARTS: dict[Name, Callable[[int], suite.Part]] = {
 def run(config: Config) -> Outcome:
     """Raises InputError for a folder in use, or where scikit-learn is missing and asked for."""
     resolve_device(config.device)
-    _check_folder(config.out)
     names, skipped = _choose(config.names)
+    if config.out is not None:
+        make_folder("--out", config.out, empty=True)
     checks: list[Check] = []
     tables: dict[str, Any] = {}
     texts = []
@@ -87,18 +89,7 @@ def _choose(names: tuple[Name, ...]) -> tuple[list[Name], dict[str, str]]:
     return [n for n in chosen if n != "classification"], {"classification": MISSING}
 
 
-def _check_folder(out: Path | None) -> None:
-    if out is None:
-        return
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"the output folder {out} is not empty and nothing is overwritten; "
-            "name a new one with --out"
-        )
-
-
 def _write(out: Path, found: dict[str, Any], with_curves: bool, seed: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     (out / "checks.json").write_text(json.dumps(found, indent=2) + "\n")
     if with_curves:
         generator = _generator(seed)

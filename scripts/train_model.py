@@ -1,11 +1,12 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -20,6 +21,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
+from mbrl_bilevel.scripts.flags import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
@@ -47,35 +49,35 @@ class Config(ObjectiveFlags, Command):
     """Fetch the data set by its id where it is not on this machine."""
     env: str | None = None
     """The environment that the data set must come from (checked), e.g. HalfCheetah-v5."""
-    max_transitions: int | None = None
+    max_transitions: Count | None = None
     """Use only so many transitions, whole episodes drawn by the seed."""
-    members: int = 5
+    members: Count = 5
     """Members of the ensemble."""
-    elites: int | None = None
+    elites: Count | None = None
     """How many members act, the best by held-out error; default: all."""
-    hidden: tuple[int, ...] = (200, 200, 200)
+    hidden: tuple[Count, ...] = (200, 200, 200)
     """Units of the hidden layers."""
     covariance: Covariance = "diagonal"
     """Of each member's Gaussian."""
     learn_reward: Literal["auto", "yes", "no"] = "auto"
     """Predict the reward too; auto: where the task's reward function is not known."""
-    steps: int = 20_000
+    steps: Count = 20_000
     """Gradient steps at the most."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Rows per member and step."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Adam's, at the start of the schedule."""
-    weight_decay: float = 1e-5
+    weight_decay: NotNegative = 1e-5
     """Decoupled weight decay."""
     schedule: Schedule = "cosine"
     """Of the learning rate."""
     resampling: Resampling = "shared"
     """Whether members see the same batches, or each its own bootstrap sample of the data."""
-    patience: int = 30
+    patience: Count = 30
     """Evaluations without progress of any member before training stops."""
-    clip_norm: float = 1000.0
-    """Largest norm of a member's gradient."""
-    checkpoint_seconds: float = 20.0
+    clip_norm: Annotated[float, Range(0, math.inf, above=True)] = 1000.0
+    """Largest norm of a member's gradient; inf: no limit."""
+    checkpoint_seconds: Annotated[float, Range(0, math.inf)] = 20.0
     """Time between two checkpoints, of which the two newest are kept; 0: at every evaluation."""
     cold_restart: bool = False
     """After bilevel, train a fresh model under the reward that was learned, then frozen, and report

@@ -1,6 +1,7 @@
 """Fast reading of the HDF5 file of a Minari data set."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _open(path: Path) -> h5f.FileID:
     cache.set_initial_size = True
     cache.initial_size = cache.min_size = cache.max_size = METADATA_CACHE_BYTES
     access.set_mdc_config(cache)
-    return h5f.open(str(path).encode(), h5f.ACC_RDONLY, access)
+    return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
 
 
 def _fill(

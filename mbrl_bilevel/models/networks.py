@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mbrl_bilevel.errors import InputError
+
 
 class EnsembleLinear(nn.Module):
     """E linear layers side by side: y[e] = x[e] @ weight[e] + bias[e].
@@ -43,6 +45,9 @@ class EnsembleMLP(nn.Module):
     """E perceptrons. A shared input [B, i] is shown to every member.
 
     Dynamics models have SiLU layers; actors and critics of the literature have ReLU.
+
+    Raises:
+        InputError: a hidden layer without units.
     """
 
     def __init__(
@@ -56,6 +61,10 @@ class EnsembleMLP(nn.Module):
         activation: Callable[[Tensor], Tensor] = nn.functional.silu,
     ) -> None:
         super().__init__()
+        if any(units < 1 for units in hidden):
+            raise InputError(
+                f"hidden layers of {' '.join(map(str, hidden))} units: each needs at least 1"
+            )
         self.members, self.activation = members, activation
         sizes = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(

@@ -67,10 +67,7 @@ class ICEM:
         self.elites, self.beta = elites, beta
         self.init_std, self.momentum = init_std, momentum
         self.kept = round(keep * elites)
-        fewest = min(samples, 2 * elites)
-        self.population = [
-            max(fewest, int(samples / population_decay**i)) for i in range(iterations)
-        ]
+        self.population = _population(samples, iterations, population_decay, 2 * elites)
         self._mean: Tensor | None = None
         self._elites: Tensor | None = None
 
@@ -132,3 +129,14 @@ class ICEM:
         shape = (len(mean), samples, mean.shape[-1])
         noise = colored_noise(shape, mean.shape[1], self.beta, generator, dtype=mean.dtype)
         return mean.unsqueeze(1) + std.unsqueeze(1) * noise.transpose(-1, -2)
+
+
+def _population(samples: int, iterations: int, decay: float, fewest: int) -> list[int]:
+    """How many sequences each iteration samples."""
+    sizes = [samples]
+    while len(sizes) < iterations:
+        size = int(samples / decay ** len(sizes))
+        if size <= fewest:  # and so are all later ones; the power would soon overflow
+            return sizes + [min(samples, fewest)] * (iterations - len(sizes))
+        sizes.append(size)
+    return sizes

@@ -2,12 +2,16 @@
 
 from mbrl_bilevel.errors import InputError
 
+LARGEST_COUNT = 1_000_000
+
 
 def check_counts(**counts: int) -> None:
-    """InputError for the first of `counts` that is below 1."""
+    """InputError for the first of `counts` that is below 1 or above a million."""
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"planner {name} {count}: it must be at least 1")
+        if count > LARGEST_COUNT:
+            raise InputError(f"planner {name} {count}: it must be at most {LARGEST_COUNT}")
 
 
 def check_ranges(**ranges: tuple[float, float, float]) -> None:

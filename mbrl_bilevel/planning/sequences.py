@@ -21,4 +21,4 @@ def hold(decisions: Float[Tensor, "*s d a"], steps: int, horizon: int) -> Float[
     """Each decision repeated for `steps` steps, the last for what the `horizon` leaves."""
     if steps == 1:
         return decisions
-    return decisions.repeat_interleave(steps, dim=-2)[..., :horizon, :]
+    return decisions.repeat_interleave(min(steps, horizon), dim=-2)[..., :horizon, :]

@@ -58,8 +58,8 @@ def fit(
     there, or from any checkpoint, the run ends bit for bit as if nothing had been.
 
     Raises:
-        InputError: empty data, steps below 1, a learning rate or norm that is not positive, or an
-            ensemble that does not fit the data.
+        InputError: empty data, steps or patience below 1, a learning rate, norm or weight decay
+            outside its range, or an ensemble that does not fit the data.
         TrainingDiverged: found at an evaluation, for the second time: the first time the fit goes
             on from the last good state at a tenth of the learning rate, with a UserWarning. The
             run's last checkpoint is from before it.
@@ -67,9 +67,18 @@ def fit(
         OSError: the run's folder cannot be written.
     """
     _check(network, train, held_out, steps)
+    if not 0 <= weight_decay * learning_rate < 1:  # the share of a weight that a step takes away
+        raise InputError(
+            f"a weight decay of {weight_decay} at a learning rate of {learning_rate}: choose one "
+            "of at least 0 whose product with the learning rate is below 1"
+        )
+    if patience is not None and patience < 1:
+        raise InputError(f"a patience of {patience} evaluations: choose at least 1, or None")
     for name, value in (("learning rate", learning_rate), ("largest gradient norm", clip_norm)):
         if not value > 0:
             raise InputError(f"a {name} of {value}: choose a number above 0")
+    if math.isinf(learning_rate):
+        raise InputError(f"a learning rate of {learning_rate}: choose a finite number")
     trainer = Trainer(
         network,
         objective,
