@@ -1,7 +1,6 @@
 """What the values of flags may be: a range stands beside each number, checked before any work."""
 
 import errno
-import math
 import os
 import sys
 from collections import Counter
@@ -19,19 +18,19 @@ FINITE = sys.float_info.max
 class Range:
     """Numbers from `low` to `high`, which NaN is not; `above` leaves `low` itself out."""
 
-    low: float
-    high: float = FINITE
+    low: int | float
+    high: int | float = FINITE
     above: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: int | float) -> bool:
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
-    def remedy(self, value: float) -> str:
+    def remedy(self, value: int | float) -> str:
         """What to choose in place of a value that is outside."""
         if value > self.high:
-            return "a finite number" if self.high == FINITE else f"at most {self.high:g}"
-        words = f"{'above' if self.above else 'at least'} {self.low:g}"
-        return f"a number {words}" if math.isnan(value) or self.above else words
+            return "a finite number" if self.high == FINITE else f"at most {_plain(self.high)}"
+        words = f"{'above' if self.above else 'at least'} {_plain(self.low)}"
+        return f"a number {words}" if self.above else words
 
 
 # Seeds that torch, numpy and gymnasium take alike; counts up to what a C integer holds.
@@ -40,6 +39,10 @@ Count = Annotated[int, Range(1, 2**31 - 1)]
 Threads = Annotated[int, Range(1, 1024)]
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
+
+
+def _plain(bound: int | float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def check_flags(flags: Any) -> None:

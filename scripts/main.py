@@ -8,9 +8,10 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -57,22 +58,20 @@ def main() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout, sys.stderr)
         sys.exit(CLOSED_PIPE)
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         sys.exit(f"mbrl-bilevel: the output cannot be written ({error.strerror})")
 
 
-def _drop_output() -> None:
+def _drop(*streams: Any) -> None:
     """What is still to be written goes nowhere, lest Python complain of it when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
+    for stream in streams:
+        with suppress(OSError, ValueError):  # no file, or a closed one
             if stream is not None:
-                stream.flush()
-        except OSError:
-            os.dup2(nowhere, stream.fileno())
+                os.dup2(nowhere, stream.fileno())
 
 
 def run(argv: list[str]) -> int:

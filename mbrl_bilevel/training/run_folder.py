@@ -166,12 +166,12 @@ class RunFolder:
             if error is None:
                 raise
         finally:
-            if isinstance(error, InputError) and self._new:
+            if isinstance(error, (InputError, MemoryError, RuntimeError)) and self._new:
                 self._leave_nothing()
             self._release()
 
     def _leave_nothing(self) -> None:
-        """A run that bad input ended before its first step is no obstacle to the next."""
+        """A run that bad input, or want of memory, ended at once is no obstacle to the next."""
         if (self.path / METRICS).exists():
             return
         for name in (CONFIG, LOCK):
