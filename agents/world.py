@@ -159,8 +159,9 @@ class World:
         weights = {k: v for k, v in state.items() if k.startswith("model.")}
         elites = weights.pop("model.elites")
         self.model.elites = elites
+        self.model.restrict(weights.pop("model.informative"))
         for name, tensor in self.model.state_dict().items():
-            if name != "elites":
+            if name not in ("elites", "informative"):
                 tensor.copy_(weights[f"model.{name}"])
         self.learned_from = int(state["learned_from"])
         self.outside.copy_(state["outside"])

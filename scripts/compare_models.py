@@ -14,6 +14,7 @@ from mbrl_bilevel.evaluation import figures, mismatch
 from mbrl_bilevel.evaluation.comparison_figures import comparison, mismatch_scatter
 from mbrl_bilevel.evaluation.judge import Judgement
 from mbrl_bilevel.evaluation.model_table import correlation_table, rows, table
+from mbrl_bilevel.evaluation.targets import how_many_vary
 from mbrl_bilevel.files import write_text
 from mbrl_bilevel.scripts.command import Outcome
 
@@ -48,8 +49,9 @@ def compare(
         "seed": seed,
     }
     write_text(out / "comparison.json", json.dumps(result, indent=2) + "\n")
-    units = [f"*: best   units: {found[0]['units']}"] if comparable else []
-    lines = [table(names, rows(found), mark=comparable), *units, *remarks, "", text]
+    units = f"*: best   units: {found[0]['units']}; {how_many_vary(found[0])}"
+    marked = [units] if comparable else []
+    lines = [table(names, rows(found), mark=comparable), *marked, *remarks, "", text]
     return Outcome(result, "\n".join([*lines, f"figures: {out}, and in each model's folder"]))
 
 

@@ -17,9 +17,10 @@ from mbrl_bilevel.evaluation.coverage import INTERVALS
 from mbrl_bilevel.evaluation.fan_figure import predicted_fan
 from mbrl_bilevel.evaluation.judge import Judgement, judge
 from mbrl_bilevel.evaluation.model_table import rows, table
+from mbrl_bilevel.evaluation.targets import how_many_vary, warn_of_moving
 from mbrl_bilevel.files import write_text
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
 from mbrl_bilevel.scripts.compare_models import compare
 from mbrl_bilevel.scripts.data_to_judge_on import Data, data_to_judge_on
 from mbrl_bilevel.scripts.flags import Count, refuse_twice
@@ -42,6 +43,11 @@ class Config(Command):
 
 
 def run(config: Config) -> Outcome:
+    with warnings_in_one_line():
+        return _run(config)
+
+
+def _run(config: Config) -> Outcome:
     device = resolve_device(config.device)
     folders = _folders(config)
     models = [DynamicsModel.load(folder, device) for folder in folders]
@@ -51,10 +57,11 @@ def run(config: Config) -> Outcome:
         for folder, model in zip(folders, models, strict=True)
     ]
     same_rows = len({part.rows for part in data}) == 1
-    shared = same_rows and len({model.target_names for model in models}) == 1
+    shared = same_rows and len({model.informative_names for model in models}) == 1
     judged, found = [], []
     for folder, model, part in zip(folders, models, data, strict=True):
         say(f"judging {folder} on {len(part.test)} transitions of {part.source}")
+        warn_of_moving(model, part.test.to(device), "test")
         result = judge(
             model,
             part.test.to(device),
@@ -76,8 +83,9 @@ def run(config: Config) -> Outcome:
 def _why_not_comparable(same_rows: bool) -> str:
     if same_rows:
         return (
-            "the models predict different things (with and without the reward), each judged in "
-            "units of its own training part: no best is marked"
+            "the models predict different things (with and without the reward, or other targets were "
+            "constant in training), each judged in units of its own training part: no best is "
+            "marked"
         )
     return (
         "the models are judged on different rows, each in units of its own training part, and no "
@@ -191,5 +199,5 @@ def _remarks(
 
 def _one_model(found: dict[str, Any]) -> str:
     return table([Path(found["model"]).name], rows([found]), mark=False) + (
-        f"\nunits: {found['units']}\nfigures: {found['figures']}"
+        f"\nunits: {found['units']}; {how_many_vary(found)}\nfigures: {found['figures']}"
     )

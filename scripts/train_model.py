@@ -17,6 +17,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision_map
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
+from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
@@ -124,6 +125,8 @@ def _run(config: Config) -> Outcome:
         model = build_model(config, dataset, generator)
         train, held_out, test = (part.to(device) for part in (train, held_out, test))
         model.fit_standardizers(train)
+        warn_of_moving(model, held_out, "held-out")
+        warn_of_moving(model, test, "test")
         held = Samples(*model.encode(held_out))
         prepared = prepare(config, model, train, held, config.steps, generator)
         watch = partial(_draw_reward, prepared.objective, model, held, folder, count(1))
@@ -146,7 +149,7 @@ def _run(config: Config) -> Outcome:
         )
         result = refit(
             model.network,
-            names=model.target_names,
+            names=model.informative_names,
             run=folder,
             resume=config.resume,
             checkpoint_seconds=config.checkpoint_seconds,
@@ -164,7 +167,7 @@ def _run(config: Config) -> Outcome:
             "stopped_early": result.stopped_early,
             "held_out_nll": sum(result.nll) / len(result.nll),
             "held_out_mse": sum(result.mse) / len(result.mse),
-            "test": on_test.figures(),
+            "test": on_test.figures() | target_counts(model),
             "transitions": {"train": len(train), "held_out": len(held_out), "test": len(test)},
             "objective": config.objective,
             "dataset": dataset.id,
@@ -180,7 +183,7 @@ def _run(config: Config) -> Outcome:
             both = {"warm": _figures(result, on_test), "cold": _figures(again, on_test_again)}
             figures["cold_restart"] = both
         folder.summarize(figures)
-    return Outcome(figures, _text(config, on_test))
+    return Outcome(figures, _text(config, on_test, how_many_vary(target_counts(model))))
 
 
 def resolved(config: Config, dataset: Dataset) -> dict[str, Any]:
@@ -247,10 +250,10 @@ def _draw_reward(
         return
     if step is not None and next(evaluations) % DRAW_EVERY:
         return
-    drawn = {"noise": noise_against_truth(model.network, *held, model.target_names)}
+    drawn = {"noise": noise_against_truth(model.network, *held, model.informative_names)}
     U = objective.precision_diagonal(model.network, held.x)
     if U is not None:
-        drawn["learned_U"] = precision_map(U, model.target_names)
+        drawn["learned_U"] = precision_map(U, model.informative_names)
     for name, figure in drawn.items():
         if step is None:
             save(figure, folder.figures() / f"{name}.png")
@@ -264,10 +267,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _text(config: Config, test: OneStep) -> str:
+def _text(config: Config, test: OneStep, targets: str) -> str:
     return (
         f"test episodes: RMSE {test.rmse:.4f}, NLL {test.nll:.3f} per dimension, R2 {test.r2:.4f}, "
-        f"calibration error {test.ece:.3f} (standardised units, mixture of members)\n"
+        f"calibration error {test.ece:.3f} (standardised units, mixture of members; {targets})\n"
         f"next: mbrl-bilevel eval-model --model {config.out}\n"
         f"      mbrl-bilevel eval-agent --agent mpc --model {config.out} --env ENV --episodes 5"
     )

@@ -1,12 +1,21 @@
 """Standardisation of tensors by the mean and deviation of the training part."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
 
 CONSTANT_BELOW = 1e-6
+
+
+def is_constant(values: Float[Tensor, "b d"]) -> Bool[Tensor, "d"]:
+    """Which dimensions are constant over the rows, as far as float32 can tell.
+
+    They have a deviation of at most 1e-6 of their largest absolute value.
+    """
+    wide = values.double()
+    return wide.std(0, correction=0) <= CONSTANT_BELOW * wide.abs().amax(0)
 
 
 class Standardizer(nn.Module):
@@ -27,8 +36,8 @@ class Standardizer(nn.Module):
     def fit(self, values: Float[Tensor, "b d"]) -> "Standardizer":
         """Takes mean and population deviation of `values`, computed in float64; returns itself.
 
-        A dimension whose deviation is at most 1e-6 of its largest absolute value is constant as far
-        as float32 can tell: its std becomes 1, so that rounding noise is never blown up.
+        The std of a dimension that is constant becomes 1, so that rounding noise is never blown
+        up.
 
         Raises:
             InputError: no rows, another number of dimensions, or values that are not finite.
@@ -42,9 +51,8 @@ class Standardizer(nn.Module):
         mean, std = wide.mean(0), wide.std(0, correction=0)
         if not bool(torch.isfinite(mean + std).all()):
             raise InputError("cannot standardise by values that hold NaN or Inf; remove them first")
-        constant = std <= CONSTANT_BELOW * wide.abs().amax(0)
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(constant, 1.0, std))
+        self.std.copy_(torch.where(is_constant(values), 1.0, std))
         return self
 
     def standardize(self, values: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:

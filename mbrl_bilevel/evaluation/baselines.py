@@ -30,9 +30,10 @@ class LinearModel:
         """Least squares on the training part, penalised by RIDGE times its rows, in float64.
 
         No intercept: on the part that fitted the standardisers inputs and changes have mean 0.
+        Changes that are constant there have weight 0.
         """
         x, y = model.encode(train)
-        x, y = x.double(), y[:, : model.obs_dim].double()
+        x, y = x.double(), model.widen(y)[:, : model.obs_dim].double()
         penalty = RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
         return LinearModel(model, weight.to(train.observation))

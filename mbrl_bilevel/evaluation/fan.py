@@ -40,14 +40,16 @@ def fan(
     """The model's expectation of a window that is as hard for it as half of the others.
 
     Hardness is the final error of the mean of `paths` (particles in the same windows) in units of
-    `scale`; the dimensions are spread evenly over the order by that error.
+    `scale`; the dimensions are spread evenly over the order by that error, those whose change is
+    constant in the training part left out.
     """
-    error = ((paths.mean(0) - windows.truth)[:, -1] / scale).square()
+    varying = model.informative_observations
+    error = ((paths.mean(0) - windows.truth)[:, -1] / scale)[:, varying].square()
     error = error.where(error.isfinite(), torch.inf)
     full = windows.recorded[:, -1].nonzero().squeeze(-1)
     order = full[error[full].mean(-1).argsort()]
     window = windows[order[len(order) // 2].unsqueeze(0)]
-    shown = _spread(error[full].mean(0).argsort(descending=True), dimensions)
+    shown = varying[_spread(error[full].mean(0).argsort(descending=True), dimensions)]
     per_elite = -(-PARTICLES // len(model.elites))
     futures = sampled_paths(model, window, generator, per_elite)[:, 0][..., shown]
     levels = torch.tensor(QUANTILES, dtype=futures.dtype, device=futures.device)

@@ -17,6 +17,7 @@ from mbrl_bilevel.evaluation.json_figures import finite_or_null
 from mbrl_bilevel.evaluation.k_step import KStep, k_step, longest
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
+from mbrl_bilevel.evaluation.targets import target_counts
 from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
@@ -27,7 +28,8 @@ FAN_STEPS, FAN_STARTS, PARTICLES = 60, 200, 20
 class Judgement:
     """What was found of one model; `coverage` [l, k] belongs to INTERVALS.
 
-    horizons: those that were asked for and that held-out episodes reach.
+    horizons: those that were asked for and that held-out episodes reach. target_names: of the
+    targets that vary in the training part; no figure speaks of the others.
     """
 
     one: OneStep
@@ -36,6 +38,7 @@ class Judgement:
     fan: Fan
     horizons: Sequence[int]
     target_names: Sequence[str]
+    target_counts: dict[str, Any]
 
     def figures(self) -> dict[str, Any]:
         """As JSON: the figures of OneStep and, by steps ahead, those that begin with k_step."""
@@ -57,6 +60,7 @@ class Judgement:
             "k_step_non_finite": self.many.non_finite,
             "target_names": list(self.target_names),
         }
+        many |= self.target_counts
         return self.one.figures() | finite_or_null(many)
 
 
@@ -79,7 +83,8 @@ def judge(
     if not horizons or min(horizons) < 1:
         raise InputError(f"horizons {list(horizons)}: name steps ahead of at least 1")
     units = units_of or model
-    unit = model.target_standardizer.std / units.target_standardizer.std
+    unit = (model.target_standardizer.std / units.target_standardizer.std)[model.informative]
+    varying = model.informative_observations
     scale = units.input_standardizer.std[: model.obs_dim]
     one = one_step(model.network.select(model.elites), *model.encode(held_out), unit=unit)
     windows = draw_windows(held_out, max(horizons), generator)
@@ -97,8 +102,9 @@ def judge(
     return Judgement(
         one,
         many,
-        interval_coverage(paths, few),
+        interval_coverage(paths[..., varying], few.of(varying)),
         fan(model, few.first(shown), paths[:, :, :shown], scale, generator),
         [k for k in horizons if k <= len(many.rmse)],
-        model.target_names,
+        model.informative_names,
+        target_counts(model),
     )

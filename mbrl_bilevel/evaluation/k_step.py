@@ -18,6 +18,7 @@ MIN_STARTS = 10  # fewer windows of a length say nothing of it
 class KStep:
     """Errors after 1 ... k steps, in standard deviations of the observation (training part).
 
+    Over the dimensions whose change is not constant in the training part.
     rmse [k]: of the mean over members that each follow their own mean prediction.
     persistence [k]: of the guess that nothing changes. linear [k]: of the linear model, or None.
     starts [k]: windows that are so long, over which the errors at that step are averaged.
@@ -43,6 +44,7 @@ def k_step(
     `scale` is the unit of each dimension (default: the model's own standard deviations). Steps
     that fewer than MIN_STARTS windows reach are left out, the first one excepted.
     """
+    varying = model.informative_observations
     scale = model.input_standardizer.std[: model.obs_dim] if scale is None else scale
     windows = windows.first(longest(windows))
     predicted = mean_paths(model, windows, generator).mean(0)
@@ -50,7 +52,7 @@ def k_step(
     lost = (~finite & windows.recorded).any(-1)
 
     def rmse(path: Float[Tensor, "#s #k o"], counted: Bool[Tensor, "s k"]) -> Float[Tensor, "k"]:
-        error = ((path - windows.truth) / scale).double().square().mean(-1)
+        error = ((path - windows.truth) / scale)[..., varying].double().square().mean(-1)
         return (error.where(counted, 0.0).sum(0) / counted.sum(0)).sqrt()
 
     recorded = windows.recorded

@@ -1,6 +1,6 @@
 """Stretches of recorded steps from which a model is judged over many steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +35,10 @@ class Windows:
         return Windows(
             self.start[index], self.actions[index], self.truth[index], self.recorded[index]
         )
+
+    def of(self, dimensions: Int[Tensor, "d"]) -> "Windows":
+        """The same windows, seen in some dimensions of the observation."""
+        return replace(self, start=self.start[:, dimensions], truth=self.truth[..., dimensions])
 
     def first(self, steps: int) -> "Windows":
         """The same windows, `steps` long."""

@@ -14,6 +14,7 @@ from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line, read_yaml, write_text
+from mbrl_bilevel.models.constant_targets import informative_targets, warn_of_constant
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import (
@@ -49,6 +50,8 @@ class DynamicsModel(nn.Module):
     The network sees inputs x = (observation, action) and targets y = (change, reward), each
     standardised per dimension by statistics of the training part. Everything public speaks the
     environment's own units. `elites` are the members that sampling and planning use, best first.
+    The network predicts the k `informative` targets only; those that are constant in the training
+    part are predicted as that constant.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class DynamicsModel(nn.Module):
         self.target_standardizer = Standardizer(obs_dim + learn_reward)
         self.elites: Tensor
         self.register_buffer("elites", torch.arange(members))
+        self.informative: Tensor
+        self.register_buffer("informative", torch.arange(obs_dim + learn_reward))
         largest = torch.finfo(torch.float32).max
         self.lowest: Tensor
         self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
@@ -111,43 +116,82 @@ class DynamicsModel(nn.Module):
         """Readable names of the target dimensions."""
         return (*self.observation_names, "reward") if self.learn_reward else self.observation_names
 
+    @property
+    def informative_names(self) -> tuple[str, ...]:
+        """Names of the targets that the network predicts."""
+        return tuple(self.target_names[i] for i in self.informative.tolist())
+
+    @property
+    def informative_observations(self) -> Int[Tensor, "m"]:
+        """Dimensions of the observation whose change is predicted; all where none is."""
+        found = self.informative[self.informative < self.obs_dim]
+        return found if len(found) else torch.arange(self.obs_dim, device=found.device)
+
+    def restrict(self, informative: Int[Tensor, "k"]) -> None:
+        """Makes the network predict only these targets, in ascending order."""
+        self.informative = informative
+        self.network.restrict(informative)
+
+    def widen(self, y: Float[Tensor, "*s k"], fill: float = 0.0) -> Float[Tensor, "*s n"]:
+        """From the informative targets to all, `fill` in the constant ones."""
+        n = self.network.heads
+        if len(self.informative) == n:
+            return y
+        return y.new_full((*y.shape[:-1], n), fill).index_copy(-1, self.informative, y)
+
     def fit_standardizers(self, train: Transitions) -> None:
         """Takes the statistics of inputs and targets from the training part, and from no other.
 
         So are the bounds of what `sample` and `trajectories` can reach from inside of them: the
-        range of each dimension of the observation, widened by RANGE_MARGIN of itself.
+        range of each dimension of the observation, widened by RANGE_MARGIN of itself. Targets that
+        are constant are left out of the network's, with a UserWarning that names them.
+
+        Raises:
+            InputError: all targets are constant, or values that are not finite.
         """
         self.input_standardizer.fit(torch.cat([train.observation, train.action], -1))
-        self.target_standardizer.fit(self._targets(train))
+        targets = self.targets(train)
+        self.target_standardizer.fit(targets)
+        before = set(self.informative.tolist())
+        self.restrict(informative_targets(targets))
+        rest = sorted(before - set(self.informative.tolist()))  # an earlier fit named the others
+        warn_of_constant([self.target_names[i] for i in rest], targets.shape[1])
         seen = torch.cat([train.observation, train.next_observation])
         lowest, highest = seen.amin(0), seen.amax(0)
         margin = RANGE_MARGIN * (highest - lowest)
         self.lowest.copy_(lowest - margin)
         self.highest.copy_(highest + margin)
 
-    def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b n"]]:
-        """Standardised inputs x and targets y of real transitions, as objectives see them."""
+    def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b k"]]:
+        """Standardised inputs x and informative targets y of real transitions."""
         raw = torch.cat([transitions.observation, transitions.action], -1)
         x = self.input_standardizer.standardize(raw)
-        return x, self.target_standardizer.standardize(self._targets(transitions))
+        y = self.target_standardizer.standardize(self.targets(transitions))
+        return x, y[:, self.informative]
 
-    def _targets(self, transitions: Transitions) -> Float[Tensor, "b n"]:
+    def targets(self, transitions: Transitions) -> Float[Tensor, "b n"]:
+        """Change of the observation, and the reward where it is learned, in their own units."""
         change = transitions.next_observation - transitions.observation
         if not self.learn_reward:
             return change
         return torch.cat([change, transitions.reward.unsqueeze(-1)], -1)
 
     def predict(self, obs: Float[Tensor, "*e b o"], act: Float[Tensor, "*e b a"]) -> Gaussian:
-        """Every member's Gaussian over (change of observation, reward), [E, B, n], in raw units."""
+        """Every member's Gaussian over (change of observation, reward), [E, B, n], in raw units.
+
+        A target that is constant in the training part has that value and deviation 0.
+        """
         x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
         return self._restore(self.network(x))
 
     def _restore(self, standardised: Gaussian) -> Gaussian:
         scale = self.target_standardizer.std
-        mean = self.target_standardizer.restore(standardised.mean)
+        mean = self.target_standardizer.restore(self.widen(standardised.mean))
         if isinstance(standardised, DiagonalGaussian):
-            return DiagonalGaussian(mean, standardised.log_std + scale.log())
-        return FullGaussian(mean, scale.unsqueeze(-1) * standardised.scale_tril)
+            log_std = self.widen(standardised.log_std, -torch.inf)
+            return DiagonalGaussian(mean, log_std + scale.log())
+        tril = self.widen(self.widen(standardised.scale_tril).mT).mT
+        return FullGaussian(mean, scale.unsqueeze(-1) * tril)
 
     @torch.no_grad()
     def sample(
@@ -193,7 +237,7 @@ class DynamicsModel(nn.Module):
         y = gaussian.mean
         if generator is not None:
             y = gaussian.rsample(self._noise(y, generator))
-        return self._next(obs, self.target_standardizer.restore(y))
+        return self._next(obs, self.target_standardizer.restore(self.widen(y)))
 
     @staticmethod
     def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -319,6 +363,9 @@ class DynamicsModel(nn.Module):
         with torch.device("meta"):  # nothing is allocated for a description that does not fit
             model = cls(log_std_bounds=(bounds[0], bounds[1]), env_spec=env_spec, **sizes)
             model.elites = torch.empty(elites, dtype=torch.long)
+        everything = torch.arange(model.network.heads, device=weights["elites"].device)
+        informative = weights.setdefault("informative", everything)  # version 0.1 has none
+        model.informative = torch.empty(len(informative), dtype=torch.long, device="meta")
         for name, expected in model.state_dict().items():
             if name in weights and weights[name].dtype != expected.dtype:
                 raise ValueError(f"{name} is {weights[name].dtype}, not {expected.dtype}")
@@ -327,6 +374,10 @@ class DynamicsModel(nn.Module):
             raise ValueError("its weights are not finite")
         if not 0 <= int(model.elites.min()) <= int(model.elites.max()) < model.members:
             raise ValueError("its elites are no members")
+        known = torch.isin(informative, everything).all() & (informative.diff() > 0).all()
+        if len(informative) == 0 or not bool(known):
+            raise ValueError("its informative targets are none that it has")
+        model.restrict(informative)
         for standardizer in (model.input_standardizer, model.target_standardizer):
             if not bool((standardizer.std > 0).all()):
                 raise ValueError("a standard deviation of its data is not positive")

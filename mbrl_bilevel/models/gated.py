@@ -22,6 +22,8 @@ class NoiseAndGate(EnsembleMLP):
     alone misses what tells the means apart beside the noise.
     """
 
+    informative: Tensor  # the targets that are predicted
+
     def __init__(
         self,
         members: int,
@@ -32,22 +34,30 @@ class NoiseAndGate(EnsembleMLP):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(members, inputs, hidden, outputs, generator)
-        self.bounds = bounds
+        self.bounds, self.heads = bounds, outputs
+        self.register_buffer("informative", torch.arange(outputs), persistent=False)
         self.gate = EnsembleLinear(members, hidden[-1] + outputs, outputs, generator)
         torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
 
     def log_std(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b n"]:
         """log s alone."""
-        return soft_bound(self(x), *self.bounds)
+        return soft_bound(self._predicted(self(x)), *self.bounds)
 
     def noise_and_gate(
         self, x: Float[Tensor, "*e b i"]
     ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:
         """log s, and g in (0, 1)."""
         features = self.features(x)
-        log_std = soft_bound(self.layers[-1](features), *self.bounds)
-        read = torch.cat([features, log_std + TYPICAL], -1).detach()
-        return log_std, torch.sigmoid(self.gate(read))
+        log_std = soft_bound(self._predicted(self.layers[-1](features)), *self.bounds)
+        seen = log_std + TYPICAL
+        if len(self.informative) < self.heads:  # the gate does not read heads that rest
+            rest = log_std.new_zeros(*log_std.shape[:-1], self.heads)
+            seen = rest.index_copy(-1, self.informative, seen)
+        gate = self.gate(torch.cat([features, seen], -1).detach())
+        return log_std, torch.sigmoid(self._predicted(gate))
+
+    def _predicted(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
+        return heads if len(self.informative) == self.heads else heads[..., self.informative]
 
     def select(self, members: Int[Tensor, "k"]) -> "NoiseAndGate":
         chosen = super().select(members)
@@ -70,21 +80,30 @@ class GatedEnsemble(GaussianEnsemble):
                 "gated weights (--weights learned) go with a diagonal covariance; "
                 "choose --weights power or none for a full one"
             )
-        self.network = EnsembleMLP(self.members, self.inputs, self.hidden, self.outputs, generator)
-        self.second = EnsembleMLP(self.members, self.inputs, self.hidden, self.outputs, generator)
-        self.side = self.side_network(self.members, generator).requires_grad_(False)
+        self.network = EnsembleMLP(self.members, self.inputs, self.hidden, self.heads, generator)
+        self.second = EnsembleMLP(self.members, self.inputs, self.hidden, self.heads, generator)
+        self.side = self._side(self.members, generator).requires_grad_(False)
 
     def side_network(self, members: int, generator: torch.Generator | None) -> NoiseAndGate:
         """A network for deviation and gate, of the first two hidden layers' units."""
+        side = self._side(members, generator)
+        side.informative = self.informative
+        return side
+
+    def _side(self, members: int, generator: torch.Generator | None) -> NoiseAndGate:
         return NoiseAndGate(
-            members, self.inputs, self.hidden[:2], self.outputs, self.log_std_bounds, generator
+            members, self.inputs, self.hidden[:2], self.heads, self.log_std_bounds, generator
         )
+
+    def restrict(self, informative: Int[Tensor, "k"]) -> None:
+        super().restrict(informative)
+        self.side.informative = informative
 
     def means(
         self, x: Float[Tensor, "*e b i"]
     ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:
         """Both means of every member, [E, B, n] each."""
-        return self.network(x), self.second(x)
+        return self._predicted(self.network(x)), self._predicted(self.second(x))
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         first, second = self.means(x)

@@ -108,8 +108,11 @@ class GaussianEnsemble(nn.Module):
 
     The heads share a trunk: n means, n log standard deviations bounded to `log_std_bounds`, and
     with `covariance="full"` the n (n - 1) / 2 entries under the diagonal of scale_tril, in units
-    of their row's deviation.
+    of their row's deviation. After `restrict` only the named targets are predicted, and the heads
+    of the others rest.
     """
+
+    informative: Tensor
 
     def __init__(
         self,
@@ -130,26 +133,41 @@ class GaussianEnsemble(nn.Module):
             )
         if not log_std_bounds[0] < log_std_bounds[1]:
             raise InputError(f"log_std_bounds {log_std_bounds}: the lower must be below the upper")
-        self.inputs, self.outputs, self.members = inputs, outputs, members
+        self.inputs, self.heads, self.members = inputs, outputs, members
         self.hidden, self.covariance = tuple(hidden), covariance
         self.log_std_bounds = log_std_bounds
         self._build(generator)
+        self.register_buffer("informative", torch.arange(outputs), persistent=False)
+
+    @property
+    def outputs(self) -> int:
+        """How many targets are predicted."""
+        return len(self.informative)
+
+    def restrict(self, informative: Int[Tensor, "k"]) -> None:
+        """Predicts only these of the targets from now on, in this order."""
+        self.informative = informative
+
+    def _predicted(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
+        return heads if self.outputs == self.heads else heads[..., self.informative]
 
     def _build(self, generator: torch.Generator | None) -> None:
-        n = self.outputs
+        n = self.heads
         heads = 2 * n + (n * (n - 1) // 2 if self.covariance == "full" else 0)
         self.network = EnsembleMLP(self.members, self.inputs, self.hidden, heads, generator)
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
-        n = self.outputs
+        n = self.heads
         out = self.network(x)
-        mean, log_std = out[..., :n], soft_bound(out[..., n : 2 * n], *self.log_std_bounds)
+        mean, log_std = self._predicted(out[..., :n]), self._predicted(out[..., n : 2 * n])
+        log_std = soft_bound(log_std, *self.log_std_bounds)
         if self.covariance == "diagonal":
             return DiagonalGaussian(mean, log_std)
-        unit = torch.diag_embed(torch.ones_like(log_std))
+        unit = torch.diag_embed(torch.ones_like(out[..., :n]))
         rows, columns = torch.tril_indices(n, n, -1, device=out.device)
         unit[..., rows, columns] = out[..., 2 * n :]
+        unit = self._predicted(self._predicted(unit).mT).mT
         return FullGaussian(mean, log_std.exp().unsqueeze(-1) * unit)
 
     def select(self, members: Int[Tensor, "k"]) -> "GaussianEnsemble":
@@ -172,10 +190,10 @@ class GaussianEnsemble(nn.Module):
         The way to a likelihood for a model whose training says nothing of its noise: plug in the
         deviation of held-out residuals.
         """
-        n, (low, high) = self.outputs, self.log_std_bounds
+        n, (low, high) = self.heads, self.log_std_bounds
         margin = 1e-3 * (high - low)
         log_std = std.log().clamp(low + margin, high - margin)
         head = self.network.layers[-1]
         assert isinstance(head, EnsembleLinear)
         head.weight[..., n : 2 * n] = 0.0
-        head.bias[:, 0, n : 2 * n] = soft_bound_inverse(log_std, low, high)
+        head.bias[:, 0, n + self.informative] = soft_bound_inverse(log_std, low, high)

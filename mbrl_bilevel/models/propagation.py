@@ -36,7 +36,8 @@ class Propagation:
             as cost one evaluation of every elite: one per elite, or a single one of "mixture".
         disagreement: fill `Trajectories.disagreement`: the standard deviation (divided by the
             count) over all particles of the imagined next observation, in training standard
-            deviations, root mean square over dimensions. For "mixture", the deviation of the
+            deviations, root mean square over dimensions whose change is not constant in the
+            training part. For "mixture", the deviation of the
             members' means from the same state instead, root mean square over particles as well:
             without noise, and without what differed before the step.
 
@@ -65,6 +66,9 @@ class Propagation:
         self.disagreement = disagreement
         self.network = model.network.select(model.elites)
         self._checked: Tensor | None = None
+        self.counted: slice | Tensor = slice(None)  # dimensions that members can disagree about
+        if len(model.informative) < model.network.heads:
+            self.counted = model.informative_observations
 
     @torch.no_grad()
     def trajectories(
@@ -93,18 +97,19 @@ class Propagation:
         )
         states = start.new_empty(self.particles, b * n, horizon + 1, size)
         states[:, :, 0] = start.repeat_interleave(n, 0)
-        outputs = self.model.network.outputs
         x = start.new_empty(self.particles, b * n, size + moves.shape[-1])
         rewards, spreads = [], []
         for t in range(horizon):
             x[..., :size], x[..., size:] = states[:, :, t], moves[:, t]
             y, spread = self._step(x, generator)
+            y = self.model.widen(y)
             after = torch.addcmul(shift + states[:, :, t], y[..., :size], scale)
             states[:, :, t + 1] = torch.clamp(after, lowest, highest)
-            if outputs > size:
+            if self.model.learn_reward:
                 rewards.append(y[..., size])
             if spread is not None:
-                spreads.append((spread[..., :size] * scale).square().mean((0, -1)).sqrt())
+                far = (self.model.widen(spread)[..., :size] * scale)[..., self.counted]
+                spreads.append(far.square().mean((0, -1)).sqrt())
         return self._in_own_units(obs, states, rewards, spreads, n)
 
     def _change(self) -> tuple[Tensor, Tensor]:
@@ -166,7 +171,7 @@ class Propagation:
             if self.kind == "mixture":
                 each = torch.stack(spreads, -1)
             else:
-                each = states[:, :, 1:].var(0, correction=0).mean(-1).sqrt()
+                each = states[:, :, 1:].var(0, correction=0)[..., self.counted].mean(-1).sqrt()
             disagreement = each.reshape(b, n, horizon)
         inputs, targets = self.model.input_standardizer, self.model.target_standardizer
         observations = states * inputs.std[:size] + inputs.mean[:size]

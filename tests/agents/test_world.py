@@ -222,6 +222,17 @@ def test_its_state_leads_to_the_same_model():
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_its_state_says_which_targets_the_model_predicts():
+    """A fit may have found that a target stood still; the model it goes on as must know."""
+    first, second = world(), world()
+    first.model.restrict(torch.tensor([1]))
+    second.load_state({k: v.clone() for k, v in first.state().items()})
+    assert second.model.network.outputs == 1
+    batches = [one.imagine(STARTS, act, 0)[0] for one in (first, second)]
+    assert torch.equal(batches[0].next_observation, batches[1].next_observation)
+    assert torch.equal(batches[1].next_observation[:, 0], batches[1].observation[:, 0])
+
+
 def test_a_model_of_another_task_imagines_nothing():
     other = world()
     other.task = replace(TASK, env_id="Circle-v0")
