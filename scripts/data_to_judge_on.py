@@ -11,8 +11,8 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import read_json
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.train_model import split
-from mbrl_bilevel.scripts.training_data import TrainingData, as_it_was, trained_on
-from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY
+from mbrl_bilevel.scripts.training_data import TrainingData, as_it_was, trained_on, untold
+from mbrl_bilevel.training.run_folder import SUMMARY
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ def data_to_judge_on(
     trained = trained_on(folder)
     if dataset is None:
         if trained is None:
-            raise InputError(
-                f"{folder / CONFIG} is missing: name the data to judge on by --dataset"
-            )
+            raise InputError(f"{untold(folder)}: name the data to judge on by --dataset")
         own = _load(trained.dataset, loaded)
         _require_fit(model, folder, own)
         own, remarks = as_it_was(folder, trained, own)

@@ -14,7 +14,7 @@ from mbrl_bilevel.data.fingerprint import (
 )
 from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import one_line, read_yaml
+from mbrl_bilevel.files import harmless, one_line, read_yaml
 from mbrl_bilevel.training.run_folder import CONFIG
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -62,6 +62,9 @@ def require_unchanged(run: Path, dataset: Dataset) -> None:
 def trained_on(folder: Path) -> TrainingData | None:
     """What config.yaml says of the training data; None where there is none.
 
+    An agent that learns from a data set has its model from a run of train-model in OUT/model, and
+    is told what that says; the data of other agents' models were steps of their own.
+
     Raises:
         InputError: a damaged config.yaml.
     """
@@ -70,6 +73,8 @@ def trained_on(folder: Path) -> TrainingData | None:
         return None
     try:
         config = read_yaml(path)
+        if _agent(config) is not None:
+            return trained_on(folder / "model")
         found = {name: config[name] for name in KINDS}
         for name, kinds in KINDS.items():
             if type(found[name]) not in kinds:
@@ -83,6 +88,23 @@ def trained_on(folder: Path) -> TrainingData | None:
             f"{path} is damaged ({one_line(error)}): mend it, or remove it and "
             "name the data to judge on by --dataset"
         ) from None
+
+
+def untold(folder: Path) -> str:
+    """Why nobody knows what the model in a folder was trained on."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return f"{path} is missing"
+    return (
+        f"{folder} is a run of train-agent {_agent(read_yaml(path))}, which keeps no data set of "
+        "what its model learned from"
+    )
+
+
+def _agent(config: Any) -> str | None:
+    """That of a run of train-agent."""
+    agent = config.get("agent") if isinstance(config, dict) else None
+    return agent if harmless(agent) else None
 
 
 def as_it_was(folder: Path, trained: TrainingData, now: Dataset) -> tuple[Dataset, list[str]]:

@@ -291,6 +291,45 @@ def test_models_that_have_acted_show_their_objective_mismatch(tmp_path, capsys, 
     assert "objective mismatch over 3 models" in text
 
 
+def agent_run(folder, agent):
+    """What train-agent leaves: a model, and a config.yaml that says nothing of its rows."""
+    save_model(folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"agent": agent, "seed": 0, "env": "E"}))
+    return folder
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("agent", ["mbpo", "pets"])
+def test_the_model_of_an_online_agent_is_judged_on_data_that_are_named(
+    agent, tmp_path, capsys, undrawn
+):
+    folder = agent_run(tmp_path / agent, agent)
+    assert run(["eval-model", "--model", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{folder} is a run of train-agent {agent}" in said
+    assert "name the data to judge on by --dataset" in said
+    assert not (folder / "evaluation.json").exists()
+    found, text = judge(capsys, "--model", folder, "--dataset", OTHER, "--horizons", "1")
+    alone = save_model(tmp_path / "model")
+    expected, _ = judge(capsys, "--model", alone, "--dataset", OTHER, "--horizons", "1")
+    assert found["rmse"] == expected["rmse"]
+    assert "no linear baseline" in text
+
+
+@pytest.mark.situation("right")
+def test_the_model_of_an_offline_agent_is_judged_as_the_run_that_trained_it(
+    tmp_path, capsys, undrawn
+):
+    folder = agent_run(tmp_path / "mopo", "mopo")
+    inner = save_model(folder / "model")
+    found, _ = judge(capsys, "--model", folder, "--horizons", "1")
+    expected, _ = judge(capsys, "--model", inner, "--horizons", "1")
+    assert (found["rmse"], found["source"]) == (expected["rmse"], expected["source"])
+    assert "test episodes" in found["source"]
+    _, text = judge(capsys, "--model", folder, "--dataset", DATASET, "--horizons", "1")
+    assert "its figures flatter it" in text
+
+
 def bad(tmp_path):
     folder = save_model(tmp_path / "run")
     damaged = save_model(tmp_path / "damaged")
@@ -305,7 +344,7 @@ def bad(tmp_path):
         "twice": (["--model", folder, tmp_path / "there/../run"], "twice"),
         "nobody": (["--model"], "at least one run folder"),
         "horizon 0": (["--model", folder, "--horizons", "0"], "at least 1"),
-        "no horizon": (["--model", folder, "--horizons"], "at least 1"),
+        "no horizon": (["--model", folder, "--horizons"], "name the steps ahead"),
         "too long": (["--model", folder, "--horizons", "500"], "no held-out episode has 500 steps"),
         "other sizes": (["--model", folder, "--dataset", "reacher/random-v0"], "dimensions"),
         "no such data": (["--model", folder, "--dataset", "no/such-v0"], "no/such-v0"),
