@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from mbrl_bilevel.agents.episode import Episode
+from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
 Tick = Callable[[Sequence[int], Sequence[float]], None]
@@ -64,15 +65,17 @@ def play_episodes(
     torch threads. Leaving the iteration early, as Ctrl-C does, ends episodes at their next step.
 
     Raises:
+        InputError: a main script that new processes cannot read again.
         WorkerDied: a process was killed or crashed.
     """
+    check_main_script()
     lengths, totals = RawArray(ctypes.c_longlong, episodes), RawArray(ctypes.c_double, episodes)
-    stop = RawValue(ctypes.c_bool, False)
+    stop, began = RawValue(ctypes.c_bool, False), RawValue(ctypes.c_bool, False)
     pool = ProcessPoolExecutor(
         min(workers, episodes),
         multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(lengths, totals, stop, threads),
+        initargs=(lengths, totals, stop, began, threads),
     )
     try:
         with sigint_ignored():
@@ -88,8 +91,8 @@ def play_episodes(
             on_tick(lengths[:], totals[:])
     except BrokenProcessPool:
         raise WorkerDied(
-            f"a process died with {len(waiting)} of {episodes} episodes unfinished (killed, "
-            "perhaps for want of memory); try fewer --workers"
+            f"a process died with {len(waiting)} of {episodes} episodes unfinished "
+            f"({KILLED if began.value else why_never_started()}); try fewer --workers"
         ) from None
     finally:
         stop.value = True
@@ -128,9 +131,10 @@ def _outlive(sentinel: int) -> None:
 _shared: Any = None
 
 
-def _prepare(lengths: Any, totals: Any, stop: Any, threads: int) -> None:
+def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> None:
     global _shared
     _shared = lengths, totals, stop
+    began.value = True
     end_with_parent()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

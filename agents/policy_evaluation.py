@@ -1,9 +1,12 @@
 """Regular evaluations of a policy in the real environment, by a process of their own."""
 
+import ctypes
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import RawValue
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from numpy import ndarray
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.episode import run_episode
+from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
 from mbrl_bilevel.agents.recipe import PolicyAgent
 from mbrl_bilevel.envs.make import make_env
@@ -28,25 +32,30 @@ class PolicyEvaluation:
     def __init__(self, env_id: str, seed: int, episodes: int, max_steps: int | None = None) -> None:
         self.env_id, self.seed, self.episodes, self.max_steps = env_id, seed, episodes, max_steps
         self._pool: ProcessPoolExecutor | None = None
+        self._began = RawValue(ctypes.c_bool, False)
         self._waiting: tuple[int, Future[list[float]]] | None = None
 
     def start(self, step: int, weights: dict[str, ndarray]) -> None:
         """Begins the evaluation of step `step`; the one before must have been collected.
 
         Raises:
+            InputError: a main script that new processes cannot read again.
             WorkerDied: the process was killed since.
         """
         assert self._waiting is None
         with sigint_ignored():
             if self._pool is None:
+                check_main_script()
                 context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, context, initializer=_prepare)
+                self._pool = ProcessPoolExecutor(
+                    1, context, initializer=_prepare, initargs=(self._began,)
+                )
             try:
                 job = self._pool.submit(
                     play, self.env_id, self.seed, self.episodes, weights, self.max_steps
                 )
             except BrokenProcessPool:
-                raise _died(step) from None
+                raise self._died(step) from None
         self._waiting = step, job
 
     def collect(self) -> tuple[int, dict[str, float]] | None:
@@ -61,11 +70,15 @@ class PolicyEvaluation:
         try:
             returns = job.result()
         except BrokenProcessPool:
-            raise _died(step) from None
+            raise self._died(step) from None
         return step, {
             "evaluation/return": float(np.mean(returns)),
             "evaluation/return_std": float(np.std(returns)),
         }
+
+    def _died(self, step: int) -> WorkerDied:
+        why = KILLED if self._began.value else why_never_started()
+        return WorkerDied(f"the process that evaluates the policy of step {step} died ({why})")
 
     def __enter__(self) -> "PolicyEvaluation":
         return self
@@ -99,13 +112,7 @@ def play(
     return [episode.total_reward for episode in played]
 
 
-def _died(step: int) -> WorkerDied:
-    return WorkerDied(
-        f"the process that evaluates the policy of step {step} died (killed, perhaps for want of "
-        "memory)"
-    )
-
-
-def _prepare() -> None:
+def _prepare(began: Any) -> None:
+    began.value = True
     end_with_parent()
     torch.set_num_threads(1)

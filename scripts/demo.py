@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
@@ -66,6 +67,7 @@ TOUR = (
 
 
 def run(config: Config) -> Outcome:
+    check_main_script()
     began = time.monotonic()
     out = config.out or next(p for i in count(1) if not (p := Path(f"runs/demo-{i}")).exists())
     make_folder("--out", out, empty=True)

@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium.envs.mujoco import MujocoEnv
 from tqdm import tqdm
 
+from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.parallel import InTurn, WorkerDied, play_episodes
 from mbrl_bilevel.agents.planner_settings import DEFAULTS
 from mbrl_bilevel.agents.recipe import PlayEpisode, PolicyRecipe
@@ -107,6 +108,7 @@ class Config(Command):
 
 
 def run(config: Config) -> Outcome:
+    check_main_script()
     _check_flags(config)
     env_id = config.env or environment(config.models, config.agent)
     contenders = _contenders(config, env_id)

@@ -16,6 +16,7 @@ from typing import Any
 import tyro
 
 from mbrl_bilevel import __version__
+from mbrl_bilevel.agents.main_script import is_being_read_again
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
 from mbrl_bilevel.scripts.flags import check_flags
@@ -75,6 +76,8 @@ def _drop(*streams: Any) -> None:
 
 
 def run(argv: list[str]) -> int:
+    if is_being_read_again():
+        raise SystemExit(1)  # the process that plays episodes must not run the command once more
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2

@@ -9,6 +9,7 @@ import torch
 
 from mbrl_bilevel.agents.agent_settings import DEFAULTS, agent_settings
 from mbrl_bilevel.agents.learning import learn
+from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.agents.recipe import check_model
@@ -159,6 +160,8 @@ def _run(config: Config) -> Outcome:
     device = resolve_device(config.device)
     torch.set_num_threads(config.threads)
     fast_products()
+    if config.agent != "pets":  # whose episodes are its evaluation
+        check_main_script()
     _check(config)
     dataset = _dataset(config)
     env_id = _env_id(config, dataset)
