@@ -11,6 +11,7 @@ from h5py import h5d, h5f, h5g, h5l, h5p, h5s, h5t
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 
+from mbrl_bilevel.data.rounding import Rounding, rounding_of
 from mbrl_bilevel.errors import InputError
 
 METADATA_CACHE_BYTES = 1 << 21
@@ -23,7 +24,8 @@ LARGEST_CHUNK = 1 << 26  # numbers that HDF5 would unpack at once
 class Episodes:
     """Every episode of a file, one after another; r = steps + episodes rows of observations.
 
-    `observations` holds the columns of one leaf (a whole Box, or one Box of a Dict space) each.
+    `observations` holds the columns of one leaf (a whole Box, or one Box of a Dict space) each;
+    `rounding` says what float32 leaves of each array, by its name.
     """
 
     observations: list[Float32[ndarray, "r _"]]
@@ -32,16 +34,31 @@ class Episodes:
     terminations: UInt8[ndarray, "b"]
     truncations: UInt8[ndarray, "b"]
     lengths: Int64[ndarray, "episodes"]
+    rounding: dict[str, Rounding]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Column:
-    """Where one array of an episode goes: `extra` is 1 for observations, which have a row more."""
+    """Where one array of an episode goes: `extra` is 1 for observations, which have a row more.
+
+    Real numbers are read in float64, so that what float32 loses of them can be told; `epsilon` is
+    the relative distance of numbers that passed through float32 or, in the file, a coarser type.
+    """
 
     name: bytes
     buffer: ndarray
     memory_type: h5t.TypeID
     extra: int = 0
+    epsilon: float = float(np.finfo(np.float32).eps)
+
+    def take(self, lengths: Int64[ndarray, "episodes"]) -> tuple[ndarray, Rounding]:
+        """The numbers in float32, and what was lost; those in float64 are given up."""
+        values, self.buffer = self.buffer, self.buffer[:0]
+        ends = np.cumsum(lengths + 1)
+        breaks = ends - lengths - 1 if self.extra else None
+        lost = rounding_of(values.reshape(len(values), -1), breaks, self.epsilon)
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32), lost
 
 
 def read_episodes(
@@ -52,7 +69,7 @@ def read_episodes(
     observation_leaves: Sequence[tuple[str, int]],
     action_dim: int,
 ) -> Episodes:
-    """All episodes of the file by their numbers, converted to float32 by HDF5 itself.
+    """All episodes of the file by their numbers, in float32.
 
     An observation leaf is its path below the episode's group and its width. h5py's low-level
     interface with a small cache of HDF5's own headers is four times faster than Minari's iterator
@@ -75,10 +92,13 @@ def read_episodes(
             f"cannot read {path} ({str(error).strip(chr(39))}): the file is damaged or incomplete; "
             "delete the data set and download or collect it again"
         ) from error
-    leaves = len(observation_leaves)
-    actions, rewards, terminations, truncations = (column.buffer for column in columns[leaves:])
-    observations = [column.buffer for column in columns[:leaves]]
-    return Episodes(observations, actions, rewards, terminations, truncations, lengths)
+    terminations, truncations = (column.buffer for column in columns[-2:])
+    narrow, rounding = [], {}
+    for column in columns[:-2]:
+        values, rounding[column.name.decode()] = column.take(lengths)
+        narrow.append(values)
+    *observations, actions, rewards = narrow
+    return Episodes(observations, actions, rewards, terminations, truncations, lengths, rounding)
 
 
 def _require_plausible(
@@ -98,15 +118,15 @@ def _require_plausible(
 def _columns(
     episodes: int, steps: int, observation_leaves: Sequence[tuple[str, int]], action_dim: int
 ) -> list[_Column]:
-    real, flag = h5t.NATIVE_FLOAT, h5t.NATIVE_UINT8
+    real, flag = h5t.NATIVE_DOUBLE, h5t.NATIVE_UINT8
     rows = steps + episodes
     return [
         *(
-            _Column(name.encode(), np.empty((rows, width), np.float32), real, extra=1)
+            _Column(name.encode(), np.empty((rows, width)), real, extra=1)
             for name, width in observation_leaves
         ),
-        _Column(b"actions", np.empty((steps, action_dim), np.float32), real),
-        _Column(b"rewards", np.empty(steps, np.float32), real),
+        _Column(b"actions", np.empty((steps, action_dim)), real),
+        _Column(b"rewards", np.empty(steps), real),
         _Column(b"terminations", np.empty(steps, np.uint8), flag),
         _Column(b"truncations", np.empty(steps, np.uint8), flag),
     ]
@@ -144,7 +164,10 @@ def _fill(
             _require_hard_links(path, group, column.name)
             array = h5d.open(group, column.name)
             _require_own_numbers(path, array)
+            _require_numbers(path, episode, column, array)
             shape = array.shape
+            if len(shape) == 2 > column.buffer.ndim and shape[1] == 1:
+                shape = shape[:1]  # a column of numbers is as good as a row
             if length < 0:
                 length = shape[0] - 1 if shape else -1
             expected = (length + column.extra, *column.buffer.shape[1:])
@@ -185,13 +208,24 @@ def _require_own_numbers(path: Path, array: h5d.DatasetID) -> None:
         raise InputError(f"{path} has an array whose numbers lie in another file; {ELSEWHERE}")
 
 
+def _require_numbers(path: Path, episode: int, column: _Column, array: h5d.DatasetID) -> None:
+    kind = array.get_type()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM):
+        raise InputError(
+            f"episode {episode} of {path} has {column.name.decode()} of type {array.dtype}: only "
+            "real numbers are supported; store them as such"
+        )
+    if kind.get_class() == h5t.FLOAT and kind.get_size() == 2:
+        column.epsilon = float(np.finfo(np.float16).eps)
+
+
 def _misfit(
     path: Path, episode: int, column: _Column, shape: tuple[int, ...], expected: tuple[int, ...]
 ) -> str:
     return (
         f"episode {episode} of {path} has {column.name.decode()} of shape {list(shape)} where "
         f"{list(expected)} is expected (one observation more than actions, rewards and ends; "
-        "widths as in the spaces); remove or mend the episode"
+        "widths as in the spaces); reshape the array, or remove the episode"
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from mbrl_bilevel.data.dataset_folder import dataset_folder, is_dataset_id
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
+from mbrl_bilevel.data.rounding import check_rounding
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import harmless, parse_json, read_json
@@ -68,12 +69,14 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
 
     Observations must be a flat Box, or a Dict of flat Boxes, which is flattened; actions must be a
     flat Box. Actions outside their box are kept, with a UserWarning. All tensors are float32 on
-    the CPU, in the order of episodes and time.
+    the CPU, in the order of episodes and time; where that rounds off what there is to learn,
+    because of an offset say, a UserWarning tells.
 
     Raises:
         InputError: there is no such data set (or no network to fetch it from with `download`), its
             spaces are of another kind, its file or env_spec is damaged, or it holds NaN, infinite
-            values or fewer than two transitions.
+            values, observations whose offset leaves nothing of them in float32, or fewer than two
+            transitions.
     """
     folder = dataset_folder(dataset, download=download)
     metadata = _metadata(folder)
@@ -102,6 +105,7 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
         action_dim=action_space.shape[0],
     )
     _require_finite(data, name, [path for path, _ in leaves])
+    check_rounding(name, data.rounding)
     transitions = _transitions(data)
     _warn_of_actions_outside(transitions.action, action_space, name)
     return Dataset(
