@@ -10,6 +10,8 @@ from jaxtyping import install_import_hook
 # As on the command line: torch's threads, spinning, would slow tests many times on a busy machine.
 # Read when torch is first imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
@@ -24,6 +26,12 @@ def torch_as_it_was() -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`, the default: the whole suite in processes, a part of it in this one."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(4, os.cpu_count() or 1) if whole else 0
 
 
 OUTCOMES = ("refused", "warned", "right")

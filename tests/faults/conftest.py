@@ -12,24 +12,24 @@ from mbrl_bilevel.scripts.main import run
 from tests.faults.cases import CASES, DATASET, State
 from tests.faults.processes import Command
 
-TRIED: Counter[str] = Counter()
-SURVIVED: Counter[str] = Counter()
-
 
 class Tally:
-    """Counts the faults of one kind."""
+    """Counts the faults of one test where its report carries them, from other processes too."""
+
+    def __init__(self, properties: list[tuple[str, object]]) -> None:
+        self.properties = properties
 
     @contextmanager
     def fault(self, kind: str, count: int = 1) -> Iterator[None]:
         """What is inside must end well: nothing finished is lost, and no traceback."""
-        TRIED[kind] += count
+        self.properties.append(("fault tried", [kind, count]))
         yield
-        SURVIVED[kind] += count
+        self.properties.append(("fault survived", [kind, count]))
 
 
-@pytest.fixture(scope="session")
-def tally() -> Tally:
-    return Tally()
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    return Tally(request.node.user_properties)
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +76,26 @@ def start(argv: list[str], **how: object) -> Command:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not TRIED:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    tried = count(reports, "fault tried")
+    if not tried:
         return
+    survived = count(reports, "fault survived")
     terminalreporter.section("faults")
-    rows = [(kind, TRIED[kind], SURVIVED[kind]) for kind in TRIED]
-    rows.append(("all", TRIED.total(), SURVIVED.total()))
+    rows = [(kind, tried[kind], survived[kind]) for kind in sorted(tried)]
+    rows.append(("all", tried.total(), survived.total()))
     terminalreporter.write_line(f"{'fault':<52} {'tried':>6} {'survived':>9} {'lost':>5}")
-    for kind, tried, survived in rows:
-        lost = tried - survived
-        terminalreporter.write_line(f"{kind:<52} {tried:>6} {survived:>9} {lost:>5}")
+    for kind, of, well in rows:
+        terminalreporter.write_line(f"{kind:<52} {of:>6} {well:>9} {of - well:>5}")
+
+
+def count(reports: list[pytest.TestReport], name: str) -> Counter[str]:
+    """Faults by kind that tests noted under `name` while they ran."""
+    found: Counter[str] = Counter()
+    for report in reports:
+        if report.when == "call":
+            for key, value in report.user_properties:
+                if key == name:
+                    kind, number = value  # type: ignore[misc]
+                    found[kind] += number
+    return found
