@@ -208,6 +208,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         Raises:
             gymnasium.error.ResetNeeded: no reset yet.
         """
+        actions = self.model.cast(actions)
         obs, act = self._current(), actions.clamp(*self._action_bounds)
         sampled = self.model.sample(obs, act, self.generator, check_starts=False)
         after, reward = sampled.observation.clamp(*self._observation_bounds), sampled.reward

@@ -56,8 +56,8 @@ class Standardizer(nn.Module):
         return self
 
     def standardize(self, values: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
-        """From own units to units of standard deviations."""
-        return (values - self.mean) / self.std
+        """From own units, of any dtype, to units of standard deviations in the dtype of `mean`."""
+        return ((values - self.mean) / self.std).to(self.mean.dtype)
 
     def restore(self, values: Float[Tensor, "*s d"]) -> Float[Tensor, "*s d"]:
         """From units of standard deviations back to own units."""

@@ -36,14 +36,14 @@ class LinearModel:
         x, y = x.double(), model.widen(y)[:, : model.obs_dim].double()
         penalty = RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
-        return LinearModel(model, weight.to(train.observation))
+        return LinearModel(model, model.cast(weight))
 
     @torch.no_grad()
     def paths(self, windows: Windows) -> Float[Tensor, "s k o"]:
         """Observations after 1 ... k steps of the recorded actions."""
         model, o = self.model, self.model.obs_dim
         standard, target = model.input_standardizer, model.target_standardizer
-        state, visited = windows.start, []
+        state, visited = model.cast(windows.start), []
         lowest, highest = model.reachable(state, windows.steps)
         for action in windows.actions.unbind(1):
             x = standard.standardize(torch.cat([state, action], -1))

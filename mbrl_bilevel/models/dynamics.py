@@ -49,7 +49,8 @@ class DynamicsModel(nn.Module):
 
     The network sees inputs x = (observation, action) and targets y = (change, reward), each
     standardised per dimension by statistics of the training part. Everything public speaks the
-    environment's own units. `elites` are the members that sampling and planning use, best first.
+    environment's own units, and takes observations and actions of any dtype: they are cast to that
+    of the weights at the door. `elites` are the members that sampling and planning use, best first.
     The network predicts the k `informative` targets only; those that are constant in the training
     part are predicted as that constant.
     """
@@ -162,6 +163,7 @@ class DynamicsModel(nn.Module):
         self.lowest.copy_(lowest - margin)
         self.highest.copy_(highest + margin)
 
+    @torch.no_grad()
     def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b k"]]:
         """Standardised inputs x and informative targets y of real transitions."""
         raw = torch.cat([transitions.observation, transitions.action], -1)
@@ -211,6 +213,7 @@ class DynamicsModel(nn.Module):
         """
         if check_starts:
             self.check_starts(obs)
+        obs, act = self.cast(obs), self.cast(act)
         if member is not None:
             gaussian = self.predict(obs, act)
             y = gaussian.rsample(self._noise(gaussian.mean, generator))
@@ -232,12 +235,17 @@ class DynamicsModel(nn.Module):
         generator: torch.Generator | None,
     ) -> NextStep:
         """Every member moves its own rows one step; without a generator, by its mean."""
+        obs = self.cast(obs)
         x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
         gaussian = network(x)
         y = gaussian.mean
         if generator is not None:
             y = gaussian.rsample(self._noise(y, generator))
         return self._next(obs, self.target_standardizer.restore(self.widen(y)))
+
+    def cast(self, values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """The same values in the dtype of the weights."""
+        return values.to(self.lowest.dtype)
 
     @staticmethod
     def _noise(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -85,6 +85,7 @@ class Propagation:
         if obs is not self._checked:
             self.model.check_starts(obs)
             self._checked = obs
+        obs, actions = self.model.cast(obs), self.model.cast(actions)
         b, n, horizon, _ = actions.shape
         size, inputs = self.model.obs_dim, self.model.input_standardizer
         # States are kept in standard deviations all the way, so that no step needs to convert.

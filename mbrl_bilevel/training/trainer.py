@@ -28,6 +28,11 @@ class Samples(NamedTuple):
     x: Float[Tensor, "b d"]
     y: Float[Tensor, "b n"]
 
+    def like(self, network: nn.Module) -> "Samples":
+        """The same rows in the dtype of the network's weights, as data without a gradient."""
+        dtype = next(network.parameters()).dtype
+        return Samples(self.x.detach().to(dtype), self.y.detach().to(dtype))
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -75,7 +80,7 @@ class Trainer:
         rows: Int[Tensor, "e n"] | None = None,
     ) -> None:
         self.network, self.objective = network, objective
-        self.train, self.held_out = train, held_out
+        self.train, self.held_out = train.like(network), held_out.like(network)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.generator = generator
         shared = rows is None and resampling == "shared"
