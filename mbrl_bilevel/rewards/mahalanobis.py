@@ -197,12 +197,13 @@ def _initial_matrix(initial: float | Tensor, n: int) -> Float[Tensor, "n n"]:
 def _coordinates(matrix: Float[Tensor, "n n"], form: Form) -> tuple[Tensor, Tensor]:
     n = matrix.shape[0]
     diagonal = matrix.diagonal()
-    off_diagonal = bool((matrix - torch.diag(diagonal)).abs().amax() > 0)
-    if form != "full" and off_diagonal:
+    rounding = n * torch.finfo(matrix.dtype).eps
+    beside = (matrix - torch.diag(diagonal)) / (diagonal.unsqueeze(-1) * diagonal).sqrt()
+    if form != "full" and bool(beside.abs().amax() > rounding):
         raise InputError(f"initial U has entries off its diagonal, which form={form!r} cannot hold")
-    if form == "scalar" and not bool((diagonal == diagonal[0]).all()):
+    if form == "scalar" and bool((diagonal / diagonal[0] - 1).abs().amax() > rounding):
         raise InputError("initial U is no multiple of the identity, as form='scalar' must be")
-    factor = torch.linalg.cholesky(matrix)
+    factor = torch.linalg.cholesky(matrix.double()).to(matrix)
     log_diagonal = factor.diagonal().log()
     rows, columns = torch.tril_indices(n, n, -1)
     lower = factor[rows, columns] / factor.diagonal()[rows]

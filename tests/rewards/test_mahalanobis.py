@@ -178,6 +178,15 @@ def test_bad_matrices_are_refused(arguments, words):
         Mahalanobis(**arguments)
 
 
+@pytest.mark.parametrize(("form", "spread"), [("scalar", [2.0, 2.0]), ("diagonal", [2.0, 5.0])])
+def test_a_matrix_fits_a_form_to_rounding(form, spread):
+    exact = torch.diag(torch.tensor(spread))
+    rounded = exact + 1e-8 * torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    torch.testing.assert_close(Mahalanobis(2, form=form, initial=rounded).precision(), exact)
+    with pytest.raises(InputError, match="initial U"):
+        Mahalanobis(2, form=form, initial=exact + 1e-3 * torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+
+
 @pytest.mark.parametrize(
     ("U", "words"),
     [
