@@ -11,7 +11,7 @@ from h5py import h5d, h5f, h5g, h5l, h5p, h5s, h5t
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 
-from mbrl_bilevel.data.rounding import Rounding, rounding_of
+from mbrl_bilevel.data.rounding import Rounding, to_float32
 from mbrl_bilevel.errors import InputError
 
 METADATA_CACHE_BYTES = 1 << 21
@@ -54,11 +54,9 @@ class _Column:
     def take(self, lengths: Int64[ndarray, "episodes"]) -> tuple[ndarray, Rounding]:
         """The numbers in float32, and what was lost; those in float64 are given up."""
         values, self.buffer = self.buffer, self.buffer[:0]
-        ends = np.cumsum(lengths + 1)
-        breaks = ends - lengths - 1 if self.extra else None
-        lost = rounding_of(values.reshape(len(values), -1), breaks, self.epsilon)
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32), lost
+        starts = np.cumsum(lengths + 1) - lengths - 1 if self.extra else None
+        narrow, lost = to_float32(values.reshape(len(values), -1), starts, self.epsilon)
+        return narrow.reshape(values.shape), lost
 
 
 def read_episodes(
@@ -164,7 +162,8 @@ def _fill(
             _require_hard_links(path, group, column.name)
             array = h5d.open(group, column.name)
             _require_own_numbers(path, array)
-            _require_numbers(path, episode, column, array)
+            if not episode and array.dtype == np.float16:
+                column.epsilon = float(np.finfo(np.float16).eps)
             shape = array.shape
             if len(shape) == 2 > column.buffer.ndim and shape[1] == 1:
                 shape = shape[:1]  # a column of numbers is as good as a row
@@ -179,7 +178,7 @@ def _fill(
             if done + length > steps:
                 raise InputError(_miscount(path, steps, "more"))
             if stop > start:
-                array.read(h5s.ALL, h5s.ALL, column.buffer[start:stop], column.memory_type)
+                _read(path, episode, column, array, column.buffer[start:stop])
         lengths[episode] = length
         done += length
     if done != steps:
@@ -208,15 +207,16 @@ def _require_own_numbers(path: Path, array: h5d.DatasetID) -> None:
         raise InputError(f"{path} has an array whose numbers lie in another file; {ELSEWHERE}")
 
 
-def _require_numbers(path: Path, episode: int, column: _Column, array: h5d.DatasetID) -> None:
-    kind = array.get_type()
-    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM):
+def _read(path: Path, episode: int, column: _Column, array: h5d.DatasetID, into: ndarray) -> None:
+    try:
+        array.read(h5s.ALL, h5s.ALL, into, column.memory_type)
+    except OSError:
+        if array.get_type().get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM):
+            raise
         raise InputError(
             f"episode {episode} of {path} has {column.name.decode()} of type {array.dtype}: only "
             "real numbers are supported; store them as such"
-        )
-    if kind.get_class() == h5t.FLOAT and kind.get_size() == 2:
-        column.epsilon = float(np.finfo(np.float16).eps)
+        ) from None
 
 
 def _misfit(

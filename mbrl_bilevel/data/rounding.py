@@ -5,26 +5,26 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 
 from mbrl_bilevel.errors import InputError
 
 REFUSED = 0.01  # of a value's variance: rounding, where values take some ten levels only
 NOTICED = 1e-3  # of the variance of a change (or of a reward, an action): rounding
-CONSTANT = 1e-13  # of the largest value: what smaller deviations are is float64's own rounding
-CHUNK = 65_536
+CONSTANT = 1e-13  # of the values: what smaller deviations are is float64's own rounding
+CHUNK = 2_048  # rows, so that they stay in the cache
 
 
 class Rounding(NamedTuple):
     """Of each dimension of an array, in its own units.
 
-    change: root mean square of the change from a row to the next, within episodes; None of arrays
-    of which no changes are learned. resolution: between neighbouring floats at the largest value.
-    exact: whether float32 holds every value as it was recorded.
+    size: root mean square of its values. change: that of the change from a row to the next, within
+    episodes; None of arrays of which no changes are learned. resolution: from float to float at
+    `size`. exact: whether float32 holds every value as it was recorded.
     """
 
-    largest: Float64[ndarray, "d"]
+    size: Float64[ndarray, "d"]
     deviation: Float64[ndarray, "d"]
     change: Float64[ndarray, "d"] | None
     resolution: Float64[ndarray, "d"]
@@ -32,33 +32,36 @@ class Rounding(NamedTuple):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def rounding_of(
-    values: Float64[ndarray, "r d"], breaks: ndarray | None, epsilon: float
-) -> Rounding:
-    """Takes the measures of an array in float64.
+def to_float32(
+    values: Float64[ndarray, "r d"], starts: ndarray | None, epsilon: float
+) -> tuple[Float32[ndarray, "r d"], Rounding]:
+    """The values in float32, and what that does to them.
 
-    `breaks` are the rows that begin an episode (None: changes do not count); `epsilon` is that of
+    `starts` are the rows that begin an episode (None: changes do not count); `epsilon` is that of
     the type that the numbers pass through, float32's or a coarser one of the file.
     """
+    narrow = np.empty(values.shape, np.float32)
     count, shift = max(len(values), 1), values[:1]
-    largest, total, square, change = (np.zeros(values.shape[1]) for _ in range(4))
-    exact = np.ones(values.shape[1], bool)
-    steps = np.ones(max(len(values) - 1, 0), bool)
-    if breaks is not None:
-        steps[breaks[breaks > 0] - 1] = False
+    total, square, change, lost = (np.zeros(values.shape[1]) for _ in range(4))
+    within = np.ones(len(values))  # 0 where a row begins an episode: that is no change
+    within[0 if starts is None else starts] = 0.0
     for start in range(0, len(values), CHUNK):
-        part = values[start : start + CHUNK + 1]  # with the first row of the next chunk
-        rows = part[:CHUNK]
-        largest = np.maximum(largest, np.abs(rows).max(0))
-        total += (rows - shift).sum(0)
-        square += np.square(rows - shift).sum(0)
-        exact &= (rows.astype(np.float32) == rows).all(0)
-        if breaks is not None:
-            change += np.square(np.diff(part, axis=0)[steps[start : start + CHUNK]]).sum(0)
-    deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0.0))
-    resolution = epsilon * np.exp2(np.floor(np.log2(np.maximum(largest, 1e-300))))
-    moved = None if breaks is None else np.sqrt(change / max(int(steps.sum()), 1))
-    return Rounding(largest, deviation, moved, resolution, exact)
+        rows = values[start : start + CHUNK]
+        narrow[start : start + CHUNK] = rows
+        error, centred = rows - narrow[start : start + CHUNK], rows - shift
+        lost += np.einsum("rd,rd->d", error, error)
+        total += np.ones(len(rows)) @ centred
+        square += np.einsum("rd,rd->d", centred, centred)
+        if starts is not None:
+            first, stop = max(start, 1), start + CHUNK
+            steps = values[first:stop] - values[first - 1 : start + len(rows) - 1]
+            change += np.einsum("rd,rd,r->d", steps, steps, within[first:stop])
+    mean = total / count
+    deviation = np.sqrt(np.maximum(square / count - mean * mean, 0.0))
+    size = np.hypot(mean + (shift[0] if len(values) else 0.0), deviation)
+    moved = None if starts is None else np.sqrt(change / max(within.sum(), 1.0))
+    resolution = epsilon * np.exp2(np.floor(np.log2(np.maximum(size, 1e-300))))
+    return narrow, Rounding(size, deviation, moved, resolution, lost == 0)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -71,11 +74,11 @@ def check_rounding(name: str, arrays: Mapping[str, Rounding]) -> None:
     noticed = [found for path, rounding in arrays.items() for found in _noticed(path, rounding)]
     for path, rounding in arrays.items():
         share = np.square(rounding.resolution / rounding.deviation) / 12
-        moves = rounding.deviation > CONSTANT * rounding.largest
+        moves = rounding.deviation > CONSTANT * rounding.size
         if rounding.change is not None:
             for d in np.flatnonzero(moves & ~rounding.exact & (share > REFUSED)):
                 raise InputError(
-                    f"data set {name!r} has {path}[{d}] of values up to {rounding.largest[d]:.4g}, "
+                    f"data set {name!r} has {path}[{d}] of values of about {rounding.size[d]:.4g}, "
                     f"which deviate by {rounding.deviation[d]:.2g} where float32 has steps of "
                     f"{rounding.resolution[d]:.2g}: what it does is lost; subtract its offset, "
                     "in the data and by a wrapper in the environment"
@@ -98,8 +101,8 @@ def _noticed(path: str, rounding: Rounding) -> Iterator[str]:
     else:
         share = np.square(rounding.resolution / rounding.deviation) / 12
         what, size = "deviations", rounding.deviation
-    for d in np.flatnonzero((size > CONSTANT * rounding.largest) & (share > NOTICED)):
+    for d in np.flatnonzero((size > CONSTANT * rounding.size) & (share > NOTICED)):
         yield (
             f"{what} of {path}[{d}] of about {size[d]:.2g} to steps of {rounding.resolution[d]:.2g}"
-            f" at values up to {rounding.largest[d]:.4g}"
+            f" at values of about {rounding.size[d]:.4g}"
         )

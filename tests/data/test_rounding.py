@@ -11,7 +11,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.data import rounding
 from mbrl_bilevel.data.minari import load_dataset
-from mbrl_bilevel.data.rounding import rounding_of
+from mbrl_bilevel.data.rounding import to_float32
 from mbrl_bilevel.errors import InputError
 from tests.data.minari_files import episode, write
 
@@ -41,7 +41,7 @@ def load(episodes: list[EpisodeBuffer]) -> np.ndarray:
 def test_an_offset_that_leaves_nothing_is_refused(
     root: Path, rng: np.random.Generator, offset: float
 ) -> None:
-    with pytest.raises(InputError, match=r"observations\[1\] of values up to .*subtract its off"):
+    with pytest.raises(InputError, match=r"observations\[1\] of values of about .*its offset"):
         load(moving(rng, offset))
 
 
@@ -71,7 +71,7 @@ def test_a_clock_far_from_zero_is_refused(root: Path, rng: np.random.Generator) 
     data = moving(rng)
     for number, one in enumerate(data):
         one.observations[:, 2] = 1.7e9 + 100 * number + 0.01 * np.arange(61)
-    with pytest.raises(InputError, match=r"observations\[2\] of values up to 1.7e\+09"):
+    with pytest.raises(InputError, match=r"observations\[2\] of values of about 1.7e\+09"):
         load(data)
 
 
@@ -111,14 +111,16 @@ def test_measures_are_those_of_a_slow_loop(
     lengths = [4, 1, 7]
     values = 5 + rng.standard_normal((sum(lengths) + 3, 2))
     starts = np.array([0, 5, 7])
-    found = rounding_of(values, starts, 2.0**-23)
+    narrow, found = to_float32(values, starts, 2.0**-23)
     changes = [
         values[i + 1] - values[i] for i in range(len(values) - 1) if i + 1 not in starts.tolist()
     ]
     np.testing.assert_allclose(found.change, np.sqrt(np.square(changes).mean(0)))
     np.testing.assert_allclose(found.deviation, values.std(0))
-    np.testing.assert_allclose(found.resolution, np.spacing(values.max(0).astype(np.float32)))
-    assert found.largest.tolist() == values.max(0).tolist()
+    size = np.sqrt(np.square(values).mean(0))
+    np.testing.assert_allclose(found.size, size)
+    np.testing.assert_allclose(found.resolution, np.spacing(size.astype(np.float32)))
+    np.testing.assert_array_equal(narrow, values.astype(np.float32))
     assert found.exact.tolist() == [False, False]
 
 
