@@ -17,6 +17,7 @@ from mbrl_bilevel.agents.episode import run_episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
 from mbrl_bilevel.agents.recipe import PolicyAgent
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 
 FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are others
@@ -29,8 +30,10 @@ class PolicyEvaluation:
     `max_steps` steps at the latest; without it, as the environment ends them.
     """
 
-    def __init__(self, env_id: str, seed: int, episodes: int, max_steps: int | None = None) -> None:
-        self.env_id, self.seed, self.episodes, self.max_steps = env_id, seed, episodes, max_steps
+    def __init__(
+        self, env: str | EnvSpec, seed: int, episodes: int, max_steps: int | None = None
+    ) -> None:
+        self.env, self.seed, self.episodes, self.max_steps = env, seed, episodes, max_steps
         self._pool: ProcessPoolExecutor | None = None
         self._began = RawValue(ctypes.c_bool, False)
         self._waiting: tuple[int, Future[list[float]]] | None = None
@@ -52,7 +55,7 @@ class PolicyEvaluation:
                 )
             try:
                 job = self._pool.submit(
-                    play, self.env_id, self.seed, self.episodes, weights, self.max_steps
+                    play, self.env, self.seed, self.episodes, weights, self.max_steps
                 )
             except BrokenProcessPool:
                 raise self._died(step) from None
@@ -94,14 +97,14 @@ class PolicyEvaluation:
 
 
 def play(
-    env_id: str,
+    of: str | EnvSpec,
     seed: int,
     episodes: int,
     weights: dict[str, ndarray],
     max_steps: int | None = None,
 ) -> list[float]:
     """Returns of the policy's mean action in episodes that `seed` decides."""
-    env = make_env(env_id)
+    env = make_env(of)
     agent = PolicyAgent(BehaviourPolicy(weights, {}), None)
     seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
     played = [

@@ -7,7 +7,9 @@ import torch
 from numpy import ndarray
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import parse_json
 from mbrl_bilevel.tensor_files import load_tensors, save_tensors
 
 FILE = "policy.safetensors"
@@ -18,7 +20,10 @@ SHAPES = {
 
 
 def save_policy(folder: Path, weights: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
-    """Replaces the folder's policy by rename; `metadata` names env_id and algorithm."""
+    """Replaces the folder's policy by rename.
+
+    `metadata` names env_id and algorithm, and as env the environment's spec in JSON.
+    """
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     save_tensors(folder / FILE, tensors, metadata)
 
@@ -42,6 +47,21 @@ def load_policy_folder(folder: Path) -> BehaviourPolicy:
     except (ValueError, OSError) as error:
         raise InputError(f"the policy {path} is damaged ({error}); train it again") from None
     return BehaviourPolicy({name: tensors[name].numpy() for name in SHAPES}, texts)
+
+
+def env_of_policy(policy: BehaviourPolicy, folder: Path) -> EnvSpec:
+    """The environment that the policy in a folder was trained in.
+
+    Raises:
+        InputError: what stands there is damaged.
+    """
+    try:
+        text = policy.metadata.get("env")
+        if text is None:  # a policy from before version 0.2
+            return EnvSpec(policy.metadata["env_id"])
+        return EnvSpec.from_plain(parse_json(text))
+    except ValueError as error:
+        raise InputError(f"the policy in {folder} is damaged ({error}); train it again") from None
 
 
 def _check(tensors: Mapping[str, torch.Tensor]) -> None:

@@ -16,12 +16,14 @@ from mbrl_bilevel.agents.episode import Episode, run_episode
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.parallel import episode_seeds
 from mbrl_bilevel.agents.planner_settings import SCORING, planner_class
-from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.agents.terminal_value import rest_value
-from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.make import flat_names, make_env
+from mbrl_bilevel.envs.rebuild import same_environment
 from mbrl_bilevel.envs.simulator import Simulator
-from mbrl_bilevel.envs.task_functions import check_task, check_termination
-from mbrl_bilevel.envs.tasks import Task, get_task
+from mbrl_bilevel.envs.task_functions import check_termination
+from mbrl_bilevel.envs.tasks import Task, get_task, planned_task
 from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -33,40 +35,50 @@ from mbrl_bilevel.protocols import Planner, TrajectoryModel
 class MPCRecipe:
     """MPC with the model in a folder, by a planner of `PLANNERS` and its `planner_settings`.
 
-    As of every recipe, `agent(env, env_id, seed)` takes all that is random from `seed`.
+    As of every recipe, `agent(env, spec, seed)` takes all that is random from `seed`; `spec`, or an
+    id, is what `env` was made of. With `other_env` it may be another than the model's.
     """
 
     model: Path
     planner: str = "icem"
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    other_env: bool = False
 
-    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> MPC:
+    def agent(self, env: gymnasium.Env, spec: str | EnvSpec, seed: int) -> MPC:
         """The agent.
 
         Raises:
             InputError: no model there, one of another environment, a task without any reward, or a
                 planner setting outside its range.
         """
-        task = get_task(env_id)
         model = DynamicsModel.load(self.model, self.device)
-        check_model(model, self.model, task, env)
+        check_model(model, self.model, spec, env, other_env=self.other_env)
+        task = planned_task(get_task(spec), model)
         generator = torch.Generator(self.device).manual_seed(seed)
         return mpc_agent(model, env, task, self.planner, self.settings, generator)
 
 
-def check_model(model: DynamicsModel, folder: Path, task: Task, env: gymnasium.Env) -> None:
+def check_model(
+    model: DynamicsModel,
+    folder: Path,
+    spec: str | EnvSpec,
+    env: gymnasium.Env,
+    *,
+    other_env: bool = False,
+) -> None:
     """Refuses the model in a folder where it cannot stand for an environment.
 
     Raises:
-        InputError: one of another environment or of other sizes, or a task without any reward or
-            with functions that `check_task` refuses.
+        InputError: one of another environment (without `other_env`), of other sizes, or of
+            dimensions in another order.
     """
-    trained = model.env_id
-    if trained is not None and trained != task.env_id:
+    spec = EnvSpec(spec) if isinstance(spec, str) else spec
+    trained = model.env_spec
+    if not other_env and trained is not None and not same_environment(trained, spec):
         raise InputError(
-            f"the model in {folder} was trained for {trained}, not for {task.env_id}: "
-            f"choose --env {trained}, or train another"
+            f"the model in {folder} was trained for {trained}, not for {spec}: leave --env out to "
+            "act where it was trained, or train another"
         )
     assert env.observation_space.shape is not None
     assert env.action_space.shape is not None
@@ -74,15 +86,15 @@ def check_model(model: DynamicsModel, folder: Path, task: Task, env: gymnasium.E
     if (model.obs_dim, model.act_dim) != sizes:
         raise InputError(
             f"the model in {folder} has {model.obs_dim} observation and {model.act_dim} "
-            f"action dimensions, {task.env_id} has {sizes[0]} and {sizes[1]}: "
+            f"action dimensions, {spec} has {sizes[0]} and {sizes[1]}: "
             "choose the environment that it was trained for"
         )
-    if task.reward is None and not model.learn_reward:
+    names, known = flat_names(env), model.observation_names
+    if names is not None and names != known and sorted(names) == sorted(known):
         raise InputError(
-            f"{task.env_id} has no known reward function and the model in {folder} did not "
-            "learn one: train it with --learn-reward yes"
+            f"the model in {folder} has observations in the order {', '.join(known)}, {spec} in "
+            f"the order {', '.join(names)}: collect data in it and train another"
         )
-    check_task(task, *sizes)
 
 
 def mpc_agent(
@@ -121,14 +133,14 @@ class SimulatorRecipe:
     settings: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
 
-    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> MPC:
+    def agent(self, env: gymnasium.Env, spec: str | EnvSpec, seed: int) -> MPC:
         """The agent, which looks ahead from the state that `env` is in whenever it acts.
 
         Raises:
             InputError: an environment that cannot be simulated, or a planner setting outside its
                 range.
         """
-        task = replace(get_task(env_id), reward=None)
+        task = replace(get_task(spec), reward=None)
         model = Simulator(env, threads=self.threads)
         assert env.observation_space.shape is not None
         check_termination(task, env.observation_space.shape[0])
@@ -173,9 +185,10 @@ class PolicyRecipe:
 
     policy: str
 
-    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> PolicyAgent:
+    def agent(self, env: gymnasium.Env, spec: str | EnvSpec, seed: int) -> PolicyAgent:
         """The agent; InputError where nothing of that name is shipped for the environment."""
         generator = np.random.default_rng(seed) if self.policy == "random" else None
+        env_id = spec if isinstance(spec, str) else spec.id
         return PolicyAgent(load_policy(env_id, self.policy), generator)
 
 
@@ -184,22 +197,25 @@ class TrainedRecipe:
     """The policy that a run of `train-agent` left in a folder, acting by its mean."""
 
     folder: Path
+    other_env: bool = False
 
-    def agent(self, env: gymnasium.Env, env_id: str, seed: int) -> PolicyAgent:
+    def agent(self, env: gymnasium.Env, spec: str | EnvSpec, seed: int) -> PolicyAgent:
         """The agent.
 
         Raises:
             InputError: no policy there, or one of another environment.
         """
         policy = load_policy_folder(self.folder)
-        trained = policy.metadata["env_id"]
+        trained = env_of_policy(policy, self.folder)
+        spec = EnvSpec(spec) if isinstance(spec, str) else spec
+        same = self.other_env or same_environment(trained, spec)
         sizes = len(policy.weights["b_mu"]), policy.weights["w1"].shape[1]
         assert env.observation_space.shape is not None
         assert env.action_space.shape is not None
-        if trained != env_id or sizes != (*env.action_space.shape, *env.observation_space.shape):
+        if not same or sizes != (*env.action_space.shape, *env.observation_space.shape):
             raise InputError(
                 f"the policy in {self.folder} was trained for {trained} ({sizes[1]} observation "
-                f"and {sizes[0]} action dimensions), not for {env_id}: evaluate it there, or "
+                f"and {sizes[0]} action dimensions), not for {spec}: evaluate it there, or "
                 "train another"
             )
         return PolicyAgent(policy, None)
@@ -216,7 +232,7 @@ class PlayEpisode:
     """
 
     recipe: Recipe
-    env_id: str
+    env: str | EnvSpec
     seed: int
     max_steps: int | None = None
     video: Path | None = None
@@ -226,9 +242,9 @@ class PlayEpisode:
         env_seed, agent_seed = episode_seeds(self.seed, index)
         with ExitStack() as stack:
             mode = {"render_mode": "rgb_array"} if filmed is not None else {}
-            env = make_env(self.env_id, **mode)
+            env = make_env(self.env, **mode)
             stack.callback(env.close)
-            agent = self.recipe.agent(env, self.env_id, agent_seed)
+            agent = self.recipe.agent(env, self.env, agent_seed)
             on_frame = None
             if filmed is not None:
                 fps = env.metadata.get("render_fps", 30)

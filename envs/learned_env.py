@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.envs.tasks import get_task
+from mbrl_bilevel.envs.rebuild import trusted
+from mbrl_bilevel.envs.tasks import get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
@@ -71,19 +72,21 @@ def learned_env(
 ) -> LearnedVectorEnv:
     """The model in a folder as `LearnedVectorEnv` of the environment that it was trained for.
 
-    Task, spaces and (unless given) time limit are those of the real environment.
+    Task, spaces and (unless given) time limit are those of the real environment, as it stood where
+    the data of the model were collected.
 
     Raises:
         InputError: no model there, or one that does not name an environment with a known task; no
             time limit; and what `LearnedVectorEnv` raises.
     """
     model = DynamicsModel.load(model_folder, device)
-    if model.env_id is None:
+    if model.env_spec is None:
         raise InputError(
             f"the model in {model_folder} does not name its environment: "
             "use LearnedVectorEnv with a task and spaces of your own"
         )
-    env = make_env(model.env_id)
+    spec = trusted(model.env_spec, f"model in {model_folder}")
+    env = make_env(spec)
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
     if time_limit is None:
@@ -94,7 +97,7 @@ def learned_env(
     assert isinstance(action_space, Box)
     return LearnedVectorEnv(
         model,
-        get_task(model.env_id),
+        planned_task(get_task(spec), model),
         starts,
         num_envs=num_envs,
         time_limit=time_limit,

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import mujoco
 from gymnasium import spaces
+from gymnasium.spaces import Dict
 from gymnasium.wrappers import FlattenObservation
 
 from mbrl_bilevel.data.env_spec import EnvSpec, WrapperSpec
@@ -57,7 +58,7 @@ def make_env(env: str | EnvSpec, **kwargs: Any) -> gymnasium.Env:
     made = _make(spec, kwargs)
     try:
         made = wrap(made, _acting(spec.wrappers), spec.id)
-        if isinstance(made.observation_space, spaces.Dict) and _flat(made.observation_space):
+        if isinstance(made.observation_space, Dict) and _flat(made.observation_space):
             made = FlattenObservation(made)
         complaint = _complaint(made)
         if complaint is not None:
@@ -98,9 +99,26 @@ def _acting(wrappers: Sequence[WrapperSpec]) -> list[WrapperSpec]:
 
 def _flat(space: spaces.Space) -> bool:
     """Whether it is a flat Box, or a Dict of such, however deep."""
-    if isinstance(space, spaces.Dict):
+    if isinstance(space, Dict):
         return len(space.spaces) > 0 and all(map(_flat, space.spaces.values()))
     return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def flat_names(env: gymnasium.Env) -> tuple[str, ...] | None:
+    """Names of flattened observations, as of a data set's; None where nothing is flattened."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, FlattenObservation) and isinstance(env.env.observation_space, Dict):
+            return tuple(_leaves(env.env.observation_space, ""))
+        env = env.env
+    return None
+
+
+def _leaves(space: spaces.Space, path: str) -> Iterator[str]:
+    if isinstance(space, Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, f"{path}/{key}" if path else str(key))
+    else:
+        yield from (f"{path}[{i}]" for i in range((space.shape or (0,))[0]))
 
 
 def _suggestion(env_id: str) -> str:

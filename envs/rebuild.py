@@ -87,8 +87,22 @@ def same_environment(one: EnvSpec, other: EnvSpec) -> bool:
     )
 
 
+def trusted(spec: EnvSpec, whose: str) -> EnvSpec:
+    """The spec, out of a file, of an environment that is registered without importing anything.
+
+    Raises:
+        InputError: gymnasium would import a module for its id; `whose` names where it stands.
+    """
+    if ":" in spec.id:
+        raise InputError(
+            f"the {whose} names the environment {spec.id!r}, which would import code: "
+            "if you trust it, name it by --env"
+        )
+    return spec
+
+
 def _without_limits(spec: EnvSpec) -> list[WrapperSpec]:
-    passed = ("TimeLimit", "FlattenObservation")  # flat observations are made of any
+    passed = ("TimeLimit", "FlattenObservation")  # observations are flattened anyway
     return [wrapper for wrapper in effective(spec.wrappers) if wrapper.name not in passed]
 
 

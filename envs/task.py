@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mbrl_bilevel.envs.task_functions import Rewards, Terminations
+from mbrl_bilevel.envs.termination import non_finite
 from mbrl_bilevel.protocols import RewardFunction
 
 TerminationFunction = Callable[[Float[Tensor, "*s o"]], Bool[Tensor, "*s"]]
@@ -31,6 +32,11 @@ class Task:
     observation_names: tuple[str, ...]
     reference_scores: tuple[float, float] | None = None
     reward_rmse: float = 0.0
+
+    @property
+    def never_ends(self) -> bool:
+        """Whether no finite observation ends an episode."""
+        return getattr(self.terminated, "function", self.terminated) is non_finite
 
     def __post_init__(self) -> None:
         if self.reward is not None and not isinstance(self.reward, Rewards):

@@ -28,10 +28,11 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.rebuild import arguments, effective
 from mbrl_bilevel.envs.task import Task as Task
-from mbrl_bilevel.envs.task_functions import check_termination
+from mbrl_bilevel.envs.task_functions import check_task, check_termination
 from mbrl_bilevel.envs.variants import VARIANTS, fits
 from mbrl_bilevel.envs.wrapped_task import through_wrappers
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
 
 REFERENCE_STEPS = 1_000  # of the episodes whose returns the reference scores are
 
@@ -75,6 +76,23 @@ def find_task(env: str | EnvSpec | None) -> Task | None:
         return None if env is None else get_task(env)
     except InputError:
         return None
+
+
+def planned_task(task: Task, model: DynamicsModel) -> Task:
+    """The task as agents see it in a model: a reward that the model learned goes before a known.
+
+    Raises:
+        InputError: a task without any reward, or with functions that `check_task` refuses.
+    """
+    if model.learn_reward:
+        task = replace(task, reward=None)
+    elif task.reward is None:
+        raise InputError(
+            f"{task.env_id} has no known reward function and the model did not learn one: train it "
+            "with --learn-reward yes"
+        )
+    check_task(task, model.obs_dim, model.act_dim)
+    return task
 
 
 def _variant(spec: EnvSpec, plain: Task) -> Task:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel.agents.planner_settings import planner_settings
-from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.agents.recipe import (
     MPCRecipe,
     PolicyRecipe,
@@ -14,11 +14,13 @@ from mbrl_bilevel.agents.recipe import (
     SimulatorRecipe,
     TrainedRecipe,
 )
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.scripts.acting_environment import acting_environment
 from mbrl_bilevel.scripts.command import say
 from mbrl_bilevel.scripts.flags import refuse_twice
 
@@ -43,29 +45,28 @@ class Contender:
         return self.recipe.settings
 
 
-def environment(models: Sequence[Path], agent: str = "mpc") -> str:
-    """The environment that the model, or the policy, in the first folder was trained for.
+def environment(
+    models: Sequence[Path], agent: str, named: str | None, *, other_env: bool = False
+) -> EnvSpec:
+    """What is named, or what the model, or the policy, in the first folder was trained for.
 
     Raises:
-        InputError: it says none, or one whose name would import code; or the simulator alone.
+        InputError: it says none, another than is named, or one whose name would import code; or
+            the simulator alone.
     """
     folder = next((model for model in models if model != SIMULATOR), None)
     if folder is None:
-        raise InputError("--model simulator: name the environment by --env, e.g. --env Hopper-v5")
+        if named is None:
+            raise InputError(
+                "--model simulator: name the environment by --env, e.g. --env Hopper-v5"
+            )
+        return EnvSpec(named)
     what = "policy" if agent == "policy" else "model"
-    env_id: str | None
     if agent == "policy":
-        env_id = load_policy_folder(folder).metadata["env_id"]
+        known: EnvSpec | None = env_of_policy(load_policy_folder(folder), folder)
     else:
-        env_id = DynamicsModel.load(folder).env_id
-    if env_id is None:
-        raise InputError(f"the model in {folder} does not say its environment: name it by --env")
-    if ":" in env_id:  # gymnasium would import that module, on the word of a file
-        raise InputError(
-            f"the {what} in {folder} names the environment {env_id!r}, which would import code: "
-            "if you trust it, name it by --env"
-        )
-    return env_id
+        known = DynamicsModel.load(folder).env_spec
+    return acting_environment(named, known, f"{what} in {folder}", other_env=other_env)
 
 
 def planning_agents(
@@ -75,6 +76,7 @@ def planning_agents(
     chosen: Mapping[str, Any],
     device: str,
     threads: int,
+    other_env: bool = False,
 ) -> list[Contender]:
     """One contender for every model and planner; `chosen` are the planners' settings, or None.
 
@@ -95,21 +97,23 @@ def planning_agents(
         own = nowhere | {n: v for n, v in given.items() if n in every}
         oracle = model == SIMULATOR
         settings = planner_settings(env_id, planner, oracle, **own)
-        recipe: Recipe = MPCRecipe(model, planner, settings, device)
+        recipe: Recipe = MPCRecipe(model, planner, settings, device, other_env)
         if oracle:
             recipe = SimulatorRecipe(planner, settings, threads)
         found.append(Contender(name, recipe, model, planner))
     return found
 
 
-def trained_policies(folders: Sequence[Path]) -> list[Contender]:
+def trained_policies(folders: Sequence[Path], other_env: bool = False) -> list[Contender]:
     """One contender for every run folder of `train-agent`.
 
     Raises:
         InputError: a folder named twice.
     """
     refuse_twice("--model", [folder.resolve() for folder in folders])
-    return [Contender(_name(one, folders), TrainedRecipe(one), model=one) for one in folders]
+    return [
+        Contender(_name(one, folders), TrainedRecipe(one, other_env), model=one) for one in folders
+    ]
 
 
 def _name(model: Path, models: Sequence[Path]) -> str:
@@ -120,7 +124,7 @@ def _name(model: Path, models: Sequence[Path]) -> str:
 
 
 def check(
-    contenders: Sequence[Contender], env_id: str, max_steps: int | None
+    contenders: Sequence[Contender], spec: EnvSpec, max_steps: int | None
 ) -> tuple[int, tuple[float, float] | None]:
     """Makes every agent once, so that bad input shows before processes start.
 
@@ -129,10 +133,10 @@ def check(
     Raises:
         InputError: an agent or environment that cannot be made, or episodes without end.
     """
-    env = make_env(env_id)
+    env = make_env(spec)
     limit = step_limit(env, max_steps)
     for contender in contenders:
-        contender.recipe.agent(env, env_id, 0)
+        contender.recipe.agent(env, spec, 0)
     scores = reference_scores(env, max_steps)
     env.close()
     return limit, scores

@@ -16,6 +16,7 @@ from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.parallel import InTurn, WorkerDied, play_episodes
 from mbrl_bilevel.agents.planner_settings import DEFAULTS
 from mbrl_bilevel.agents.recipe import PlayEpisode, PolicyRecipe
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.video import mujoco_gl, rendering_backend
 from mbrl_bilevel.errors import InputError
@@ -44,7 +45,10 @@ class Config(Command):
     """Run folders of train-model, and `simulator` for planning in the real physics; of policies,
     run folders of train-agent."""
     env: str | None = None
-    """The environment to act in, e.g. Hopper-v5; default: the one the model was trained for."""
+    """The environment to act in, e.g. Hopper-v5; default: the one the model was trained for, with
+    the arguments and wrappers of its data. By name it is the plain one."""
+    other_env: bool = False
+    """Act in --env though the model was trained for another environment, whose sizes must fit."""
     episodes: Annotated[int, Range(1, 1_000_000)] = 5
     """Episodes of each agent; number i is the same for a seed, however many there are."""
     max_steps: Count | None = None
@@ -110,17 +114,17 @@ class Config(Command):
 def run(config: Config) -> Outcome:
     check_main_script()
     _check_flags(config)
-    env_id = config.env or environment(config.models, config.agent)
-    contenders = _contenders(config, env_id)
-    limit, scores = check(contenders, env_id, config.max_steps)
-    backend = _backend(env_id) if config.video else None
-    flags = asdict(config) | {"env": env_id}
-    results = Results.open(_parent(config, env_id), contenders, flags, scores)
+    spec = environment(config.models, config.agent, config.env, other_env=config.other_env)
+    contenders = _contenders(config, spec.id)
+    limit, scores = check(contenders, spec, config.max_steps)
+    backend = _backend(spec) if config.video else None
+    flags = asdict(config) | {"env": spec.id, "environment": spec.to_plain()}
+    results = Results.open(_parent(config, spec.id), contenders, flags, scores)
     names = ", ".join(contender.name for contender in contenders)
-    say(f"results: {results.folder}   {config.episodes} episodes of {env_id} by {names}")
+    say(f"results: {results.folder}   {config.episodes} episodes of {spec} by {names}")
     plays = InTurn(
         tuple(
-            PlayEpisode(one.recipe, env_id, config.seed, config.max_steps, results.video(one))
+            PlayEpisode(one.recipe, spec, config.seed, config.max_steps, results.video(one))
             for one in contenders
         )
     )
@@ -150,23 +154,33 @@ def _check_flags(config: Config) -> None:
         raise InputError("--planner: name at least one")
     if config.agent == "policy" and SIMULATOR in config.models:
         raise InputError("--agent policy plans in no simulator: name a run folder of train-agent")
+    if config.other_env and config.env is None:
+        raise InputError("--other-env: name the other environment by --env")
     if config.agent == "policy" and config.env is None and not config.models:
         raise InputError("--agent policy: name the environment by --env, e.g. --env Hopper-v5")
 
 
 def _contenders(config: Config, env_id: str) -> list[Contender]:
     if config.agent == "policy" and config.models:
-        return trained_policies(config.models)
+        return trained_policies(config.models, config.other_env)
     if config.agent == "policy":
         return [Contender(config.policy, PolicyRecipe(config.policy), policy=config.policy)]
     chosen = {name: getattr(config, name) for name in DEFAULTS}
     device = resolve_device(config.device).type
-    return planning_agents(config.models, config.planners, env_id, chosen, device, config.threads)
+    return planning_agents(
+        config.models,
+        config.planners,
+        env_id,
+        chosen,
+        device,
+        config.threads,
+        config.other_env,
+    )
 
 
-def _backend(env_id: str) -> str | None:
+def _backend(spec: EnvSpec) -> str | None:
     """The value of MUJOCO_GL for videos, None where other software draws the environment."""
-    env = make_env(env_id, render_mode="rgb_array")
+    env = make_env(spec, render_mode="rgb_array")
     try:
         if isinstance(env.unwrapped, MujocoEnv):
             return rendering_backend()
@@ -174,7 +188,7 @@ def _backend(env_id: str) -> str | None:
         env.render()
     except gymnasium.error.Error as error:
         raise InputError(
-            f"--video: {env_id} cannot be drawn here ({error}); leave --video out"
+            f"--video: {spec.id} cannot be drawn here ({error}); leave --video out"
         ) from None
     finally:
         env.close()

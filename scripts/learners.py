@@ -1,9 +1,10 @@
 """From the flags of `train-agent` to an agent that learns."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import torch
@@ -17,16 +18,19 @@ from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.world import LengthSchedule, World
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
+from mbrl_bilevel.envs.task_check import reward_disagreement, termination_disagreement
 from mbrl_bilevel.envs.task_functions import check_task
-from mbrl_bilevel.envs.tasks import Task
+from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.scripts.acting_environment import REMEDY
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
@@ -39,7 +43,9 @@ class Flags:
     """What decides an agent beside its settings."""
 
     agent: str
-    env_id: str
+    env: EnvSpec
+    learn_reward: Literal["auto", "yes"]
+    unchecked_task: bool
     seed: int
     max_steps: int | None
     objective: ObjectiveFlags
@@ -66,11 +72,11 @@ def check(
         InputError: episodes without end; bounds of actions, sizes, rates or flags that do not go
             together.
     """
-    env = make_env(flags.env_id)
+    env = make_env(flags.env)
     step_limit(env, flags.max_steps)
     box = _action_box(env)
     if not box.is_bounded():
-        raise InputError(f"{flags.env_id} has actions {box}; agents here need a bounded box")
+        raise InputError(f"{flags.env} has actions {box}; agents here need a bounded box")
     if flags.agent != "pets":
         _sac(flags, settings, env, torch.Generator())
     if task is not None:
@@ -86,7 +92,7 @@ def check(
         if sizes != _sizes(env):
             raise InputError(
                 f"the data set has {sizes[0]} observation and {sizes[1]} action dimensions, "
-                f"{flags.env_id} has {_sizes(env)[0]} and {_sizes(env)[1]}: name by --env the "
+                f"{flags.env} has {_sizes(env)[0]} and {_sizes(env)[1]}: name by --env the "
                 "environment that it was collected in"
             )
     env.close()
@@ -96,7 +102,7 @@ def online(
     flags: Flags, settings: Mapping[str, Any], task: Task | None, generator: torch.Generator
 ) -> Learner:
     """An agent that acts in the real environment; `task` is None for SAC alone."""
-    env = make_env(flags.env_id)
+    env = make_env(flags.env)
     obs_dim, act_dim = _sizes(env)
     replay = Replay(settings["steps"], obs_dim, act_dim, generator.device)
     world = None
@@ -113,7 +119,7 @@ def online(
             world,
             replay,
             generator,
-            partial(_plan, flags, task, generator),
+            partial(_plan, flags, planned_task(task, world.model), generator),
             start_steps=settings["start_steps"],
             refit_every=settings["refit_every"],
         )
@@ -129,7 +135,7 @@ def offline(
     generator: torch.Generator,
 ) -> Learner:
     """An agent that learns from a data set and a model of it."""
-    env = make_env(flags.env_id)
+    env = make_env(flags.env)
     replay = Replay(len(data), *_sizes(env), generator.device)
     replay.add(
         Batch(
@@ -169,7 +175,12 @@ def _dyna(
         multi_step=settings.get("multi_step", False),
         termination_cost=settings["termination_cost"],
         reward_scale=settings["reward_scale"],
-        metadata={"env_id": flags.env_id, "policy": "trained", "algorithm": flags.agent},
+        metadata={
+            "env_id": flags.env.id,
+            "env": json.dumps(flags.env.to_plain()),
+            "policy": "trained",
+            "algorithm": flags.agent,
+        },
     )
 
 
@@ -205,10 +216,13 @@ def _world(
 ) -> World:
     observation_space = env.observation_space
     assert isinstance(observation_space, Box)
+    fitted = partial(refit, flags.objective, flags.elites, settings["model_steps"], generator)
+    if flags.agent != "mopo" and not flags.unchecked_task:
+        fitted = partial(_checked_refit, task, settings["start_steps"], fitted)
     return World(
         model,
-        task,
-        partial(refit, flags.objective, flags.elites, settings["model_steps"], generator),
+        planned_task(task, model),
+        fitted,
         generator,
         observation_space=observation_space,
         action_space=_action_box(env),
@@ -258,6 +272,27 @@ def refit(
     }
 
 
+def _checked_refit(
+    task: Task,
+    start_steps: int,
+    fit_again: Callable[[DynamicsModel, Transitions], dict[str, float]],
+    model: DynamicsModel,
+    data: Transitions,
+) -> dict[str, float]:
+    """`fit_again`, before whose first time the task is held against the random steps.
+
+    Raises:
+        InputError: the environment pays, or ends, otherwise than the task.
+    """
+    if len(data) <= start_steps:
+        wrong = termination_disagreement(task, data)
+        if wrong is None and not model.learn_reward:
+            wrong = reward_disagreement(task, data)
+        if wrong is not None:
+            raise InputError(f"the random steps in the environment hold {wrong}; {REMEDY}")
+    return fit_again(model, data)
+
+
 def _model(
     flags: Flags, task: Task, obs_dim: int, act_dim: int, generator: torch.Generator | None
 ) -> DynamicsModel:
@@ -265,19 +300,19 @@ def _model(
     return DynamicsModel(
         obs_dim,
         act_dim,
-        learn_reward=task.reward is None,
+        learn_reward=flags.learn_reward == "yes" or task.reward is None,
         members=flags.members,
         hidden=flags.hidden,
         gated=gated(flags.objective, "diagonal"),
-        env_id=task.env_id,
+        env_spec=replace(flags.env, id=flags.env.name),
         observation_names=task.observation_names,
         generator=generator,
     )
 
 
 def _plan(flags: Flags, task: Task, generator: torch.Generator, model: DynamicsModel) -> Any:
-    settings = planner_settings(flags.env_id, flags.planner)
-    env = make_env(flags.env_id)  # of its own: the terminal value resets it
+    settings = planner_settings(flags.env.id, flags.planner)
+    env = make_env(flags.env)  # of its own: the terminal value resets it
     try:
         return mpc_agent(model, env, task, flags.planner, settings, generator)
     finally:

@@ -13,13 +13,15 @@ from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.agents.recipe import check_model
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.learned_vector_env import Penalty
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.envs.tasks import TASKS, Task
+from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import train_model
+from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
     Command,
     Outcome,
@@ -71,6 +73,10 @@ class Config(ObjectiveFlags, Command):
     max_steps: int | None = None
     """End episodes, real ones and those of evaluations, after so many steps; default: the
     environment's own limit."""
+    learn_reward: Literal["auto", "yes"] = "auto"
+    """Let the model learn the reward; auto: where the task's reward function is not known."""
+    unchecked_task: bool = False
+    """Go on where data or environment pay, or end, otherwise than the task says."""
     steps: int | None = None
     """Real steps online, policy updates offline; default of this and the next: by agent and
     task."""
@@ -164,16 +170,20 @@ def _run(config: Config) -> Outcome:
         check_main_script()
     _check(config)
     dataset = _dataset(config)
-    env_id = _env_id(config, dataset)
-    task = _task(config.agent, env_id)
+    spec = _environment(config, dataset)
+    env_id = spec.id
+    task = _task(config.agent, spec)
     chosen = {f.name: getattr(config, f.name) for f in fields(config) if f.name in SETTINGS}
     settings = agent_settings(config.agent, env_id, **chosen)
-    flags = _flags(config, env_id)
-    given = _given_model(config, task, env_id, device)
+    flags = _flags(config, spec)
+    given = _given_model(config, spec, device)
     check(flags, settings, task, dataset.transitions if dataset is not None else None, given)
     if config.resume and dataset is not None:
         require_unchanged(config.out, dataset)
-    resolved = _resolved(config, env_id, settings, dataset)
+    resolved = _resolved(config, spec, settings, dataset)
+    if dataset is not None and not config.unchecked_task:
+        learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)
+        dataset = agreeing(dataset, task, reward=not learned)
     with RunFolder(config.out, resolved, config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         generator = torch.Generator(device).manual_seed(config.seed)
@@ -188,7 +198,7 @@ def _run(config: Config) -> Outcome:
         figures = learn(
             learner,
             folder,
-            PolicyEvaluation(env_id, config.seed, config.episodes, config.max_steps),
+            PolicyEvaluation(spec, config.seed, config.episodes, config.max_steps),
             steps=settings["steps"],
             log_every=config.log_every,
             evaluate_every=config.evaluate_every,
@@ -242,30 +252,21 @@ def _check(config: Config) -> None:
 def _dataset(config: Config) -> Dataset | None:
     if config.dataset is None:
         return None
-    dataset = load_dataset(config.dataset, download=config.download)
-    if config.env is not None:
-        dataset.require_env(config.env)
-    return dataset
+    return load_dataset(config.dataset, download=config.download)
 
 
-def _env_id(config: Config, dataset: Dataset | None) -> str:
-    if config.env is not None:
-        return config.env
-    assert dataset is not None
-    if dataset.env_id is None:
-        raise InputError(f"the data set {config.dataset} names no environment: name it by --env")
-    if ":" in dataset.env_id:  # gymnasium would import that module, on the word of a file
-        raise InputError(
-            f"the data set {config.dataset} names the environment {dataset.env_id!r}, which would "
-            "import code: if you trust it, name it by --env"
-        )
-    return dataset.env_id
+def _environment(config: Config, dataset: Dataset | None) -> EnvSpec:
+    if dataset is None:
+        assert config.env is not None
+        return EnvSpec(config.env)
+    whose = f"data set {config.dataset}"
+    return acting_environment(config.env, dataset.env_spec, whose, "was collected in")
 
 
-def _task(agent: str, env_id: str) -> Task | None:
+def _task(agent: str, spec: EnvSpec) -> Task | None:
     """What imagined steps need to know: their reward and when they end."""
-    env = make_env(env_id)  # which may register a task on its import
-    name = env.spec.id if env.spec is not None else env_id
+    env = make_env(spec)  # which may register a task on its import
+    name = env.spec.id if env.spec is not None else spec.id
     env.close()
     if agent == "sac":
         return None
@@ -275,18 +276,16 @@ def _task(agent: str, env_id: str) -> Task | None:
             f"ends: register one where the environment is registered, in ten lines:\n"
             + TEN_LINES.format(env_id=name)
         )
-    return TASKS[name]
+    return get_task(spec)
 
 
-def _given_model(
-    config: Config, task: Task | None, env_id: str, device: torch.device
-) -> DynamicsModel | None:
+def _given_model(config: Config, spec: EnvSpec, device: torch.device) -> DynamicsModel | None:
     """That of --model, if it is one of this environment."""
     if config.model is None:
         return None
-    assert task is not None
-    model, env = DynamicsModel.load(config.model, device), make_env(env_id)
-    check_model(model, config.model, task, env)
+    model, env = DynamicsModel.load(config.model, device), make_env(spec)
+    check_model(model, config.model, spec, env)
+    planned_task(get_task(spec), model)
     env.close()
     return model
 
@@ -298,6 +297,7 @@ def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
         assert config.dataset is not None
         own = {f.name: getattr(config, f.name) for f in fields(ObjectiveFlags)}
         own |= {name: getattr(config, name) for name in ("members", "elites", "hidden", "env")}
+        own |= {name: getattr(config, name) for name in ("learn_reward", "unchecked_task")}
         own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}
         resume = (folder / "config.yaml").is_file()
         steps = settings["model_steps"]
@@ -305,18 +305,18 @@ def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
     return folder
 
 
-def _flags(config: Config, env_id: str) -> Flags:
-    own = (f.name for f in fields(Flags) if f.name not in ("env_id", "objective"))
+def _flags(config: Config, spec: EnvSpec) -> Flags:
+    own = (f.name for f in fields(Flags) if f.name not in ("env", "objective"))
     values = {name: getattr(config, name) for name in own}
-    return Flags(env_id=env_id, objective=config, **values)
+    return Flags(env=spec, objective=config, **values)
 
 
 def _resolved(
-    config: Config, env_id: str, settings: dict[str, Any], dataset: Dataset | None
+    config: Config, spec: EnvSpec, settings: dict[str, Any], dataset: Dataset | None
 ) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
-    values = asdict(config) | {"env": env_id} | settings
+    values = asdict(config) | {"env": spec.id, "environment": spec.to_plain()} | settings
     if dataset is not None and config.dataset is not None:
         values |= described(config.dataset, dataset)
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
@@ -334,7 +334,8 @@ def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
             f"return {found['mean_return']:.1f} +- {found['std_return']:.1f} "
             f"({config.episodes} episodes)"
         )
-    again += f" --env {env_id} --episodes 10"
+    again += f" --env {env_id}" if ":" in env_id else ""
+    again += " --episodes 10"
     if config.max_steps is not None:
         again += f" --max-steps {config.max_steps}"
     return f"{what}\nnext: mbrl-bilevel eval-agent {again}"

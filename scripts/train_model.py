@@ -1,7 +1,8 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import count
@@ -12,7 +13,7 @@ import torch
 
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
-from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.envs.tasks import TASKS, Task, find_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision_map
@@ -21,6 +22,7 @@ from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_o
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
+from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
 from mbrl_bilevel.scripts.flags import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
@@ -49,7 +51,8 @@ class Config(ObjectiveFlags, Command):
     download: bool = False
     """Fetch the data set by its id where it is not on this machine."""
     env: str | None = None
-    """The environment that the data set must come from (checked), e.g. HalfCheetah-v5."""
+    """The environment that the data set must come from (checked), e.g. HalfCheetah-v5; with a
+    module that registers it, as in my_module:MyCart-v0, its task is known."""
     max_transitions: Count | None = None
     """Use only so many transitions, whole episodes drawn by the seed."""
     members: Count = 5
@@ -62,6 +65,8 @@ class Config(ObjectiveFlags, Command):
     """Of each member's Gaussian."""
     learn_reward: Literal["auto", "yes", "no"] = "auto"
     """Predict the reward too; auto: where the task's reward function is not known."""
+    unchecked_task: bool = False
+    """Go on where rewards or terminations of the data are not those of the task."""
     steps: Count = 20_000
     """Gradient steps at the most."""
     batch_size: Count = 256
@@ -109,9 +114,7 @@ def _run(config: Config) -> Outcome:
             f"--max-transitions {config.max_transitions}: training, held-out and test part need at "
             f"least {len(PARTS)}"
         )
-    dataset = load_dataset(config.dataset, download=config.download)
-    if config.env is not None:
-        dataset.require_env(config.env)
+    dataset, task = _data(config)
     generator = torch.Generator(device).manual_seed(config.seed)
     train, held_out, test = split(dataset, config.seed, config.max_transitions)
     if config.resume:
@@ -122,7 +125,7 @@ def _run(config: Config) -> Outcome:
             f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
             f"{len(test)} to test, {dataset.transitions.episodes} episodes, on {device}"
         )
-        model = build_model(config, dataset, generator)
+        model = build_model(config, dataset, task, generator)
         train, held_out, test = (part.to(device) for part in (train, held_out, test))
         model.fit_standardizers(train)
         warn_of_moving(model, held_out, "held-out")
@@ -176,7 +179,7 @@ def _run(config: Config) -> Outcome:
         if config.cold_restart and isinstance(prepared.objective, Bilevel):
             say("cold restart: a fresh model under the learned reward, which rests")
             prepared.objective.freeze()
-            fresh = build_model(config, dataset, generator).network
+            fresh = build_model(config, dataset, task, generator).network
             again = refit(fresh)
             elites = torch.tensor(again.order[: config.elites], device=device)
             on_test_again = one_step(fresh.select(elites), *test_samples)
@@ -186,10 +189,31 @@ def _run(config: Config) -> Outcome:
     return Outcome(figures, _text(config, on_test, how_many_vary(target_counts(model))))
 
 
+def _data(config: Config) -> tuple[Dataset, Task | None]:
+    """The data set, and what is known of its task, held against each other."""
+    dataset = load_dataset(config.dataset, download=config.download)
+    spec = dataset.env_spec
+    if config.env is not None:
+        acting_environment(config.env, spec, f"data set {config.dataset}", "was collected in")
+    task = find_task(spec)
+    if spec is not None and task is None and spec.name in TASKS:
+        warnings.warn(
+            f"of the task of {spec}, in which {dataset.id} was collected, nothing is known "
+            "with these arguments or wrappers: the model learns the reward",
+            stacklevel=2,
+        )
+    _names(dataset, task)
+    if not config.unchecked_task:
+        agreeing(dataset, task, reward=config.learn_reward != "yes")
+    return dataset, task
+
+
 def resolved(config: Config, dataset: Dataset) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
+    spec = dataset.env_spec
     values = asdict(config) | described(config.dataset, dataset)
+    values |= {"environment": None if spec is None else spec.to_plain()}
     return {k: _plain(v) for k, v in values.items() if k not in ignored}
 
 
@@ -215,9 +239,13 @@ def split(
     return split_by_episode(transitions, PARTS, generator)
 
 
-def build_model(config: Config, dataset: Dataset, generator: torch.Generator) -> DynamicsModel:
-    """An untrained model of the data set's sizes, its dimensions named where the task is known."""
-    task = TASKS.get(dataset.env_id) if dataset.env_id else None
+def build_model(
+    config: Config, dataset: Dataset, task: Task | None, generator: torch.Generator
+) -> DynamicsModel:
+    """An untrained model of the data set's sizes.
+
+    Its dimensions are named as by the task, or else by a data set with a Dict of observations.
+    """
     learn_reward = config.learn_reward == "yes"
     if config.learn_reward == "auto":
         learn_reward = task is None or task.reward is None
@@ -232,9 +260,22 @@ def build_model(config: Config, dataset: Dataset, generator: torch.Generator) ->
             covariance=config.covariance,
             gated=gated(config, config.covariance),
             env_spec=dataset.env_spec,
-            observation_names=task.observation_names if task is not None else None,
+            observation_names=_names(dataset, task),
             generator=generator,
         )
+
+
+def _names(dataset: Dataset, task: Task | None) -> Sequence[str] | None:
+    dims = dataset.transitions.observation.shape[1]
+    if task is None:
+        return dataset.observation_names
+    if len(task.observation_names) != dims:
+        raise InputError(
+            f"data set {dataset.id!r} has {dims} observation dimensions, the task of "
+            f"{dataset.env_spec} has {len(task.observation_names)} names: collect it again, "
+            "or register a task that fits (mbrl_bilevel.envs.tasks.register_task)"
+        )
+    return task.observation_names
 
 
 def _draw_reward(
@@ -272,5 +313,5 @@ def _text(config: Config, test: OneStep, targets: str) -> str:
         f"test episodes: RMSE {test.rmse:.4f}, NLL {test.nll:.3f} per dimension, R2 {test.r2:.4f}, "
         f"calibration error {test.ece:.3f} (standardised units, mixture of members; {targets})\n"
         f"next: mbrl-bilevel eval-model --model {config.out}\n"
-        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out} --env ENV --episodes 5"
+        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out} --episodes 5"
     )

@@ -67,7 +67,7 @@ class EnvSpec:
             raise ValueError(f"an environment has {values} values among its arguments")
 
     def __str__(self) -> str:
-        text = f"{self.id}({_listed(self.kwargs)})" if self.kwargs else self.id
+        text = f"{self.name}({_listed(self.kwargs)})" if self.kwargs else self.name
         return " in ".join([text, *map(str, self.wrappers)])
 
     @property

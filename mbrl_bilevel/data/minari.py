@@ -49,20 +49,6 @@ class Dataset:
         """The id of the environment that the metadata name."""
         return None if self.env_spec is None else self.env_spec.id
 
-    def require_env(self, env_id: str) -> None:
-        """Refuses data of another environment than `env_id`; data that names none passes.
-
-        A module that registers the environment, as in "my_module:MyCart-v0", is not compared.
-
-        Raises:
-            InputError: the metadata names another environment.
-        """
-        if self.env_id is not None and self.env_id != env_id.rpartition(":")[2]:
-            raise InputError(
-                f"data set {self.id!r} was collected in {self.env_id}, not in {env_id}; "
-                f"choose a data set of {env_id} or pass --env {self.env_id}"
-            )
-
 
 def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     """Every transition of a Minari data set, given by its id or by its folder.

@@ -98,14 +98,6 @@ def test_actions_outside_their_box_are_kept_with_a_warning(
     assert dataset.transitions.action[7, 1] == -3
 
 
-def test_another_environment_is_refused(root: Path, rng: np.random.Generator) -> None:
-    write("my/a-v0", [episode(3, rng)], env="Hopper-v5")
-    dataset = load_dataset("my/a-v0")
-    dataset.require_env("Hopper-v5")
-    with pytest.raises(InputError, match=r"my/a-v0.*Hopper-v5, not in HalfCheetah-v5"):
-        dataset.require_env("HalfCheetah-v5")
-
-
 IMAGE = spaces.Box(0, 255, (32, 32, 3), np.uint8)
 
 
@@ -385,7 +377,6 @@ def test_metadata_names_no_environment(root: Path, rng: np.random.Generator) -> 
     write("my/a-v0", [episode(3, rng)])
     dataset = load_dataset("my/a-v0")
     assert dataset.env_id is None
-    dataset.require_env("Hopper-v5")
 
 
 def test_peak_memory_is_under_three_times_the_tensors(root: Path, rng: np.random.Generator) -> None:

@@ -174,7 +174,7 @@ def test_bad_models(
     nothing.mkdir()
     refused(("--model", str(nothing)), "holds no model", capsys)
     refused((), "--agent mpc needs a model", capsys)
-    refused(("--model", nameless), "does not say its environment", capsys)
+    refused(("--model", nameless), "names no environment", capsys)
     refused(("--model", nameless, "--env", "Hopper-v5"), "4 observation and 1 action", capsys)
     blind = replace(TASKS["InvertedPendulum-v5"], reward=None)
     monkeypatch.setitem(TASKS, blind.env_id, blind)

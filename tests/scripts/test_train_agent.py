@@ -40,7 +40,7 @@ class InThisProcess(PolicyEvaluation):
     found = None
 
     def start(self, step, weights):
-        returns = play(self.env_id, self.seed, self.episodes, weights, self.max_steps)
+        returns = play(self.env, self.seed, self.episodes, weights, self.max_steps)
         mean, std = float(np.mean(returns)), float(np.std(returns))
         self.found = step, {"evaluation/return": mean, "evaluation/return_std": std}
 

@@ -147,7 +147,7 @@ def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
     config = Config(dataset=DATASET, out=Path("unused"), objective="bilevel", members=2)
     dataset, generator = load_dataset(DATASET), torch.Generator().manual_seed(0)
     part, held_out, _ = split(dataset, seed=0)
-    model = build_model(config, dataset, generator)
+    model = build_model(config, dataset, find_task(dataset.env_spec), generator)
     model.fit_standardizers(part)
     held = Samples(*model.encode(held_out))
     prepared = prepare(config, model, part, held, 10, generator)
