@@ -20,6 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mbrl_bilevel.envs.readouts import READOUTS, Readout
+from mbrl_bilevel.envs.simulated_wrappers import SimulatedWrappers
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.protocols import Trajectories
 
@@ -32,7 +33,8 @@ class Simulator:
     """A trajectory model of one particle that steps copies of live environments.
 
     For HalfCheetah, Hopper, Walker2d, Swimmer, Ant, Reacher, Pusher, InvertedPendulum and
-    InvertedDoublePendulum (gymnasium's v5 tasks, with any arguments) and Pendulum-v1. Everything
+    InvertedDoublePendulum (gymnasium's v5 tasks, with any arguments) and Pendulum-v1, in wrappers
+    that `SimulatedWrappers` knows: actions and rewards are those of the outermost. Everything
     physical is read from the environment at each call and nothing is ever written to it, not even
     random numbers. Give the task `reward=None` for the exact rewards to count in a plan.
 
@@ -41,7 +43,8 @@ class Simulator:
         threads: how many simulate candidates at once.
 
     Raises:
-        InputError: an environment that is not one of the above, or fewer than 1 threads.
+        InputError: an environment or a wrapper that is not one of the above, or fewer than 1
+            threads.
     """
 
     def __init__(self, envs: gymnasium.Env | Sequence[gymnasium.Env], *, threads: int = 1) -> None:
@@ -49,6 +52,7 @@ class Simulator:
             raise InputError(f"simulator threads {threads}: it must be at least 1")
         envs = [envs] if isinstance(envs, gymnasium.Env) else list(envs)
         self._worlds = [_world(env, threads) for env in envs]
+        self._wrappers = [SimulatedWrappers(env) for env in envs]
 
     @torch.no_grad()
     def trajectories(
@@ -73,9 +77,12 @@ class Simulator:
                 "give Simulator one environment for each row"
             )
         rows = []
-        for row, sequences, world in zip(obs, actions, self._worlds, strict=True):
+        both = zip(self._worlds, self._wrappers, strict=True)
+        for row, sequences, (world, wrappers) in zip(obs, actions, both, strict=True):
             _check_present(row.detach().cpu().numpy(), world.present())
-            rows.append(world.simulate(sequences.detach().cpu().numpy()))
+            given = wrappers.actions(sequences.detach().cpu().numpy())
+            shown, paid = world.simulate(given)
+            rows.append((shown, wrappers.rewards(paid)))
         observations, rewards = (
             torch.from_numpy(np.stack(parts)).to(obs).unsqueeze(0)
             for parts in zip(*rows, strict=True)
@@ -102,8 +109,7 @@ def _check_present(given: ndarray, present: ndarray) -> None:
     if given.shape != present.shape or not np.allclose(given, present, rtol=1e-4, atol=1e-4):
         raise InputError(
             f"the observation {given.tolist()} is not what the simulator's environment shows at "
-            f"present, {present.tolist()}: give Simulator the environment that is being stepped, "
-            "without wrappers that change observations"
+            f"present, {present.tolist()}: give Simulator the environment that is being stepped"
         )
 
 

@@ -1,6 +1,7 @@
 """The simulator as a model must be env.step, in every number, and leave the live environment be."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,18 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from gymnasium.wrappers import (
+    ClipAction,
+    ClipReward,
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    RescaleAction,
+    RescaleObservation,
+    StickyAction,
+    TimeLimit,
+    TransformAction,
+    TransformReward,
+)
 from torch import Tensor
 
 from mbrl_bilevel.agents.behaviour import load_policy
@@ -103,6 +116,68 @@ def test_float32_actions_are_paid_as_the_environment_pays_them(env_id: str) -> N
 def test_the_environments_own_arguments_count(env_id: str) -> None:
     actions = random_actions(env_id, 2, 12)
     agrees(env_id, actions[0], actions, atol=1e-9, **OTHER_ARGUMENTS[env_id])
+
+
+def wrapped(env_id: str) -> gymnasium.Env:
+    """Actions on another scale, clipped outside of that, and rewards cut off."""
+    env = gymnasium.make(env_id)
+    env = RecordEpisodeStatistics(RescaleAction(env, np.float32(-0.5), np.float32(2.0)))
+    return TimeLimit(ClipReward(ClipAction(ClipReward(env, -5.0, 2.0)), -0.5, 3.0), 100)
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("env_id", TASKS)
+def test_wrappers_of_actions_and_rewards_count(env_id: str, dtype: type) -> None:
+    actions = np.random.default_rng(0).uniform(-1, 3, (2, 8, *shape_of(env_id))).astype(dtype)
+    env = wrapped(env_id)
+    obs, _ = env.reset(seed=3)
+    found = look_ahead(env, obs, actions)
+    assert found.rewards is not None
+    for i, sequence in enumerate(actions):
+        twin = wrapped(env_id)
+        twin.reset(seed=3)
+        steps = [twin.step(action)[:2] for action in sequence]
+        atol = 1e-6 if env_id == "Pendulum-v1" else 1e-9
+        for t, (following, reward) in enumerate(steps):
+            np.testing.assert_allclose(found.observations[0, 0, i, t + 1], following, atol=atol)
+            np.testing.assert_allclose(found.rewards[0, 0, i, t], reward, atol=1e-7)
+
+
+def shape_of(env_id: str) -> tuple[int, ...]:
+    return make_env(env_id).action_space.shape or ()
+
+
+class Negated(gymnasium.ActionWrapper):
+    def action(self, action: np.ndarray) -> np.ndarray:
+        return -action
+
+
+class ClipOf(ClipAction):
+    """Not what it looks like."""
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Negated,
+        ClipOf,
+        lambda env: TransformReward(env, lambda reward: -reward),
+        lambda env: TransformAction(env, lambda action: -action, env.action_space),
+        lambda env: RescaleObservation(env, -1.0, 1.0),
+        lambda env: NormalizeObservation(env),
+        lambda env: StickyAction(env, 0.5),
+    ],
+)
+def test_other_wrappers_are_refused_by_name(
+    wrap: Callable[[gymnasium.Env], gymnasium.Env],
+) -> None:
+    env = TimeLimit(wrap(gymnasium.make("Pendulum-v1")), 100)
+    name = type(env.env).__name__
+    with pytest.raises(InputError, match=rf"does not know what the wrapper {name} does"):
+        Simulator(env)
+    Simulator(env.unwrapped)
 
 
 @pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Hopper-v5"])
