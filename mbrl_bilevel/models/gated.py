@@ -36,7 +36,8 @@ class NoiseAndGate(EnsembleMLP):
         super().__init__(members, inputs, hidden, outputs, generator)
         self.bounds, self.heads = bounds, outputs
         self.register_buffer("informative", torch.arange(outputs), persistent=False)
-        self.gate = EnsembleLinear(members, hidden[-1] + outputs, outputs, generator)
+        last = [inputs, *hidden][-1]  # without hidden layers the gate reads the input
+        self.gate = EnsembleLinear(members, last + outputs, outputs, generator)
         torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
 
     def log_std(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b n"]:

@@ -130,3 +130,9 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
     )  # fmt: skip
     assert net(x).std.mean().item() == pytest.approx(0.1, rel=0.25)
     assert (net(x).mean - x).square().mean().item() < 0.1**2
+
+
+def test_a_gate_without_hidden_layers_reads_the_input():
+    network = GatedEnsemble(3, 2, members=2, hidden=(), generator=torch.Generator().manual_seed(0))
+    gaussian = network(torch.randn(5, 3))
+    assert gaussian.mean.shape == gaussian.std.shape == (2, 5, 2)
