@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mbrl_bilevel.agents.parallel import episode_seeds
 from mbrl_bilevel.data.replay import Batch
+from mbrl_bilevel.data.rounding import FirstRows
 from mbrl_bilevel.envs.stepping import CheckedSteps
 
 
@@ -40,6 +41,7 @@ class RealEnv:
     def __init__(self, env: gymnasium.Env, seed: int, max_steps: int | None = None) -> None:
         self.env, self.seed, self.max_steps = env, seed, max_steps
         self._steps = CheckedSteps(env)
+        self._first = FirstRows(f"environment {self._steps.env_id}")
         self.finished: list[tuple[float, int]] = []
         """Returns and lengths of the episodes that ended since this was last emptied."""
         self._begin(0)
@@ -50,6 +52,7 @@ class RealEnv:
         self.total_reward = 0.0
         seed = episode_seeds(self.seed, episode)[0]
         self.observation = self._steps.reset(seed, f"episode {episode}")
+        self._first.add(self.observation, start=True)
 
     @property
     def begins(self) -> bool:
@@ -60,10 +63,11 @@ class RealEnv:
         """Acts; where the episode ends, the next one begins.
 
         Raises:
-            InputError: what `CheckedSteps` refuses.
+            InputError: what `CheckedSteps` refuses, or observations that float32 cannot hold.
         """
         observation, step = self.observation, self._steps.step(action.astype(np.float32))
         self.observation = step.observation
+        self._first.add(step.observation, start=False)
         self.actions.append(step.action)
         self.total_reward += step.reward
         if step.terminated or step.truncated or len(self.actions) == self.max_steps:

@@ -91,7 +91,7 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
         action_dim=action_space.shape[0],
     )
     _require_finite(data, name, [path for path, _ in leaves])
-    check_rounding(name, data.rounding)
+    check_rounding(f"data set {name!r}", data.rounding)
     transitions = _transitions(data)
     _warn_of_actions_outside(transitions.action, action_space, name)
     return Dataset(

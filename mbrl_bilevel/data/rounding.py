@@ -65,8 +65,10 @@ def to_float32(
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def check_rounding(name: str, arrays: Mapping[str, Rounding]) -> None:
+def check_rounding(source: str, arrays: Mapping[str, Rounding]) -> None:
     """Warns of dimensions whose rounding is noticed in what is learned; refuses those it drowns.
+
+    `source` is where the numbers come from, as a sentence begins with it: "data set 'x'".
 
     Raises:
         InputError: an observation of which float32 leaves but a few levels.
@@ -78,19 +80,44 @@ def check_rounding(name: str, arrays: Mapping[str, Rounding]) -> None:
         if rounding.change is not None:
             for d in np.flatnonzero(moves & ~rounding.exact & (share > REFUSED)):
                 raise InputError(
-                    f"data set {name!r} has {path}[{d}] of values of about {rounding.size[d]:.4g}, "
+                    f"{source} has {path}[{d}] of values of about {rounding.size[d]:.4g}, "
                     f"which deviate by {rounding.deviation[d]:.2g} where float32 has steps of "
                     f"{rounding.resolution[d]:.2g}: what it does is lost; subtract its offset, "
-                    "in the data and by a wrapper in the environment"
+                    "in data and by a wrapper in the environment"
                 )
     if noticed:
         more = f" (and {len(noticed) - 3} more)" if len(noticed) > 3 else ""
         warnings.warn(
-            f"data set {name!r}: float32 rounds {'; '.join(noticed[:3])}{more}: models learn and "
-            "are judged on what is left; subtract offsets, in the data and by a wrapper in the "
+            f"{source}: float32 rounds {'; '.join(noticed[:3])}{more}: models learn and "
+            "are judged on what is left; subtract offsets, in data and by a wrapper in the "
             "environment",
             stacklevel=3,
         )
+
+
+class FirstRows:
+    """Collects the first observations of a real environment, to check once what float32 leaves.
+
+    Raises (`add`):
+        InputError: as `check_rounding`.
+    """
+
+    def __init__(self, source: str, count: int = 100) -> None:
+        self.source, self.count = source, count
+        self._rows: list[ndarray] = []
+        self._starts: list[int] = []
+
+    def add(self, observation: ndarray, *, start: bool) -> None:
+        """Takes an observation [o] as the environment returned it; `start` of an episode."""
+        if len(self._rows) >= self.count:
+            return
+        if start:
+            self._starts.append(len(self._rows))
+        self._rows.append(np.asarray(observation, np.float64))
+        if len(self._rows) == self.count:
+            epsilon = float(np.finfo(np.float32).eps)
+            _, found = to_float32(np.stack(self._rows), np.array(self._starts), epsilon)
+            check_rounding(self.source, {"observations": found})
 
 
 def _noticed(path: str, rounding: Rounding) -> Iterator[str]:

@@ -8,6 +8,7 @@ from gymnasium.spaces import Box
 
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
 
 
 def actions(env, count, seed=0):
@@ -41,6 +42,37 @@ def test_its_state_leads_back_to_the_same_observation(env_id, steps):
             assert np.array_equal(ours, theirs)
     assert again.finished == real.finished
     assert len(real.finished) >= 1
+
+
+class FarAway(gymnasium.ObservationWrapper):
+    """Observations behind an offset, as positions on a map or times of day are."""
+
+    def __init__(self, env, offset):
+        super().__init__(env)
+        self.offset = offset
+        self.observation_space = Box(-np.inf, np.inf, env.observation_space.shape, np.float64)
+
+    def observation(self, observation):
+        return observation.astype(np.float64) + self.offset
+
+
+def walk_far_away(offset, steps=120):
+    real = RealEnv(FarAway(make_env("InvertedPendulum-v5"), offset), seed=0)
+    for action in actions(real, steps):
+        real.step(action)
+
+
+@pytest.mark.situation("refused")
+def test_an_environment_whose_offset_leaves_nothing_in_float32_is_refused():
+    with pytest.raises(InputError, match=r"environment InvertedPendulum-v5 has observations\[0\]"):
+        walk_far_away(1e8)
+
+
+@pytest.mark.situation("warned")
+def test_an_environment_whose_offset_costs_precision_is_warned_of():
+    with pytest.warns(UserWarning, match="environment InvertedPendulum-v5: float32 rounds changes"):
+        walk_far_away(1e5)
+    walk_far_away(0.0)
 
 
 def test_the_state_between_two_episodes():
