@@ -316,6 +316,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write("my/a-v0", [episode(4, rng) for _ in range(12)])
 
 
+@pytest.mark.situation("refused")
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_data_is_refused_in_one_sentence(
     sound: Path, tmp_path: Path, damage: tuple[Callable[[Path], object], str]

@@ -62,7 +62,10 @@ def test_many_episodes_of_similar_length_are_dealt_whole(
         assert part.episode.unique().tolist() == [e for e, p in enumerate(expected) if p == number]
 
 
-@pytest.mark.parametrize("lengths", [[7] * 4, [50] * 20, [1000] * 100, list(range(20, 220))])
+@pytest.mark.situation("right")
+@pytest.mark.parametrize(
+    "lengths", [[7] * 4, [1] * 300, [50] * 20, [1000] * 100, list(range(20, 220))]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_usual_data_sets_are_dealt_whole(lengths: list[int], seed: int) -> None:
     expected = dealt_whole(lengths, [0.8, 0.1, 0.1], seed)
@@ -187,6 +190,7 @@ def test_every_episode_is_as_likely_to_be_held_out() -> None:
     assert bool(((held_out - 40).abs() < 30).all())
 
 
+@pytest.mark.situation("warned")
 def test_a_single_episode_is_split_in_time_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="single episode.*collect more episodes"):
         train, test = split([10], [0.8, 0.2])
