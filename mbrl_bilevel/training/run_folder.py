@@ -172,10 +172,13 @@ class RunFolder:
 
     def _leave_nothing(self) -> None:
         """A run that bad input, or want of memory, ended at once is no obstacle to the next."""
-        if (self.path / METRICS).exists():
+        metrics = self.path / METRICS
+        if metrics.exists() and metrics.stat().st_size:
             return
-        for name in (CONFIG, LOCK):
+        for name in (CONFIG, METRICS, LOCK):
             (self.path / name).unlink(missing_ok=True)
+        for events in self.path.glob("events.out.tfevents.*"):
+            events.unlink()
         if self._made:
             with suppress(OSError):  # something else has come to stand in it
                 self.path.rmdir()

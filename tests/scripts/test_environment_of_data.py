@@ -1,7 +1,11 @@
 """What a data set says of its environment decides what is learned and where is acted."""
 
+import importlib
 import json
+import sys
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +18,19 @@ from gymnasium.wrappers import ClipAction, NormalizeReward, RescaleAction, Trans
 from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts import eval_agent
+from mbrl_bilevel.scripts import eval_agent, train_agent
 from mbrl_bilevel.scripts.main import run
 from tests.scripts.test_eval_agent import in_this_process
+from tests.scripts.test_train_agent import InThisProcess
 
 SMALL = "--hidden 16 --members 2 --steps 20"
 MOPO = "train-agent --agent mopo --dataset my/run-v0 --steps 2 --imitate-steps 1 --model-steps 2"
-pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*precision lowered"),
+    pytest.mark.filterwarnings("ignore:.*lie outside the range of the model's"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    monkeypatch.setattr(train_agent, "PolicyEvaluation", InThisProcess)
 
 
 def record(env: gymnasium.Env, steps: int = 60, episodes: int = 4, **changes: Any) -> None:
@@ -48,12 +58,18 @@ def record(env: gymnasium.Env, steps: int = 60, episodes: int = 4, **changes: An
                 rows[name].append(value)
             if rest[1] or rest[2]:
                 break
-        found = {name: np.array(values) for name, values in rows.items()}
+        found = {name: stacked(values) for name, values in rows.items()}
         found |= {new: found[old] for new, old in changes.items()}
         buffers.append(EpisodeBuffer(**found))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         minari.create_dataset_from_buffers("my/run-v0", buffers, env=env)
+
+
+def stacked(values: list[Any]) -> Any:
+    if isinstance(values[0], dict):
+        return {key: np.stack([value[key] for value in values]) for key in values[0]}
+    return np.array(values)
 
 
 def command(line: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
@@ -197,3 +213,69 @@ def test_a_policy_is_evaluated_where_it_was_trained(capsys) -> None:
     assert found["lengths"] == [10]
     assert run(f"{line} --env Pendulum-v1".split()) == 2
     assert "trained for Pendulum-v1(g=2.0) in ClipAction()" in capsys.readouterr().err
+
+
+@pytest.fixture
+def goal() -> Iterator[str]:
+    """An environment with Dict observations and its task, forgotten in the end."""
+    module = importlib.import_module("tests.scripts.own_goal")
+    yield f"{module.__name__}:Goal-v0"
+    TASKS.pop("Goal-v0", None)
+    gymnasium.registry.pop("Goal-v0", None)
+    sys.modules.pop(module.__name__, None)
+
+
+@pytest.mark.situation("right")
+def test_dict_observations_keep_their_names_and_are_acted_on(
+    goal: str, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = TASKS["Goal-v0"].observation_names
+    record(gymnasium.make("Goal-v0"))
+    with monkeypatch.context() as patch:
+        patch.delitem(TASKS, "Goal-v0")
+        command(f"train-model --dataset my/run-v0 --out nameless {SMALL}", capsys)
+    nameless = DynamicsModel.load("nameless")
+    assert nameless.observation_names == names
+    assert nameless.learn_reward
+    command(f"train-model --dataset my/run-v0 --out run {SMALL}", capsys)
+    assert not trained().learn_reward
+    assert act(capsys, f"--env {goal}")["env"] == goal
+
+
+@pytest.mark.situation("refused")
+def test_a_model_whose_observations_stand_in_another_order_is_refused(goal: str, capsys) -> None:
+    record(gymnasium.make("Goal-v0"))
+    command(f"train-model --dataset my/run-v0 --out run {SMALL}", capsys)
+    description = yaml.safe_load(Path("run/model.yaml").read_text())
+    description["observation_names"].reverse()
+    Path("run/model.yaml").write_text(yaml.safe_dump(description))
+    assert run(f"eval-agent --model run --env {goal}".split()) == 2
+    assert "in the order observation[1], observation[0]" in capsys.readouterr().err
+
+
+@pytest.mark.situation("refused")
+def test_an_online_agent_is_stopped_before_it_learns_by_another_reward(
+    goal: str, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(TASKS["Goal-v0"], reward=lambda obs, act, next_obs: next_obs[..., 4])
+    monkeypatch.setitem(TASKS, "Goal-v0", task)
+    flags = f"--env {goal} --start-steps 60 --steps 62 --members 2 --hidden 8 --model-steps 2"
+    for agent in ("mbpo", "pets"):
+        assert run(f"train-agent --agent {agent} {flags} --out {agent}".split()) == 2
+        said = capsys.readouterr().err
+        assert "the random steps in the environment hold rewards that are not those" in said
+        assert "over 60 rows" in said
+        assert not Path(agent).exists()
+    flags += " --rollouts 5 --policy-hidden 8 --evaluate-every 62 --episodes 1"
+    command(f"train-agent --agent mbpo {flags} --learn-reward yes --out run", capsys)
+    assert trained().learn_reward
+    assert trained().observation_names == task.observation_names
+
+
+@pytest.mark.situation("refused")
+def test_humanoid_trains_with_its_reward_and_is_not_acted_in_without_a_task(capsys) -> None:
+    record(gymnasium.make("Humanoid-v5"), episodes=8)
+    command(f"train-model --dataset my/run-v0 --out run {SMALL}", capsys)
+    assert len(trained().target_names) == 349
+    assert run(["eval-agent", "--model", "run"]) == 2
+    assert "no task for environment 'Humanoid-v5'" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import yaml
 
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.envs.tasks import find_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import hypergradients
 from mbrl_bilevel.scripts.main import run
