@@ -142,7 +142,11 @@ def _check(settings: dict[str, Any]) -> None:
             f"--start-steps {start} of --steps {steps}: nothing is learned in random steps; choose "
             "fewer of them, or more steps"
         )
-    LengthSchedule(*settings.get("rollout_length", ()))
+    lengths = settings.get("rollout_length", ())
+    try:
+        LengthSchedule(*lengths)
+    except InputError as error:
+        raise InputError(f"--rollout-length {' '.join(map(str, lengths))}: {error}") from None
 
 
 def _flag(name: str) -> str:

@@ -1,6 +1,7 @@
 """From the flags of `train-agent` to an agent that learns."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,11 +32,10 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.scripts.acting_environment import REMEDY
+from mbrl_bilevel.scripts.first_fit import HELD_OUT, check_first_fit
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
-
-HELD_OUT = 0.1  # of the real data, at every fit of an online agent's model
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,11 @@ def check(
         raise InputError(f"{flags.env} has actions {box}; agents here need a bounded box")
     if flags.agent != "pets":
         _sac(flags, settings, env, torch.Generator())
+        _check_target_entropy(settings["target_entropy"], box)
     if task is not None:
         check_task(task, *_sizes(env))
+    if task is not None and flags.agent != "mopo":
+        check_first_fit(flags.objective, flags.members, settings["start_steps"])
     if task is not None and model is None:
         with torch.device("meta"):  # nothing is allocated
             _model(flags, task, *_sizes(env), None)
@@ -96,6 +99,16 @@ def check(
                 "environment that it was collected in"
             )
     env.close()
+
+
+def _check_target_entropy(target: float | None, box: Box) -> None:
+    """Refuses more entropy than uniform actions have: the temperature would grow without end."""
+    most = box.shape[0] * math.log(2)
+    if target is not None and target >= most:
+        raise InputError(
+            f"--target-entropy {target}: {box.shape[0]} actions in [-1, 1] have less than "
+            f"{most:.3g} nats, uniform ones; choose less"
+        )
 
 
 def online(

@@ -1,9 +1,10 @@
 """`train-agent`: a policy, trained online in the real environment or offline from a data set."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -30,6 +31,7 @@ from mbrl_bilevel.scripts.command import (
     say,
     warnings_in_one_line,
 )
+from mbrl_bilevel.scripts.flags import Count, Positive, Range, Threads
 from mbrl_bilevel.scripts.learners import Flags, check, offline, online
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
@@ -48,6 +50,11 @@ TEN_LINES = """
 
     register_task(Task("{env_id}", reward, terminated, observation_names=("x", "vel_x")))
 """
+
+WholeNumber = Annotated[int, Range(0, 2**31 - 1)]
+Share = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0, 1e6)]
+Scale = Annotated[float, Range(1e-9, 1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,87 +77,87 @@ class Config(ObjectiveFlags, Command):
     """Continue the run in --out from its last checkpoint."""
     download: bool = False
     """Fetch the data set by its id where it is not on this machine."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """End episodes, real ones and those of evaluations, after so many steps; default: the
     environment's own limit."""
     learn_reward: Literal["auto", "yes"] = "auto"
     """Let the model learn the reward; auto: where the task's reward function is not known."""
     unchecked_task: bool = False
     """Go on where data or environment pay, or end, otherwise than the task says."""
-    steps: int | None = None
+    steps: Count | None = None
     """Real steps online, policy updates offline; default of this and the next: by agent and
     task."""
-    start_steps: int | None = None
+    start_steps: Count | None = None
     """Real steps by random actions before anything is learned."""
-    imitate_steps: int | None = None
+    imitate_steps: WholeNumber | None = None
     """Of mopo: updates at first that teach the policy to do as the data do."""
-    updates_per_step: int | None = None
+    updates_per_step: Count | None = None
     """Policy updates per real step."""
-    refit_every: int | None = None
+    refit_every: Count | None = None
     """Online, steps between fits of the model."""
-    imagine_every: int | None = None
+    imagine_every: Count | None = None
     """Steps between rounds of imagined rollouts; few, so that critics know the policy's newest
     actions."""
-    model_steps: int | None = None
+    model_steps: Count | None = None
     """Gradient steps of each fit of the model."""
-    rollouts: int | None = None
+    rollouts: Count | None = None
     """Imagined rollouts in a round."""
-    rollout_length: tuple[int, int, int, int] | None = None
+    rollout_length: tuple[WholeNumber, WholeNumber, WholeNumber, WholeNumber] | None = None
     """SHORTEST LONGEST FROM TO: imagined steps of a rollout, growing between two real steps."""
-    recent_starts: float | None = None
+    recent_starts: Share | None = None
     """Share of rollouts that begin in one of the latest 1,000 real states, the others in any."""
     multi_step: bool | None = None
     """Critics learn from each imagined step by all that follow in its rollout, and by rewards
     alone; else by the next one, and by entropy too."""
-    real_ratio: float | None = None
+    real_ratio: Share | None = None
     """Share of real transitions in each batch of the policy."""
-    temperature: float | None = None
+    temperature: Scale | None = None
     """Reward units that a nat of the policy's entropy is worth, to begin with."""
-    target_entropy: float | None = None
+    target_entropy: Annotated[float, Range(-1e6, 1e6)] | None = None
     """Nats of the unit action that the temperature steers to; default: by task, else -1 per
     dimension."""
-    actor_learning_rate: float | None = None
+    actor_learning_rate: Positive | None = None
     """Adam's, of the actor alone; default: by task, else --policy-learning-rate."""
-    averaging_rate: float | None = None
+    averaging_rate: Annotated[float, Range(0, 1, above=True)] | None = None
     """Share of the actor, at every update, in the average of actors that is evaluated and kept; 1
     is the actor itself."""
-    discount: float | None = None
+    discount: Annotated[float, Range(0, 0.999999)] | None = None
     """Of rewards, per step."""
-    termination_cost: float | None = None
+    termination_cost: Weight | None = None
     """Reward units that the policy learns to lose where an episode terminates; returns leave them
     out."""
-    reward_scale: float | None = None
+    reward_scale: Scale | None = None
     """Of everything that the policy learns from."""
-    value_weight: float | None = None
+    value_weight: Weight | None = None
     """Of mopo: how much the policy goes after values, beside staying near the data."""
     layer_norm: bool | None = None
     """Normalise the critics' hidden layers: steadier where many updates are made per step."""
     penalty: Penalty | Literal["none"] | None = None
     """What is taken off imagined rewards: the largest predicted deviation of a member, the
     members' disagreement, or nothing."""
-    penalty_weight: float | None = None
+    penalty_weight: Weight | None = None
     """Reward units per unit of the penalty, which is in training standard deviations."""
-    members: int = 5
+    members: Count = 5
     """Members of the model's ensemble."""
-    elites: int | None = None
+    elites: Count | None = None
     """How many members the policy meets, the best by held-out error; default: all."""
-    hidden: tuple[int, ...] = (200, 200, 200)
+    hidden: tuple[Count, ...] = (200, 200, 200)
     """Units of the model's hidden layers."""
-    policy_hidden: int = 256
+    policy_hidden: Count = 256
     """Units of both hidden layers of actor and critics."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's, of actor, critics and temperature."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Of pets."""
-    log_every: int = 500
+    log_every: Count = 500
     """Steps between two points of the curves."""
-    evaluate_every: int = 1_000
+    evaluate_every: Count = 1_000
     """Steps between two evaluations of the policy in the real environment."""
-    episodes: int = 5
+    episodes: Annotated[int, Range(1, 1_000_000)] = 5
     """Of each evaluation, by the policy's mean action, in a process of their own."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: Annotated[float, Range(0, math.inf)] = 30.0
     """Seconds between two checkpoints."""
-    threads: int = 1
+    threads: Threads = 1
     """Of torch: networks this small gain little from more, and lose much on a busy machine."""
 
 
@@ -184,13 +191,14 @@ def _run(config: Config) -> Outcome:
     if dataset is not None and not config.unchecked_task:
         learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)
         dataset = agreeing(dataset, task, reward=not learned)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    # before there is a folder: memory may not be enough
+    learner = online(flags, settings, task, generator) if dataset is None else None
     with RunFolder(config.out, resolved, config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
-        generator = torch.Generator(device).manual_seed(config.seed)
-        if dataset is None:
-            learner = online(flags, settings, task, generator)
-        else:
+        if learner is None:
             assert task is not None
+            assert dataset is not None
             model = given or DynamicsModel.load(_trained_model(config, settings), device)
             data = dataset.transitions.to(device)
             learner = offline(flags, settings, task, model, data, generator)
@@ -223,15 +231,7 @@ SETTINGS = frozenset[str]().union(*DEFAULTS.values())  # flags whose default is 
 
 
 def _check(config: Config) -> None:
-    for name in ("log_every", "evaluate_every", "episodes", "threads", "members"):
-        if getattr(config, name) < 1:
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} {getattr(config, name)}: it must be at least 1")
-    if config.max_steps is not None and config.max_steps < 1:
-        raise InputError(f"--max-steps {config.max_steps}: it must be at least 1")
-    if config.seed < 0:
-        raise InputError(f"--seed {config.seed}: it must not be negative")
-    if config.elites is not None and not 1 <= config.elites <= config.members:
+    if config.elites is not None and config.elites > config.members:
         raise InputError(
             f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
         )

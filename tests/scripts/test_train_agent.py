@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import gymnasium
 import numpy as np
@@ -201,6 +202,7 @@ def models(tmp_path_factory):
 
 SAC, MBPO = ("--agent", "sac", "--env", ENV), ("--agent", "mbpo", "--env", ENV)
 MOPO = ("--agent", "mopo", "--dataset", DATASET, "--env", ENV)
+PETS = ("--agent", "pets", "--env", ENV)
 BAD = {
     "unknown environment": (("--agent", "sac", "--env", "Hoper-v5"), "did you mean 'Hopper-v5'"),
     "discrete actions": (("--agent", "sac", "--env", "CartPole-v1"), "CartPole-v1' has actions"),
@@ -233,22 +235,52 @@ BAD = {
     "too many elites": ((*MBPO, "--elites", "3"), "--elites 3: choose from 1 to"),
     "a setting it has not": ((*SAC, "--rollouts", "10"), "--rollouts 10 is no setting of sac"),
     "a weight of nothing": ((*MBPO, "--penalty-weight", "2"), "--penalty-weight 2.0 of no penalty"),
-    "no steps": ((*SAC, "--steps", "0"), "--steps 0: it must be at least 1"),
+    "no steps": ((*SAC, "--steps", "0"), "--steps 0: choose at least 1"),
     "an endless cost": ((*SAC, "--termination-cost", "inf"), "--termination-cost inf"),
-    "no reward": ((*SAC, "--reward-scale", "0"), "--reward-scale 0.0: choose a number above 0"),
-    "no average": ((*SAC, "--averaging-rate", "0"), "an averaging rate of 0.0"),
-    "all too recent": ((*MBPO, "--recent-starts", "1.5"), "--recent-starts 1.5: choose a share"),
+    "no reward": ((*SAC, "--reward-scale", "0"), "--reward-scale 0.0: choose at least 1e-09"),
+    "no average": (
+        (*SAC, "--averaging-rate", "0"),
+        "--averaging-rate 0.0: choose a number above 0",
+    ),
+    "all too recent": ((*MBPO, "--recent-starts", "1.5"), "--recent-starts 1.5: choose at most 1"),
     "random steps alone": ((*SAC, "--steps", "50"), "--start-steps 5000 of --steps 50"),
     "a ratio above 1": ((*MBPO, "--real-ratio", "1.5"), "--real-ratio 1.5"),
     "no weight": ((*MOPO, "--penalty-weight", "nan"), "--penalty-weight nan"),
-    "lengths that fall": ((*MBPO, "--rollout-length", "5", "1", "0", "9"), "rollout lengths from"),
-    "no steps of an episode": ((*SAC, "--max-steps", "0"), "--max-steps 0: it must be at least 1"),
-    "no logs": ((*SAC, "--log-every", "0"), "--log-every 0: it must be at least 1"),
-    "no episodes": ((*SAC, "--episodes", "0"), "--episodes 0: it must be at least 1"),
+    "lengths that fall": (
+        (*MBPO, "--rollout-length", "5", "1", "0", "9"),
+        "--rollout-length 5 1 0 9: rollout lengths from",
+    ),
+    "more entropy than there is": (
+        (*SAC, "--target-entropy", "0.7"),
+        "--target-entropy 0.7: 1 actions in [-1, 1] have less than 0.693 nats",
+    ),
+    "one row": (
+        (*MBPO, "--start-steps", "1"),
+        "--start-steps 1: too few to fit the model and hold data out; choose at least 3",
+    ),
+    "too few for folds": (
+        (*MBPO, "--start-steps", "3", "--objective", "bilevel", "--members", "3"),
+        "--start-steps 3: too few to fit the model and leave a fold out for each of 3 --members; "
+        "choose at least 4, or --outer-data held_out",
+    ),
+    "too few for folds of pets": (
+        (*PETS, "--start-steps", "2", "--objective", "bilevel"),
+        "--start-steps 2: too few to fit the model and leave a fold out",
+    ),
+    "folds of one": (
+        (*MBPO, "--objective", "bilevel", "--members", "1"),
+        "--members 1: --objective bilevel leaves other data out",
+    ),
+    "no steps of an episode": ((*SAC, "--max-steps", "0"), "--max-steps 0: choose at least 1"),
+    "no logs": ((*SAC, "--log-every", "0"), "--log-every 0: choose at least 1"),
+    "no episodes": ((*SAC, "--episodes", "0"), "--episodes 0: choose at least 1"),
     "a negative seed": ((*SAC, "--seed", "-1"), "--seed -1"),
-    "no discount": ((*SAC, "--discount", "1"), "a discount of 1.0"),
-    "no policy": ((*SAC, "--policy-hidden", "0"), "0 hidden units"),
-    "no rate": ((*SAC, "--policy-learning-rate", "0"), "a learning rate of 0.0"),
+    "no discount": ((*SAC, "--discount", "1"), "--discount 1.0: choose at most"),
+    "no policy": ((*SAC, "--policy-hidden", "0"), "--policy-hidden 0: choose at least 1"),
+    "no rate": (
+        (*SAC, "--policy-learning-rate", "0"),
+        "--policy-learning-rate 0.0: choose a number above 0",
+    ),
     "flags of objectives": (
         (*MBPO, "--objective", "bilevel", "--weights", "learned", "--reward", "scalar"),
         "--reward diagonal_x",
@@ -257,6 +289,7 @@ BAD = {
 }
 
 
+@pytest.mark.situation("refused")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_sentence_exit_code_2_and_no_folder(models, tmp_path, capsys, name):
     flags, words = BAD[name]
@@ -266,6 +299,55 @@ def test_bad_input_is_one_sentence_exit_code_2_and_no_folder(models, tmp_path, c
     assert error.startswith("mbrl-bilevel train-agent: ")
     assert words in error
     assert not out.exists()
+
+
+HUGE = "99999999999999999999"
+COUNTS = (
+    *("max-steps", "steps", "start-steps", "updates-per-step", "refit-every", "imagine-every"),
+    *("model-steps", "rollouts", "members", "elites", "hidden", "policy-hidden", "log-every"),
+    *("evaluate-every", "episodes", "threads", "outer-folds"),
+)
+POSITIVE = ("temperature", "actor-learning-rate", "averaging-rate", "reward-scale")
+POSITIVE = (*POSITIVE, "policy-learning-rate", "outer-learning-rate")
+WEIGHTS = ("termination-cost", "value-weight", "penalty-weight", "recent-starts", "real-ratio")
+NUMBERS = (
+    *((flag, value) for flag in COUNTS for value in ("0", "-1", HUGE)),
+    *((flag, value) for flag in POSITIVE for value in ("0", "-1", "nan", "inf")),
+    *((flag, value) for flag in (*WEIGHTS, "discount") for value in ("-1", "nan", "inf", "1e9")),
+    *(("target-entropy", value) for value in ("nan", "inf", "-inf", "1e9")),
+    *(("checkpoint-seconds", value) for value in ("-1", "nan")),
+    *((flag, value) for flag in ("imitate-steps", "seed") for value in ("-1", HUGE)),
+    *(("rollout-length", f"{value} 1 0 1") for value in ("-1", HUGE)),
+)
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize(("flag", "value"), NUMBERS)
+def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
+    """Before the environment is made, let alone stepped."""
+    monkeypatch.setattr(train_agent, "make_env", lambda *_: pytest.fail("made an environment"))
+    assert train(tmp_path / "run", *MBPO, f"--{flag}", *value.split()) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"mbrl-bilevel train-agent: --{flag} ")
+    assert ": choose " in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_number_has_a_range():
+    bare = {int, float, int | None, float | None, tuple[int, ...]}
+    hints = get_type_hints(train_agent.Config, include_extras=True)
+    assert not [name for name, hint in hints.items() if hint in bare]
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("agent", ["mbpo", "pets"])
+@pytest.mark.parametrize("start", [3, 60])
+@pytest.mark.filterwarnings("ignore:.* starts lie outside", "ignore:.*collect more episodes")
+def test_start_steps_that_are_enough_for_the_check_are_enough(played_here, tmp_path, agent, start):
+    flags = ("--start-steps", start, "--steps", start + 2, "--model-steps", "3", "--env", ENV)
+    objective = ("--objective", "bilevel") if start > 50 else ()
+    own = ("--rollouts", "5", *ONCE) if agent == "mbpo" else ("--planner", "random_shooting")
+    assert train(tmp_path / "run", "--agent", agent, *flags, *objective, *own, *RARELY) == 0
 
 
 def test_an_environment_without_a_task_says_how_to_add_one(tmp_path, capsys):
