@@ -22,6 +22,7 @@ def value(obs):
     return obs.sum(-1)
 
 
+@pytest.mark.situation("right")
 @pytest.mark.parametrize("ends", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(("length", "branches"), [(1, 4), (2, 3), (7, 50)])
 def test_the_targets_are_those_of_a_loop(length, branches, ends):

@@ -121,6 +121,7 @@ class Counter(gymnasium.Env):
         return self.count, 2.0 * float(action[0]), terminated, truncated, {}
 
 
+@pytest.mark.situation("right")
 @pytest.mark.parametrize("kind", ["terminated", "truncated", "both"])
 def test_transitions_flags_and_returns(kind):
     """Truncation ends an episode, but only termination says that there is no future."""

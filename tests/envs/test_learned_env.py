@@ -26,6 +26,7 @@ def test_from_a_folder_with_the_real_environments_spaces_and_limit(tmp_path: Pat
     real.close()
 
 
+@pytest.mark.situation("right")
 @pytest.mark.filterwarnings("error")
 def test_the_single_environment_passes_the_checkers() -> None:
     # Boxes without a bound, or other than [-1, 1], are fine, but the checkers warn of them.

@@ -73,6 +73,7 @@ def assert_same_infos(found: dict[str, Any], expected: dict[str, Any]) -> None:
             np.testing.assert_allclose(found[key], value, rtol=1e-5, err_msg=key)
 
 
+@pytest.mark.situation("right")
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_it_behaves_as_gymnasiums_vector_of_the_same_environment(weight: float) -> None:
     ours: Any = walk(uncertainty_penalty=weight)

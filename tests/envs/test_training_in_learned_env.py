@@ -57,6 +57,7 @@ class ForStableBaselines(VecEnv):
         return [False] * self.num_envs
 
 
+@pytest.mark.situation("right")
 def test_stable_baselines_stores_the_transitions_of_the_model() -> None:
     agent = SAC(
         "MlpPolicy", ForStableBaselines(walk()), buffer_size=500, learning_starts=90, seed=0

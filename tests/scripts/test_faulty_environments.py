@@ -371,6 +371,42 @@ def test_functions_that_are_none_are_refused_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.situation("refused")
+def test_unbounded_actions_are_refused_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "action_space", Box(-np.inf, np.inf, (1,)))
+    monkeypatch.setattr(Faulty, "step", lambda *_: pytest.fail("a step was taken"))
+    assert collect() == 2
+    assert "random actions need a bounded box" in said(capsys)
+    for agent in AGENTS:
+        assert train(tmp_path / "run", agent, "--steps", "6000") == 2
+        assert "agents here need a bounded box" in said(capsys)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("agent", AGENTS)
+def test_actions_keep_to_an_asymmetric_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    """All of it is used at random, and nothing outside is ever taken."""
+    taken: list[float] = []
+    plain = Faulty.step
+
+    def step(self: Faulty, action: np.ndarray) -> Any:
+        taken.append(float(action[0]))
+        return plain(self, action)
+
+    monkeypatch.setattr(Faulty, "action_space", Box(0.0, 5.0, (1,)))
+    monkeypatch.setattr(Faulty, "step", step)
+    assert train(tmp_path / "run", agent, "--start-steps", "52", "--steps", "56") == 0
+    assert len(taken) >= 56
+    assert min(taken) >= 0
+    assert max(taken) <= 5
+    assert min(taken[:52]) < 1 < 4 < max(taken[:52])
+
+
 def teardown_module() -> None:
     for name in ("Faulty-v0", "ByClass-v0", "Endless-v0"):
         gymnasium.registry.pop(name, None)
