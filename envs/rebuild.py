@@ -44,8 +44,11 @@ def arguments(spec: EnvSpec) -> dict[str, Any]:
                 "a file or a module: nothing of that kind is opened on the word of a file; "
                 "register the environment that it makes under an id of its own and collect there"
             )
-    defaults = _defaults(spec)
-    missing = object()
+    return _chosen(spec)
+
+
+def _chosen(spec: EnvSpec) -> dict[str, Any]:
+    defaults, missing = _defaults(spec), object()
     return {n: v for n, v in spec.kwargs.items() if defaults.get(n, missing) != v}
 
 
@@ -82,7 +85,7 @@ def same_environment(one: EnvSpec, other: EnvSpec) -> bool:
     """Whether steps of both are the same; time limits and how they are drawn do not count."""
     return (
         one.name == other.name
-        and arguments(one) == arguments(other)
+        and _chosen(one) == _chosen(other)
         and _without_limits(one) == _without_limits(other)
     )
 

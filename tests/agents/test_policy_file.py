@@ -1,5 +1,6 @@
 """A policy in a file: the same when it is read, or one sentence."""
 
+import json
 from pathlib import Path
 
 import gymnasium
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from mbrl_bilevel.agents.policy_file import FILE, load_policy_folder, save_policy
 from mbrl_bilevel.agents.recipe import TrainedRecipe
 from mbrl_bilevel.agents.sac import Actor
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 
@@ -108,6 +110,27 @@ def test_a_policy_of_another_environment_or_size(tmp_path, env_id, obs_dim):
     env: gymnasium.Env = make_env(env_id)
     with pytest.raises(InputError, match=f"was trained for {ENV} .*, not for {env_id}"):
         TrainedRecipe(tmp_path).agent(env, env_id, 0)
+
+
+@pytest.mark.situation("refused")
+def test_a_policy_of_the_same_environment_with_other_arguments(tmp_path):
+    spec = EnvSpec("Pendulum-v1", {"g": 2.0})
+    metadata = METADATA | {"env_id": spec.id, "env": json.dumps(spec.to_plain())}
+    save_policy(tmp_path, weights(3), metadata)
+    with pytest.raises(InputError, match=r"was trained for Pendulum-v1.g=2.0. .*, not for Pendul"):
+        TrainedRecipe(tmp_path).agent(make_env("Pendulum-v1"), "Pendulum-v1", 0)
+    for recipe, where in (
+        (TrainedRecipe(tmp_path), spec),
+        (TrainedRecipe(tmp_path, other_env=True), EnvSpec("Pendulum-v1")),
+    ):
+        agent = recipe.agent(make_env(where), where, 0)
+        assert agent.act(np.zeros(3)).shape == (1,)
+
+
+def test_a_policy_whose_environment_is_damaged(tmp_path):
+    save_policy(tmp_path, weights(), METADATA | {"env": "[1]"})
+    with pytest.raises(InputError, match=r"is damaged .an environment is described by"):
+        TrainedRecipe(tmp_path).agent(make_env(ENV), ENV, 0)
 
 
 def test_the_same_policy_is_the_same_bytes(folder):

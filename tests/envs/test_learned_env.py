@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common import env_checker
 
+from mbrl_bilevel.data.env_spec import EnvSpec, WrapperSpec
 from mbrl_bilevel.envs.learned_env import LearnedEnv, learned_env
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
 from tests.envs.imagined import pendulum, pendulum_model, pendulum_starts
 
 
@@ -51,3 +54,24 @@ def test_the_single_environment_is_the_first_of_the_vector() -> None:
     last, _, _, truncated, _ = single.step(act)
     assert truncated
     np.testing.assert_array_equal(last, many.step(act[None])[0][0])
+
+
+@pytest.mark.situation("right")
+@pytest.mark.filterwarnings("ignore:.*precision lowered")
+def test_it_is_of_the_environment_that_the_data_came_from(tmp_path: Path) -> None:
+    rescaled = (WrapperSpec("RescaleAction", {"min_action": -1.0, "max_action": 1.0}),)
+    spec = EnvSpec("Pendulum-v1", {"g": 2.0}, rescaled, 30)
+    pendulum_model(env_spec=spec).save(tmp_path)
+    env = learned_env(tmp_path, pendulum_starts(), num_envs=2)
+    assert env.time_limit == 30
+    assert env.single_action_space.high.tolist() == [1.0]
+    assert env.task.reward is not None
+    obs, act = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.5]])
+    assert env.task.reward(obs, act, obs).item() == pytest.approx(-1e-3)  # a torque of 1
+
+
+@pytest.mark.situation("refused")
+def test_a_name_out_of_a_file_imports_no_code(tmp_path: Path) -> None:
+    pendulum_model(env_id="os:Evil-v0").save(tmp_path)
+    with pytest.raises(InputError, match="would import code"):
+        learned_env(tmp_path, pendulum_starts(), num_envs=1)

@@ -85,6 +85,12 @@ def test_which_environments_are_the_same() -> None:
         assert not same_environment(plain, spec_of(env))
 
 
+def test_text_that_is_not_taken_from_a_file_can_still_be_compared() -> None:
+    here, there = (EnvSpec("Own-v0", {"track": name}) for name in ("maps/a.xml", "maps/b.xml"))
+    assert same_environment(here, EnvSpec("Own-v0", {"track": "maps/a.xml"}))
+    assert not same_environment(here, there)
+
+
 class Goal(gymnasium.Env):
     """Observations in a Dict, as goal environments have them."""
 

@@ -11,8 +11,16 @@ import torch
 from mbrl_bilevel import protocols
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.pendulum import tip
-from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, reference_scores, register_task
+from mbrl_bilevel.envs.tasks import (
+    TASKS,
+    Task,
+    get_task,
+    planned_task,
+    reference_scores,
+    register_task,
+)
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from tests.envs.real import behaviour_rollout, random_rollout
 
 ENV_IDS = tuple(TASKS)
@@ -166,3 +174,14 @@ def test_a_task_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         register_task(mine)
     register_task(mine, replace=True)
     assert get_task("MyCart-v0") is mine
+
+
+@pytest.mark.situation("right")
+def test_a_reward_that_a_model_learned_goes_before_a_known_one() -> None:
+    task = get_task("Pendulum-v1")
+    learned = DynamicsModel(3, 1, learn_reward=True, members=1, hidden=(2,))
+    plain = DynamicsModel(3, 1, members=1, hidden=(2,))
+    assert planned_task(task, learned).reward is None
+    assert planned_task(task, plain) is task
+    with pytest.raises(InputError, match="train it with --learn-reward yes"):
+        planned_task(dataclasses.replace(task, reward=None), plain)
