@@ -31,7 +31,7 @@ def check_positive_definite(
 
     Positive definite beyond the rounding of its entries (to the matrix's own type, or
     `rounded_to`): scaled to a unit diagonal, so that units do not matter, all eigenvalues are above
-    n eps.
+    4 n eps.
     """
     if not bool(torch.isfinite(matrix).all()):
         raise InputError(f"{name} holds entries that are not finite; check the data it comes from")
@@ -47,7 +47,7 @@ def check_positive_definite(
     unit = diagonal.rsqrt()
     scaled = unit.unsqueeze(-1) * matrix.double() * unit.unsqueeze(-2)
     smallest = float(torch.linalg.eigvalsh(0.5 * (scaled + scaled.mT)).amin())
-    rounding = matrix.shape[-1] * torch.finfo(rounded_to or matrix.dtype).eps
+    rounding = 4 * matrix.shape[-1] * torch.finfo(rounded_to or matrix.dtype).eps
     if not smallest > rounding:
         raise InputError(
             f"{name} is not positive definite (smallest eigenvalue {smallest:.3g}, scaled to a "

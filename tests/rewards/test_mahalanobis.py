@@ -62,7 +62,8 @@ def test_precision_is_positive_definite_and_its_parts_agree(form):
     factor = reward.scale_tril(x)
     torch.testing.assert_close(factor, factor.tril())
     reach = reward.logdet(x) - 2 * reward.log_diagonal.expand(4).sum()
-    assert (reach.abs() <= 2 * 4 * reward.spread).all()  # exp(spread) on each of 4 entries of L
+    bound = 2 * 4 * reward.spread  # exp(spread) on each of 4 entries of L, reached to rounding
+    assert (reach.abs() <= (1 + 1e-9) * bound).all()
     assert (reach.abs() > 1).any()
 
 
