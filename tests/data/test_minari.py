@@ -101,6 +101,7 @@ def test_actions_outside_their_box_are_kept_with_a_warning(
 IMAGE = spaces.Box(0, 255, (32, 32, 3), np.uint8)
 
 
+@pytest.mark.situation("refused")
 @pytest.mark.parametrize(
     ("observation_space", "action_space", "message"),
     [
@@ -127,6 +128,7 @@ def test_other_spaces_are_named_and_refused(
         load_dataset("my/a-v0")
 
 
+@pytest.mark.situation("refused")
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])  # the last one is beyond float32
 @pytest.mark.parametrize("field", ["observations", "actions", "rewards"])
 def test_values_that_are_not_finite_are_found(

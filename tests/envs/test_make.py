@@ -111,6 +111,7 @@ def test_what_cannot_be_made_is_bad_input(env_id: str, kwargs: dict, words: str)
         make_env(env_id, **kwargs)
 
 
+@pytest.mark.situation("refused")
 @pytest.mark.parametrize(
     ("observation", "action", "words"),
     [

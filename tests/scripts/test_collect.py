@@ -253,3 +253,30 @@ def test_ctrl_c_counts_even_where_a_library_swallows_it() -> None:
     env = Swallowing(make_env("Hopper-v5"))
     with pytest.raises(KeyboardInterrupt, match="interrupted by SIGINT"):
         collecting.roll_out(env, load_policy("Hopper-v5", "simple"), 100, seed=0)
+
+
+@pytest.mark.situation("refused")
+def test_a_home_that_cannot_be_made_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a user without one, or of a service."""
+    monkeypatch.delenv("MINARI_DATASETS_PATH", raising=False)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert collect("my/new-v0", "--steps", "9") == 2
+    assert "point MINARI_DATASETS_PATH to a folder" in capsys.readouterr().err
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "own"))
+    assert collect("my/new-v0", "--steps", "9") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.situation("right")
+def test_three_at_once_into_one_folder_are_all_written(root: Path) -> None:
+    line = "import sys; from mbrl_bilevel.scripts.main import run; sys.exit(run(sys.argv[1:]))"
+    flags = ("--env", "Pendulum-v1", "--policy", "random", "--steps", "200", "--dataset")
+    names = [f"at-once/number{number}-v0" for number in range(3)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", line, "collect", *flags, name]) for name in names
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    assert [len(load_dataset(name).transitions) for name in names] == [200] * 3
