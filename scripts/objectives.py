@@ -14,7 +14,7 @@ from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
-from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
+from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL, many_sparse
 from mbrl_bilevel.objectives.policy_gradient import Estimator as InnerEstimator
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.weights import PrecisionWeights
@@ -47,7 +47,8 @@ class ObjectiveFlags:
     """What `train-model` says of its objective."""
 
     objective: ObjectiveName = "nll"
-    """What one gradient step minimises."""
+    """What one gradient step minimises; nll trains means and noise apart where many targets
+    are sparse (one value in most rows, as contact forces)."""
     beta: Annotated[float, Range(0, 1)] = 0.5
     """Exponent of beta_nll."""
     reward: Reward | None = None
@@ -112,7 +113,7 @@ def prepare(
         case "mse":
             return Prepared(MSE())
         case "nll":
-            return Prepared(NLL())
+            return Prepared(NLL(sparse=many_sparse(model.encode(train)[1])))
         case "beta_nll":
             return Prepared(BetaNLL(flags.beta))
         case "pg":

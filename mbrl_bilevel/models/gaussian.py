@@ -37,6 +37,11 @@ class DiagonalGaussian:
         n = self.mean.shape[-1]
         return -0.5 * z.square().sum(-1) - self.log_std.sum(-1) - 0.5 * n * math.log(2 * math.pi)
 
+    def log_density(self, y: Float[Tensor, "*t n"]) -> Float[Tensor, "*u n"]:
+        """Of each dimension alone; log_prob is their sum."""
+        z = (y - self.mean) * torch.exp(-self.log_std)
+        return -0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)
+
     def entropy(self) -> Float[Tensor, "*s"]:
         n = self.mean.shape[-1]
         return self.log_std.sum(-1) + 0.5 * n * math.log(2 * math.pi * math.e)

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
 
+WORST = 5.0  # nats of one dimension: beyond it a likelihood selects no more
 CHUNK = 16_384  # rows per forward pass: bounds the memory of an evaluation
 
 
@@ -15,17 +16,31 @@ def held_out_figures(
 ) -> dict[str, Tensor]:
     """Figures per member in standardised units.
 
-    `nll` [E], nats per dimension; `mse` [E], averaged over dimensions; `squared_error` [E, n].
+    `nll` [E], nats per dimension; `mse` [E], averaged over dimensions; `squared_error` [E, n];
+    `bounded_nll` [E], the nll without what a dimension's own exceeds WORST by, so that one whose
+    likelihood explodes does not decide which members and which steps are best.
     """
     log_prob = x.new_zeros(network.members)
+    dimension_nll = x.new_zeros(network.members, y.shape[-1])
     squared_error = x.new_zeros(network.members, y.shape[-1])
     for x_chunk, y_chunk in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
         gaussian = network(x_chunk)
         log_prob += gaussian.log_prob(y_chunk).sum(-1)
+        own = DiagonalGaussian(gaussian.mean, gaussian.std.log())
+        dimension_nll -= own.log_density(y_chunk).sum(-2)
         squared_error += (gaussian.mean - y_chunk).square().sum(-2)
     squared_error /= len(x)
     nll = -log_prob / (len(x) * y.shape[-1])
-    return {"nll": nll, "mse": squared_error.mean(-1), "squared_error": squared_error}
+    dimension_nll /= len(x)
+    bounded_nll = dimension_nll.clamp(max=WORST).mean(-1)
+    if network.covariance == "full":
+        bounded_nll += nll - dimension_nll.mean(-1)  # what correlations are worth
+    return {
+        "nll": nll,
+        "bounded_nll": bounded_nll,
+        "mse": squared_error.mean(-1),
+        "squared_error": squared_error,
+    }
 
 
 class BestMembers:

@@ -160,7 +160,7 @@ class Trainer:
         self.objective.calibrate(self.network, *self.held_out)
         figures = held_out_figures(self.network, *self.held_out)
         check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"], self._cause)
-        score = figures[self.objective.selects_by]
+        score = figures["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
         self.best.update(self.network, score)
         if self.by_score is not None:
             self.by_score.step(score.mean().item())

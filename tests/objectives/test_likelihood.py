@@ -7,7 +7,9 @@ import torch
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
+from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL, many_sparse
+from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.trainer import Samples
 
 
 def case(covariance="diagonal", n=3):
@@ -81,3 +83,61 @@ def test_beta_nll_refuses_a_full_covariance():
     net, x, y, g = case("full")
     with pytest.raises(InputError, match="diagonal"):
         BetaNLL()(net, x, y, g)
+
+
+@pytest.mark.parametrize("kept", [0.4, 0.6])
+def test_targets_of_one_value_in_most_rows_are_sparse(kept):
+    """One of three, and a tenth of them is many; one of eleven is not."""
+    y = torch.randn(100, 11, generator=torch.Generator().manual_seed(0))
+    y[: int(100 * kept), 1] = -0.3  # zero, standardised
+    assert many_sparse(y[:, :3]) == (kept > 0.5)
+    assert not many_sparse(y)
+
+
+def test_with_sparse_targets_the_mean_is_fitted_in_units_of_its_dimensions_mean_variance():
+    net, x, y, g = case()
+    found = mean_gradient(net, NLL(sparse=True)(net, x, y, g)[0])
+    p = net(x)
+    variance = p.std.detach().square().mean(1, keepdim=True)
+    by_hand = mean_gradient(net, ((y - net(x).mean).square() / (2 * variance)).sum(-1).mean(-1))
+    torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=1e-12)
+
+
+def test_with_sparse_targets_the_noise_has_a_thousandth_of_its_gradient_under_nll():
+    """So Adam moves its heads as before, and hidden layers follow the means."""
+    found = []
+    for sparse in (False, True):
+        net, x, y, g = case()
+        NLL(sparse=sparse)(net, x, y, g)[0].sum().backward()
+        found.append(net.network.layers[-1].bias.grad[:, 0, 3:].clone())
+    torch.testing.assert_close(found[1], 1e-3 * found[0], rtol=1e-9, atol=0)
+
+
+def test_a_full_covariance_is_trained_by_plain_nll():
+    net, x, y, g = case("full")
+    torch.testing.assert_close(NLL(sparse=True)(net, x, y, g)[0], NLL()(net, x, y, g)[0])
+
+
+def test_sparse_targets_leave_the_means_of_the_others_as_good_as_by_mse():
+    """Eight targets, six of which are 0 in nine rows of ten: a mean as good as that of mse."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(3000, 6, generator=g)
+    smooth = torch.tanh(x @ torch.randn(6, 2, generator=g)) + 0.1 * torch.randn(
+        3000, 2, generator=g
+    )
+    contact = (x[:, :1] > 1.3) * torch.randn(3000, 30, generator=g)
+    y = torch.cat([smooth, contact], 1)
+    y = (y - y.mean(0)) / y.std(0)
+    contact_zero = (y[:, 2:] == y[:, 2:].median(0).values).double().mean()
+    assert contact_zero > 0.85
+    assert many_sparse(y)
+    assert not many_sparse(y[:, :2])
+    error = {}
+    for objective in (NLL(sparse=True), MSE()):
+        net = GaussianEnsemble(
+            6, 32, members=1, hidden=(16, 16), generator=torch.Generator().manual_seed(1)
+        )
+        parts = [Samples(x[rows], y[rows]) for rows in (slice(2500), slice(2500, None))]
+        fit(net, objective, *parts, generator=g, steps=400, progress=False)
+        error[objective.name] = (net(parts[1].x).mean[0] - parts[1].y)[:, :2].square().mean()
+    assert error["nll"] < 1.2 * error["mse"]
