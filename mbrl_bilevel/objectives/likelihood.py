@@ -42,6 +42,7 @@ class NLL(NothingLearned):
 
     name = "nll"
     selects_by: Literal["nll", "mse"] = "nll"
+    sparse = False
 
     def __init__(self, sparse: bool = False) -> None:
         self.sparse = sparse
