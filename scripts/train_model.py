@@ -309,9 +309,10 @@ def _plain(value: Any) -> Any:
 
 
 def _text(config: Config, test: OneStep, targets: str) -> str:
+    where = f" --env {config.env}" if config.env and ":" in config.env else ""
     return (
         f"test episodes: RMSE {test.rmse:.4f}, NLL {test.nll:.3f} per dimension, R2 {test.r2:.4f}, "
         f"calibration error {test.ece:.3f} (standardised units, mixture of members; {targets})\n"
         f"next: mbrl-bilevel eval-model --model {config.out}\n"
-        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out} --episodes 5"
+        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out}{where} --episodes 5"
     )
