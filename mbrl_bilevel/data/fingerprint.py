@@ -22,15 +22,19 @@ def fingerprint(dataset: Dataset) -> dict[str, int | str]:
     """Counts and checksums of a data set's content, as it is learned from.
 
     Where it lies, when it was written, its id, author and the like are left out: a copy has the
-    same fingerprint. Numbers that are the same in float32 are the same.
+    same fingerprint. Numbers that are the same in float32 are the same, unless the loader keeps
+    their changes as they were recorded.
     """
     rows = dataset.transitions
+    observed = [rows.observation, rows.next_observation]
+    if rows.recorded_change is not None:
+        observed.append(rows.recorded_change)
     lengths = rows.episode.unique_consecutive(return_counts=True)[1]
     found: dict[str, int | str] = {
         "episodes": len(lengths),
         "steps": len(rows),
         "lengths": _checksum(lengths),
-        "observations": _checksum(rows.observation, rows.next_observation),
+        "observations": _checksum(*observed),
         "actions": _checksum(rows.action),
         "rewards": _checksum(rows.reward),
         "ends": _checksum(rows.terminated, rows.truncated),

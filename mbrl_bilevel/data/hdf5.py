@@ -11,7 +11,7 @@ from h5py import h5d, h5f, h5g, h5l, h5p, h5s, h5t
 from jaxtyping import Float32, Int64, UInt8
 from numpy import ndarray
 
-from mbrl_bilevel.data.rounding import Rounding, to_float32
+from mbrl_bilevel.data.rounding import Rounding, to_float32, wide_changes
 from mbrl_bilevel.errors import InputError
 
 METADATA_CACHE_BYTES = 1 << 21
@@ -25,7 +25,8 @@ class Episodes:
     """Every episode of a file, one after another; r = steps + episodes rows of observations.
 
     `observations` holds the columns of one leaf (a whole Box, or one Box of a Dict space) each;
-    `rounding` says what float32 leaves of each array, by its name.
+    `rounding` says what float32 leaves of each array, by its name; `changes` holds the changes of
+    those leaves alone whose rounded values would spoil them.
     """
 
     observations: list[Float32[ndarray, "r _"]]
@@ -35,6 +36,7 @@ class Episodes:
     truncations: UInt8[ndarray, "b"]
     lengths: Int64[ndarray, "episodes"]
     rounding: dict[str, Rounding]
+    changes: dict[str, Float32[ndarray, "b _"]]
 
 
 @dataclass
@@ -51,12 +53,19 @@ class _Column:
     extra: int = 0
     epsilon: float = float(np.finfo(np.float32).eps)
 
-    def take(self, lengths: Int64[ndarray, "episodes"]) -> tuple[ndarray, Rounding]:
-        """The numbers in float32, and what was lost; those in float64 are given up."""
+    def take(
+        self, lengths: Int64[ndarray, "episodes"]
+    ) -> tuple[ndarray, Rounding, Float32[ndarray, "b d"] | None]:
+        """The numbers in float32, what was lost, and changes that are worth keeping.
+
+        Those in float64 are given up.
+        """
         values, self.buffer = self.buffer, self.buffer[:0]
         starts = np.cumsum(lengths + 1) - lengths - 1 if self.extra else None
-        narrow, lost = to_float32(values.reshape(len(values), -1), starts, self.epsilon)
-        return narrow.reshape(values.shape), lost
+        rows = values.reshape(len(values), -1)
+        narrow, lost = to_float32(rows, starts, self.epsilon)
+        changes = None if starts is None else wide_changes(rows, starts, lost)
+        return narrow.reshape(values.shape), lost, changes
 
 
 def read_episodes(
@@ -91,12 +100,17 @@ def read_episodes(
             "delete the data set and download or collect it again"
         ) from error
     terminations, truncations = (column.buffer for column in columns[-2:])
-    narrow, rounding = [], {}
+    narrow, rounding, changes = [], {}, {}
     for column in columns[:-2]:
-        values, rounding[column.name.decode()] = column.take(lengths)
+        name = column.name.decode()
+        values, rounding[name], change = column.take(lengths)
         narrow.append(values)
+        if change is not None:
+            changes[name] = change
     *observations, actions, rewards = narrow
-    return Episodes(observations, actions, rewards, terminations, truncations, lengths, rounding)
+    return Episodes(
+        observations, actions, rewards, terminations, truncations, lengths, rounding, changes
+    )
 
 
 def _require_plausible(

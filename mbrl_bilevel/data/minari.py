@@ -56,7 +56,8 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     Observations must be a flat Box, or a Dict of flat Boxes, which is flattened; actions must be a
     flat Box. Actions outside their box are kept, with a UserWarning. All tensors are float32 on
     the CPU, in the order of episodes and time; where that rounds off what there is to learn,
-    because of an offset say, a UserWarning tells.
+    because of an offset say, a UserWarning tells, and `Transitions.recorded_change` holds
+    the changes of observations as they were recorded.
 
     Raises:
         InputError: there is no such data set (or no network to fetch it from with `download`), its
@@ -91,8 +92,8 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
         action_dim=action_space.shape[0],
     )
     _require_finite(data, name, [path for path, _ in leaves])
-    check_rounding(f"data set {name!r}", data.rounding)
-    transitions = _transitions(data)
+    check_rounding(f"data set {name!r}", data.rounding, data.changes)
+    transitions = _transitions(data, [path for path, _ in leaves])
     _warn_of_actions_outside(transitions.action, action_space, name)
     return Dataset(
         id=name,
@@ -245,13 +246,18 @@ def _require_finite(data: Episodes, name: str, leaves: list[str]) -> None:
         )
 
 
-def _transitions(data: Episodes) -> Transitions:
+def _transitions(data: Episodes, leaves: list[str]) -> Transitions:
     observations = data.observations
     rows = np.concatenate(observations, axis=1) if len(observations) > 1 else observations[0]
     ends = np.cumsum(data.lengths + 1)
     last, first = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
     last[ends - 1] = True
     first[ends - data.lengths - 1] = True
+    change = None
+    if data.changes:
+        narrow = zip(leaves, observations, strict=True)
+        parts = [data.changes.get(path, x[~first] - x[~last]) for path, x in narrow]
+        change = torch.from_numpy(np.concatenate(parts, axis=1))
     return Transitions(
         observation=torch.from_numpy(rows[~last]),
         action=torch.from_numpy(data.actions),
@@ -260,6 +266,7 @@ def _transitions(data: Episodes) -> Transitions:
         terminated=torch.from_numpy(data.terminations.astype(bool)),
         truncated=torch.from_numpy(data.truncations.astype(bool)),
         episode=torch.from_numpy(np.repeat(np.arange(len(data.lengths)), data.lengths)),
+        recorded_change=change,
     )
 
 

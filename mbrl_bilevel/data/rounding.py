@@ -1,7 +1,7 @@
 """What float32 leaves of numbers that were recorded in float64, behind an offset say."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -64,16 +64,34 @@ def to_float32(
     return narrow, Rounding(size, deviation, moved, resolution, lost == 0)
 
 
+@np.errstate(over="ignore", invalid="ignore")
+def wide_changes(
+    values: Float64[ndarray, "r d"], starts: ndarray, rounding: Rounding
+) -> Float32[ndarray, "b d"] | None:
+    """Changes from row to row within episodes, taken in float64 and then cast.
+
+    None where those of the rows in float32 are as good: no rounding is noticed in them, or float32
+    holds the rows as they were recorded.
+    """
+    if not (_is_noticed(rounding) & ~rounding.exact).any():
+        return None
+    changes = np.empty((max(len(values) - 1, 0), values.shape[1]), np.float32)
+    np.subtract(values[1:], values[:-1], out=changes, casting="same_kind")
+    return np.delete(changes, starts[starts > 0] - 1, axis=0)
+
+
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def check_rounding(source: str, arrays: Mapping[str, Rounding]) -> None:
+def check_rounding(source: str, arrays: Mapping[str, Rounding], wide: Container[str] = ()) -> None:
     """Warns of dimensions whose rounding is noticed in what is learned; refuses those it drowns.
 
-    `source` is where the numbers come from, as a sentence begins with it: "data set 'x'".
+    `source` is where the numbers come from, as a sentence begins with it: "data set 'x'". `wide`
+    are the arrays whose changes are kept as `wide_changes` gives them.
 
     Raises:
         InputError: an observation of which float32 leaves but a few levels.
     """
     noticed = [found for path, rounding in arrays.items() for found in _noticed(path, rounding)]
+    kept = [path in wide for path, rounding in arrays.items() if _is_noticed(rounding).any()]
     for path, rounding in arrays.items():
         share = np.square(rounding.resolution / rounding.deviation) / 12
         moves = rounding.deviation > CONSTANT * rounding.size
@@ -87,10 +105,15 @@ def check_rounding(source: str, arrays: Mapping[str, Rounding]) -> None:
                 )
     if noticed:
         more = f" (and {len(noticed) - 3} more)" if len(noticed) > 3 else ""
+        effect = "models learn and are judged on what is left"
+        if any(kept):
+            effect = "changes of observations are learned and judged over one step as recorded, "
+            effect += "but the observations that models see and predict are rounded"
+        if any(kept) and not all(kept):
+            effect += ", as is the rest"
         warnings.warn(
-            f"{source}: float32 rounds {'; '.join(noticed[:3])}{more}: models learn and "
-            "are judged on what is left; subtract offsets, in data and by a wrapper in the "
-            "environment",
+            f"{source}: float32 rounds {'; '.join(noticed[:3])}{more}: {effect}; subtract "
+            "offsets, in data and by a wrapper in the environment",
             stacklevel=3,
         )
 
@@ -120,15 +143,21 @@ class FirstRows:
             check_rounding(self.source, {"observations": found})
 
 
-def _noticed(path: str, rounding: Rounding) -> Iterator[str]:
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _is_noticed(rounding: Rounding) -> Bool[ndarray, "d"]:
     """Dimensions in which rounding is more than NOTICED of the variance of what is learned."""
     if rounding.change is not None:  # the error of two values
-        share = np.square(rounding.resolution / rounding.change) / 6
-        what, size = "changes", rounding.change
+        share, size = np.square(rounding.resolution / rounding.change) / 6, rounding.change
     else:
-        share = np.square(rounding.resolution / rounding.deviation) / 12
+        share, size = np.square(rounding.resolution / rounding.deviation) / 12, rounding.deviation
+    return (size > CONSTANT * rounding.size) & (share > NOTICED)
+
+
+def _noticed(path: str, rounding: Rounding) -> Iterator[str]:
+    what, size = "changes", rounding.change
+    if size is None:
         what, size = "deviations", rounding.deviation
-    for d in np.flatnonzero((size > CONSTANT * rounding.size) & (share > NOTICED)):
+    for d in np.flatnonzero(_is_noticed(rounding)):
         yield (
             f"{what} of {path}[{d}] of about {size[d]:.2g} to steps of {rounding.resolution[d]:.2g}"
             f" at values of about {rounding.size[d]:.4g}"

@@ -1,7 +1,8 @@
 """Transitions as tensors, and their split by episode."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,8 @@ class Transitions:
 
     `episode` numbers the episodes 0, 1, ...; a transition's neighbours in time stand beside it.
     Truncation (a time limit) is kept apart from termination, because values bootstrap through it.
+    `recorded_change` is the change of the observation as it was before observations were rounded;
+    None where the difference of the rounded ones is as good.
     """
 
     observation: Float[Tensor, "b o"]
@@ -26,17 +29,32 @@ class Transitions:
     terminated: Bool[Tensor, "b"]
     truncated: Bool[Tensor, "b"]
     episode: Int[Tensor, "b"]
+    recorded_change: Float[Tensor, "b o"] | None = None
 
     def __len__(self) -> int:
         return self.observation.shape[0]
 
     def __getitem__(self, index: Tensor | slice) -> "Transitions":
         """The transitions at `index` (a slice, integers or a mask), in that order."""
-        return Transitions(*(getattr(self, f.name)[index] for f in fields(self)))
+        return self._each(lambda column: column[index])
 
     def to(self, device: torch.device | str) -> "Transitions":
         """The same transitions on another device."""
-        return Transitions(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return self._each(lambda column: column.to(device))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Transitions":
+        columns: dict[str, Any] = {}
+        for f in fields(self):
+            column = getattr(self, f.name)
+            columns[f.name] = None if column is None else function(column)
+        return Transitions(**columns)
+
+    @property
+    def change(self) -> Float[Tensor, "b o"]:
+        """How far each transition moves the observation."""
+        if self.recorded_change is not None:
+            return self.recorded_change
+        return self.next_observation - self.observation
 
     @property
     def episodes(self) -> int:
@@ -47,7 +65,7 @@ class Transitions:
     def group(self) -> Int[Tensor, "b"]:
         """A number for each row's episode, the same for episodes that are copies of each other."""
         columns = [getattr(self, f.name) for f in fields(self) if f.name != "episode"]
-        return with_copies(self.episode, columns)
+        return with_copies(self.episode, [column for column in columns if column is not None])
 
 
 def split_by_episode(

@@ -173,10 +173,9 @@ class DynamicsModel(nn.Module):
 
     def targets(self, transitions: Transitions) -> Float[Tensor, "b n"]:
         """Change of the observation, and the reward where it is learned, in their own units."""
-        change = transitions.next_observation - transitions.observation
         if not self.learn_reward:
-            return change
-        return torch.cat([change, transitions.reward.unsqueeze(-1)], -1)
+            return transitions.change
+        return torch.cat([transitions.change, transitions.reward.unsqueeze(-1)], -1)
 
     def predict(self, obs: Float[Tensor, "*e b o"], act: Float[Tensor, "*e b a"]) -> Gaussian:
         """Every member's Gaussian over (change of observation, reward), [E, B, n], in raw units.

@@ -1,11 +1,13 @@
 """Offsets that float32 cannot hold are refused or warned of; scales and dtypes are no matter."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
@@ -52,6 +54,19 @@ def test_an_offset_that_costs_precision_is_warned_of(
 ) -> None:
     with pytest.warns(UserWarning, match=r"float32 rounds changes of observations\[1\] of about"):
         load(moving(rng, offset))
+
+
+def test_the_warning_says_what_is_kept_and_what_is_lost(
+    root: Path, rng: np.random.Generator
+) -> None:
+    data = moving(rng, 1e6)
+    with pytest.warns(UserWarning, match=r"learned .* as recorded, but the observations") as found:
+        load_dataset(write("my/a-v0", data, SPACE))
+    assert "as is the rest" not in str(found[0].message)
+    for one in data:
+        one.rewards[...] += 1e7
+    with pytest.warns(UserWarning, match=r"are rounded, as is the rest; subtract"):
+        load_dataset(write("my/b-v0", data, SPACE))
 
 
 @pytest.mark.situation("right")
@@ -101,6 +116,43 @@ def test_offsets_of_rewards_and_actions_are_warned_of(
     action_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
     with pytest.warns(UserWarning, match=rf"deviations of {field}\[0\] of about"):
         load_dataset(write("my/a-v0", data, SPACE, action_space))
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("offset", [3e5, -1e6, 2e6])
+@pytest.mark.filterwarnings("ignore:.*float32 rounds")
+def test_changes_are_those_that_were_recorded(
+    root: Path, rng: np.random.Generator, offset: float
+) -> None:
+    """Of each row, in whatever order, and those of the other part of a Dict too."""
+    plain = moving(rng, episodes=4)
+    changes = np.concatenate([np.diff(one.observations, axis=0) for one in plain])
+    space = spaces.Dict(
+        far=spaces.Box(-np.inf, np.inf, (1,), np.float64),
+        near=spaces.Box(-np.inf, np.inf, (2,), np.float64),
+    )
+    data = [
+        replace(one, observations={"near": x[:, ::2], "far": x[:, 1:2] + offset})
+        for one in plain
+        for x in [one.observations]
+    ]
+    rows = load_dataset(write("my/a-v0", data, space)).transitions
+    assert rows.recorded_change is not None
+    np.testing.assert_allclose(rows.change[:, 0], changes[:, 1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(rows.change[:, 1:], changes[:, ::2], rtol=0, atol=1e-6)
+    some = torch.tensor([100, 7, 59])
+    np.testing.assert_array_equal(rows[some].change, rows.change[some])
+    one = rows[rows.episode == 2].to("cpu")
+    np.testing.assert_array_equal(one.change, rows.change[120:180])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_where_nothing_is_lost_no_changes_are_kept(
+    root: Path, rng: np.random.Generator, offset: float
+) -> None:
+    rows = load_dataset(write("my/a-v0", moving(rng, offset), SPACE)).transitions
+    assert rows.recorded_change is None
+    assert rows.change.equal(rows.next_observation - rows.observation)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 15, 1000])
@@ -154,8 +206,10 @@ def test_float16_is_as_coarse_as_it_is(root: Path, rng: np.random.Generator) -> 
             values = file[f"episode_{e}/observations"][:].astype(np.float16)
             del file[f"episode_{e}/observations"]
             file[f"episode_{e}/observations"] = values
-    with pytest.warns(UserWarning, match=r"observations\[1\] of about .* to steps of 0\.5"):
-        load_dataset(folder)
+    with pytest.warns(
+        UserWarning, match=r"to steps of 0\.5 .* learn and are judged on what is left"
+    ):
+        assert load_dataset(folder).transitions.recorded_change is None
 
 
 @pytest.mark.situation("right")
@@ -168,8 +222,9 @@ def test_columns_of_one_number_are_taken(root: Path, rng: np.random.Generator, f
         del file[f"episode_1/{field}"]
         file[f"episode_1/{field}"] = values[:, None]
     after = load_dataset(folder).transitions
+    assert before.recorded_change is after.recorded_change is None
     for name, column in vars(before).items():
-        assert column.equal(getattr(after, name))
+        assert column is None or column.equal(getattr(after, name))
 
 
 @pytest.mark.parametrize("values", [np.zeros(4, complex), np.full(4, b"abc")])

@@ -37,7 +37,10 @@ def dynamics(seed=0, **arguments):
 def test_likelihood_in_raw_units_is_that_of_the_standardised_target(covariance, learn_reward):
     """log p(raw) = log p(standardised) - sum log scale: the change of variables."""
     model, data = dynamics(covariance=covariance, learn_reward=learn_reward).double(), transitions()
-    data = Transitions(*(v.double() if v.is_floating_point() else v for v in vars(data).values()))
+    columns = {k: v for k, v in vars(data).items() if v is not None}
+    data = Transitions(
+        **{k: v.double() if v.is_floating_point() else v for k, v in columns.items()}
+    )
     x, y = model.encode(data)
     raw = data.next_observation - data.observation
     if learn_reward:
