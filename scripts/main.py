@@ -144,7 +144,9 @@ def _check_arguments(argv: list[str]) -> None:
     for before, argument in pairwise(["", *argv]):
         if argument == "" or (argument.startswith("--") and argument.endswith("=")):
             name = argument.rstrip("=") or before
-            raise InputError(f"{name} is given an empty value: give it one, or leave it out")
+            raise InputError(
+                f"{name} is given an empty value, perhaps of an unset variable: give it one"
+            )
         if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
             raise InputError(
                 f"{argument!a} is no text in this locale ({sys.getfilesystemencoding()}): set a "

@@ -133,8 +133,8 @@ def test_the_same_seed_gives_the_same_file(root: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "flags", "env", "policy", "message"),
     [
-        ("my/a-v0", ["--steps", "1"], "Hopper-v5", "simple", "--steps 1: at least 2"),
-        ("my/a-v0", ["--steps", "-5"], "Hopper-v5", "simple", "--steps -5: at least 2"),
+        ("my/a-v0", ["--steps", "1"], "Hopper-v5", "simple", "--steps 1: choose at least 2"),
+        ("my/a-v0", ["--steps", "-5"], "Hopper-v5", "simple", "--steps -5: choose at least 2"),
         ("my/a-v0", ["--steps", "9", "--seed", "-1"], "Hopper-v5", "simple", "--seed -1"),
         ("my/a-v0", ["--steps", "9"], "Hoppper-v5", "simple", "did you mean"),
         ("my/a-v0", ["--steps", "9"], "Walker2d-v5", "simple", "choose one of: random"),
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_file(root: Path) -> None:
         ("../a-v0", ["--steps", "9"], "Hopper-v5", "simple", "no data set id"),
         ("/tmp/a-v0", ["--steps", "9"], "Hopper-v5", "simple", "no data set id"),
         ("my/a", ["--steps", "9"], "Hopper-v5", "simple", "no data set id"),
-        ("", ["--steps", "9"], "Hopper-v5", "simple", "no data set id"),
+        ("", ["--steps", "9"], "Hopper-v5", "simple", "an empty value"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

@@ -158,6 +158,7 @@ def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
 
 def test_a_divergent_run_is_one_sentence_exit_code_1_and_no_model(datasets, tmp_path, capsys):
     flags = ("--learning-rate", "1e8", "--clip-norm", "1e30", "--schedule", "constant")
+    flags += ("--weight-decay", "0")
     with pytest.raises(SystemExit) as left:
         train(tmp_path / "run", *flags)
     assert str(left.value).startswith("mbrl-bilevel train-model: training diverged by step ")
@@ -190,13 +191,13 @@ BAD = {
     "unknown data set": (["--dataset", "nobody/nothing-v0"], "nobody/nothing-v0"),
     "id that leaves its folder": (["--dataset", "../escape"], "../escape"),
     "another environment": (["--env", "Hopper-v5"], "Hopper-v5"),
-    "no steps": (["--steps", "0"], "0 training steps"),
-    "no batch": (["--batch-size", "0"], "batch size of 0"),
-    "no members": (["--members", "0"], "0 members"),
+    "no steps": (["--steps", "0"], "--steps 0: choose "),
+    "no batch": (["--batch-size", "0"], "--batch-size 0: choose "),
+    "no members": (["--members", "0"], "--members 0: choose "),
     "beta out of range": (["--objective", "beta_nll", "--beta", "2"], "beta 2"),
     "too many elites": (["--elites", "9"], "elites"),
     "resume of nothing": (["--resume"], "no run to continue"),
-    "no entropy": (["--objective", "pg", "--entropy-weight", "0"], "entropy weight"),
+    "no entropy": (["--objective", "pg", "--entropy-weight", "0"], "--entropy-weight 0.0: choose "),
     "pg of a reward to learn": (["--objective", "pg", "--reward", "neural"], "no closed form"),
     "nothing to learn": (["--objective", "bilevel", "--reward", "identity"], "nothing is left"),
     "full reward, diagonal model": (
@@ -213,7 +214,7 @@ BAD = {
     ),
     "no entropy of a learned reward": (
         ["--objective", "bilevel", "--entropy-weight", "-1"],
-        "entropy weight lam = -1.0",
+        "--entropy-weight -1.0: choose ",
     ),
     "no transitions": (["--max-transitions", "0"], "--max-transitions 0: "),
     "fewer transitions than none": (["--max-transitions", "-5"], "--max-transitions -5: "),
@@ -221,12 +222,12 @@ BAD = {
         ["--objective", "bilevel", "--members", "3000", "--hidden", "1"],
         "held-out outer data",
     ),
-    "a learning rate below 0": (["--learning-rate", "-1"], "learning rate of -1.0"),
+    "a learning rate below 0": (["--learning-rate", "-1"], "--learning-rate -1.0: choose "),
     "no outer learning rate": (
         ["--objective", "bilevel", "--outer-learning-rate", "0"],
-        "outer learning rate of 0",
+        "--outer-learning-rate 0.0: choose ",
     ),
-    "no gradient norm": (["--clip-norm", "0"], "norm of 0.0"),
+    "no gradient norm": (["--clip-norm", "0"], "--clip-norm 0.0: choose "),
     "cold restart without a reward": (["--cold-restart"], "only bilevel learns a reward"),
     "soba of a full model": (
         ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "soba"],
