@@ -27,6 +27,7 @@ from mbrl_bilevel.envs.tasks import Task, get_task, planned_task
 from mbrl_bilevel.envs.video import write_video
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.protocols import Planner, TrajectoryModel
 
@@ -112,12 +113,13 @@ def mpc_agent(
     """
     chosen = dict(settings)
     caution = chosen.pop("caution", 0.0)
-    futures = model.propagated(
+    futures = Propagation(
+        model,
         chosen.pop("propagation", "ts_inf"),
         particles=chosen.pop("particles", None),
         disagreement=chosen.get("disagreement", 0.0) > 0,
     )
-    plans = _planner(planner, env, chosen, model.propagated("mean"), task, generator)
+    plans = _planner(planner, env, chosen, Propagation(model, "mean"), task, generator)
     seen = near_data(task, model, caution) if caution else task
     return MPC(futures, seen, plans, generator, generator.device)
 

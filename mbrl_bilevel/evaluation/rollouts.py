@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mbrl_bilevel.evaluation.windows import Windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.protocols import TrajectoryModel
 
 
@@ -13,7 +14,7 @@ def mean_paths(
     model: DynamicsModel, windows: Windows, generator: torch.Generator
 ) -> Float[Tensor, "e s k o"]:
     """Observations after 1 ... k steps, every elite following its own mean."""
-    return _observations(model.propagated("mean"), windows, generator)
+    return _observations(Propagation(model, "mean"), windows, generator)
 
 
 def sampled_paths(
@@ -24,7 +25,7 @@ def sampled_paths(
     A particle stays with its member to the end (TS-infinity, Chua et al. 2018, section 5).
     """
     particles = per_elite * len(model.elites)
-    return _observations(model.propagated("ts_inf", particles=particles), windows, generator)
+    return _observations(Propagation(model, "ts_inf", particles=particles), windows, generator)
 
 
 def _observations(

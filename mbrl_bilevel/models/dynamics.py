@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -13,7 +12,6 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import one_line, read_yaml, write_text
 from mbrl_bilevel.models.constant_targets import informative_targets, warn_of_constant
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gated import GatedEnsemble
@@ -24,17 +22,12 @@ from mbrl_bilevel.models.gaussian import (
     Gaussian,
     GaussianEnsemble,
 )
+from mbrl_bilevel.models.model_file import check_weights, read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
-from mbrl_bilevel.protocols import Trajectories, TrajectoryModel
-from mbrl_bilevel.tensor_files import load_tensors, save_tensors
+from mbrl_bilevel.models.sampling import deal, draw
 
 RANGE_MARGIN = 0.1
 REACH = 10.0  # standard deviations of the training changes that a state outside the range may move
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
-MISFIT = (  # what building a network raises for sizes that are wrong, or no sizes at all
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError),
-    *(RuntimeError, OverflowError, MemoryError),
-)
 
 
 class NextStep(NamedTuple):
@@ -214,17 +207,12 @@ class DynamicsModel(nn.Module):
             self.check_starts(obs)
         obs, act = self.cast(obs), self.cast(act)
         if member is not None:
-            gaussian = self.predict(obs, act)
-            y = gaussian.rsample(self._noise(gaussian.mean, generator))
+            y = draw(self.predict(obs, act), generator)
             return self._next(obs, y[member, torch.arange(len(obs), device=obs.device)])
-        count, elites = len(obs), len(self.elites)
-        rows = -(-count // elites) * elites
-        order = torch.randperm(rows, generator=generator, device=obs.device)
-        index = (order % max(count, 1)).reshape(elites, -1)
-        step = self.sample_each(self.network.select(self.elites), obs[index], act[index], generator)
-        inverse = order.argsort()[:count]  # rows past `count` only fill up the last member
-        reward = None if step.reward is None else step.reward.flatten()[inverse]
-        return NextStep(step.observation.flatten(0, 1)[inverse], reward)
+        rows, place = deal(len(obs), len(self.elites), generator, obs.device)
+        step = self.sample_each(self.network.select(self.elites), obs[rows], act[rows], generator)
+        reward = None if step.reward is None else step.reward.flatten()[place]
+        return NextStep(step.observation.flatten(0, 1)[place], reward)
 
     def sample_each(
         self,
@@ -237,18 +225,12 @@ class DynamicsModel(nn.Module):
         obs = self.cast(obs)
         x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
         gaussian = network(x)
-        y = gaussian.mean
-        if generator is not None:
-            y = gaussian.rsample(self._noise(y, generator))
+        y = gaussian.mean if generator is None else draw(gaussian, generator)
         return self._next(obs, self.target_standardizer.restore(self.widen(y)))
 
     def cast(self, values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """The same values in the dtype of the weights."""
         return values.to(self.lowest.dtype)
-
-    @staticmethod
-    def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
     def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
         # Fed its own predictions a network may run away to where no data ever were, and a planner
@@ -275,42 +257,13 @@ class DynamicsModel(nn.Module):
                 obs, self.lowest, self.highest, self.observation_names
             )
 
-    def propagated(
-        self, kind: str = "ts_inf", *, particles: int | None = None, disagreement: bool = False
-    ) -> TrajectoryModel:
-        """The elites as they are now, to plan with, by "ts1", "ts_inf", "mean" or "mixture".
-
-        These and the arguments are those of `mbrl_bilevel.models.propagation.Propagation`, and so
-        are its errors.
-        """
-        from mbrl_bilevel.models.propagation import Propagation  # which knows this class
-
-        return Propagation(self, kind, particles=particles, disagreement=disagreement)
-
-    def trajectories(
-        self,
-        obs: Float[Tensor, "b o"],
-        actions: Float[Tensor, "b n t a"],
-        generator: torch.Generator,
-    ) -> Trajectories:
-        """Follows every action sequence by one particle of each elite (TS-infinity of PETS)."""
-        return self.propagated().trajectories(obs, actions, generator)
-
     def save(self, folder: Path | str) -> None:
         """Writes model.safetensors (with a checksum) and model.yaml into `folder`, each by rename.
 
         Raises:
             InputError: weights that are not finite. OSError: the folder cannot be written.
         """
-        folder = Path(folder)
-        if not all(v.isfinite().all() for v in self.state_dict().values()):
-            raise InputError(
-                f"a model whose weights are not finite is not saved to {folder}; train it again at "
-                "a lower learning rate"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(folder / WEIGHTS, self.state_dict(), {})
-        write_text(folder / DESCRIPTION, yaml.safe_dump(self.description(), sort_keys=False))
+        write_model(Path(folder), self.state_dict(), self.description())
 
     def description(self) -> dict[str, Any]:
         """What `load` needs to build the same model again."""
@@ -336,28 +289,7 @@ class DynamicsModel(nn.Module):
         Raises:
             InputError: no model there, or files that are damaged or do not fit each other.
         """
-        folder = Path(folder)
-        if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
-            raise InputError(
-                f"{folder} holds no model ({WEIGHTS} and {DESCRIPTION}); "
-                "name a run folder of `mbrl-bilevel train-model`"
-            )
-        try:
-            description = read_yaml(folder / DESCRIPTION)
-            weights, _ = load_tensors(folder / WEIGHTS, device)
-        except (ValueError, OSError) as error:
-            raise InputError(
-                f"the model in {folder} is damaged ({one_line(error)}); train it again"
-            ) from None
-        try:
-            return cls._build(description, weights).to(device)
-        except InputError:
-            raise
-        except MISFIT as error:
-            raise InputError(
-                f"the model in {folder} does not fit its own description ({one_line(error)}); "
-                "train it again"
-            ) from None
+        return read_model(Path(folder), cls._build, device).to(device)
 
     @classmethod
     def _build(cls, description: Mapping[str, Any], weights: dict[str, Tensor]) -> "DynamicsModel":
@@ -373,19 +305,8 @@ class DynamicsModel(nn.Module):
         everything = torch.arange(model.network.heads, device=weights["elites"].device)
         informative = weights.setdefault("informative", everything)  # version 0.1 has none
         model.informative = torch.empty(len(informative), dtype=torch.long, device="meta")
-        for name, expected in model.state_dict().items():
-            if name in weights and weights[name].dtype != expected.dtype:
-                raise ValueError(f"{name} is {weights[name].dtype}, not {expected.dtype}")
+        expected = model.state_dict()
         model.load_state_dict(weights, assign=True)
-        if not all(v.isfinite().all() for v in weights.values()):
-            raise ValueError("its weights are not finite")
-        if not 0 <= int(model.elites.min()) <= int(model.elites.max()) < model.members:
-            raise ValueError("its elites are no members")
-        known = torch.isin(informative, everything).all() & (informative.diff() > 0).all()
-        if len(informative) == 0 or not bool(known):
-            raise ValueError("its informative targets are none that it has")
+        check_weights(weights, expected, model.members, len(everything))
         model.restrict(informative)
-        for standardizer in (model.input_standardizer, model.target_standardizer):
-            if not bool((standardizer.std > 0).all()):
-                raise ValueError("a standard deviation of its data is not positive")
         return model.requires_grad_(True)

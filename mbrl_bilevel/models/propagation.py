@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.sampling import deal, draw, noise_like
 from mbrl_bilevel.protocols import Trajectories
 
 KINDS = ("ts1", "ts_inf", "mean", "mixture")
@@ -128,11 +129,7 @@ class Propagation:
         if self.kind == "ts1":
             return self._dealt(x, generator), None
         gaussian = self.network(x.reshape(self.elites, -1, x.shape[-1]))
-        y = (
-            gaussian.mean
-            if self.kind == "mean"
-            else gaussian.rsample(_noise(gaussian.mean, generator))
-        )
+        y = gaussian.mean if self.kind == "mean" else draw(gaussian, generator)
         return y.reshape(*x.shape[:2], -1), None
 
     def _dealt(
@@ -140,13 +137,9 @@ class Propagation:
     ) -> Float[Tensor, "p r n"]:
         """One sample each from a random member, with equal shares of all rows."""
         rows = x.flatten(0, 1)
-        count = len(rows)
-        places = -(-count // self.elites) * self.elites
-        order = torch.randperm(places, generator=generator, device=x.device)
-        # places past the last row are filled by rows that have one already
-        gaussian = self.network(rows[order % count].reshape(self.elites, -1, x.shape[-1]))
-        y = gaussian.rsample(_noise(gaussian.mean, generator)).flatten(0, 1)
-        return y[order.argsort()[:count]].reshape(*x.shape[:2], -1)
+        index, place = deal(len(rows), self.elites, generator, x.device)
+        y = draw(self.network(rows[index]), generator).flatten(0, 1)
+        return y[place].reshape(*x.shape[:2], -1)
 
     def _matched(
         self, x: Float[Tensor, "p r i"], generator: torch.Generator
@@ -155,7 +148,7 @@ class Propagation:
         gaussian = self.network(x.flatten(0, 1))
         mean, spread = gaussian.mean.mean(0), gaussian.mean.std(0, correction=0)
         std = (gaussian.std.square().mean(0) + spread.square()).sqrt()
-        y = torch.addcmul(mean, std, _noise(mean, generator))
+        y = torch.addcmul(mean, std, noise_like(mean, generator))
         return y.reshape(*x.shape[:2], -1), spread.reshape(*x.shape[:2], -1)
 
     def _in_own_units(
@@ -184,10 +177,6 @@ class Propagation:
         return Trajectories(
             observations, reward.reshape(self.particles, b, n, horizon), disagreement
         )
-
-
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _check(kind: str, particles: int, elites: int) -> None:

@@ -125,7 +125,7 @@ def _disagreement(imagined: Trajectories) -> Float[Tensor, "b n t"]:
     if imagined.disagreement is None:
         raise InputError(
             "a penalty for disagreement, of a model that tells none: plan with "
-            "model.propagated(..., disagreement=True), or leave the disagreement at 0 "
+            "Propagation(model, ..., disagreement=True), or leave the disagreement at 0 "
             "(the simulator has no members)"
         )
     return imagined.disagreement

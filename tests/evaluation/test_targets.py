@@ -12,6 +12,7 @@ from mbrl_bilevel.evaluation.rollouts import sampled_paths
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.propagation import Propagation
 from tests.models.test_constant_targets import few_that_move, seeded, transitions
 
 
@@ -94,7 +95,7 @@ def test_a_model_of_the_reward_alone_is_judged_on_observations_too():
     paths = sampled_paths(model, windows, seeded(), 5)
     assert fan(model, windows, paths, torch.ones(5), seeded()).truth.shape == (3, 5)
     assert interval_coverage(paths, windows).shape == (2, 3)
-    futures = model.propagated(disagreement=True).trajectories(
+    futures = Propagation(model, disagreement=True).trajectories(
         windows.start, windows.actions.unsqueeze(1), seeded()
     )
     assert torch.equal(futures.disagreement, torch.zeros(60, 1, 3))

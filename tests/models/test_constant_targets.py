@@ -12,6 +12,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
@@ -131,7 +132,7 @@ def test_constant_targets_are_predicted_as_that_constant(kind):
 def test_imagined_futures_keep_the_constants(kind):
     model = dynamics()
     start, actions = few_that_move().observation[:4], torch.randn(4, 2, 6, 2, generator=seeded())
-    imagined = model.propagated(kind).trajectories(start, actions, seeded())
+    imagined = Propagation(model, kind).trajectories(start, actions, seeded())
     steps = torch.arange(7.0)
     p = len(imagined.observations)
     for dim, drift in ((0, 0.0), (2, 0.0), (4, 0.25)):
@@ -147,7 +148,7 @@ def test_disagreement_is_over_the_dimensions_that_members_predict(kind):
     """The same network without the constant targets: the same disagreement, not a diluted one."""
     model = dynamics()
     start, actions = few_that_move().observation[:4], torch.randn(4, 2, 3, 2, generator=seeded())
-    found = model.propagated(kind, disagreement=True).trajectories(start, actions, seeded())
+    found = Propagation(model, kind, disagreement=True).trajectories(start, actions, seeded())
     states = found.observations[..., 1:, :] / model.input_standardizer.std[:5]
     if kind == "ts_inf":
         expected = states.var(0, correction=0)[..., MOVES].mean(-1).sqrt()

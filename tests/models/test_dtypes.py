@@ -9,6 +9,7 @@ from torch import Tensor
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.judge import judge
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.planning.cem import CEM
 from mbrl_bilevel.planning.icem import ICEM
@@ -78,7 +79,7 @@ def test_a_model_predicts_from_any_type_as_from_its_own(kind: str) -> None:
         found.append(step.reward)
         for how in ("ts1", "ts_inf", "mean", "mixture"):
             plans = act[:, None, None].expand(-1, 3, 4, -1)
-            found.append(one.propagated(how).trajectories(obs, plans, seeded()).observations)
+            found.append(Propagation(one, how).trajectories(obs, plans, seeded()).observations)
         return found
 
     for ours, theirs in zip(said(data), said(other), strict=True):
@@ -92,7 +93,7 @@ def test_a_model_predicts_from_any_type_as_from_its_own(kind: str) -> None:
 def test_planners_take_float64_observations(planner: type) -> None:
     one, task = model(transitions()), ClosedTask(quadratic)
     plan = planner([-1.0], [1.0], horizon=3, samples=32)
-    actions = plan(one.propagated(), task, transitions().observation[:2].double(), seeded())
+    actions = plan(Propagation(one), task, transitions().observation[:2].double(), seeded())
     assert actions.shape == (2, 3, 1)
     assert bool((actions.abs() <= 1).all())
 

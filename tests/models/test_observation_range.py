@@ -9,6 +9,7 @@ from torch import Tensor
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.observation_range import reachable
+from mbrl_bilevel.models.propagation import Propagation
 
 CHANGE = 0.1
 
@@ -49,7 +50,7 @@ def sampled(model: DynamicsModel, obs: Tensor, steps: int) -> Tensor:
 
 def imagined(kind: str, model: DynamicsModel, obs: Tensor, steps: int) -> Tensor:
     actions = torch.zeros(len(obs), 3, steps, 1)
-    found = model.propagated(kind).trajectories(obs, actions, torch.Generator().manual_seed(0))
+    found = Propagation(model, kind).trajectories(obs, actions, torch.Generator().manual_seed(0))
     return found.observations[..., -1, :].mean((0, 2))
 
 
@@ -111,7 +112,7 @@ def test_a_planner_that_asks_again_of_the_same_start_is_checked_once(
     model = steady()
     seen: list[Tensor] = []
     monkeypatch.setattr(model, "check_starts", seen.append)
-    ahead_of, obs, g = model.propagated(), torch.zeros(1, 1), torch.Generator()
+    ahead_of, obs, g = Propagation(model), torch.zeros(1, 1), torch.Generator()
     for start in (obs, obs, obs, torch.ones(1, 1)):
         ahead_of.trajectories(start, torch.zeros(1, 2, 3, 1), g)
     assert [float(s) for s in seen] == [0.0, 1.0]

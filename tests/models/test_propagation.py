@@ -136,7 +136,7 @@ def test_means_are_repeated_single_steps_of_one_member(learn_reward: bool) -> No
     model.elites = torch.tensor([2, 0])
     g = torch.Generator().manual_seed(4)
     obs, actions = transitions(3).observation, torch.randn(3, 5, 6, 2, generator=g)
-    imagined = model.propagated("mean").trajectories(obs, actions, g)
+    imagined = Propagation(model, "mean").trajectories(obs, actions, g)
     assert imagined.observations.shape == (2, 3, 5, 7, 3)
     assert torch.equal(imagined.observations[..., 0, :], obs[:, None].expand(2, 3, 5, 3))
     for p, member in enumerate([2, 0]):
@@ -161,7 +161,9 @@ def test_the_mixtures_first_step_has_the_mixtures_marginal_moments(covariance: s
     model.highest.fill_(1e9)
     obs, act, count = transitions(1).observation, transitions(1).action, 40_000
     actions = act[:, None, None].expand(1, count, 1, 2)
-    found = model.propagated("mixture").trajectories(obs, actions, torch.Generator().manual_seed(0))
+    found = Propagation(model, "mixture").trajectories(
+        obs, actions, torch.Generator().manual_seed(0)
+    )
     change = found.observations[0, 0, :, 1] - obs
     sample = torch.cat([change, found.rewards[0, 0]], -1)
     members = model.predict(obs, act)
@@ -176,7 +178,7 @@ def test_the_mixtures_first_step_has_the_mixtures_marginal_moments(covariance: s
 def test_sampled_particles_differ_and_repeat_by_seed(kind: str) -> None:
     model = dynamics(learn_reward=True)
     obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
-    futures = model.propagated(kind, particles=8)
+    futures = Propagation(model, kind, particles=8)
 
     def once(seed: int) -> Any:
         return futures.trajectories(obs, actions, torch.Generator().manual_seed(seed))
@@ -211,8 +213,8 @@ def test_one_evaluation_of_every_elite_is_the_default(kind: str, count: int) -> 
 def test_the_model_itself_is_ts_inf_with_one_particle_per_elite() -> None:
     model = dynamics()
     obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
-    plain = model.trajectories(obs, actions, torch.Generator().manual_seed(0))
-    named = model.propagated("ts_inf", particles=4).trajectories(
+    plain = Propagation(model).trajectories(obs, actions, torch.Generator().manual_seed(0))
+    named = Propagation(model, "ts_inf", particles=4).trajectories(
         obs, actions, torch.Generator().manual_seed(0)
     )
     assert torch.equal(plain.observations, named.observations)
@@ -232,7 +234,7 @@ def test_disagreement_of_means_by_hand() -> None:
 def test_disagreement_of_particles_is_their_spread_over_dimensions(kind: str) -> None:
     model = dynamics()
     obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
-    found = model.propagated(kind, particles=8, disagreement=True).trajectories(
+    found = Propagation(model, kind, particles=8, disagreement=True).trajectories(
         obs, actions, torch.Generator().manual_seed(0)
     )
     for b in range(2):
@@ -248,7 +250,7 @@ def test_disagreement_of_particles_is_their_spread_over_dimensions(kind: str) ->
 def test_disagreement_of_the_mixture_is_that_of_the_means_from_each_state() -> None:
     model = dynamics(learn_reward=True)
     obs, actions = transitions(2).observation, torch.randn(2, 5, 6, 2)
-    found = model.propagated("mixture", particles=3, disagreement=True).trajectories(
+    found = Propagation(model, "mixture", particles=3, disagreement=True).trajectories(
         obs, actions, torch.Generator().manual_seed(0)
     )
     states = found.observations[..., :-1, :].reshape(-1, 3)
@@ -263,7 +265,7 @@ def test_imagined_states_stay_in_the_widened_range_of_the_data(kind: str) -> Non
     model, data = dynamics(), transitions()
     with torch.no_grad():
         model.target_standardizer.mean.fill_(100.0)
-    imagined = model.propagated(kind).trajectories(
+    imagined = Propagation(model, kind).trajectories(
         data.observation[:2], torch.zeros(2, 1, 5, 2), torch.Generator()
     )
     found = imagined.observations[..., 1:, :]
@@ -282,11 +284,11 @@ def test_imagined_states_stay_in_the_widened_range_of_the_data(kind: str) -> Non
 )
 def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        dynamics().propagated(**arguments)
+        Propagation(dynamics(), **arguments)
 
 
 def test_a_single_member_cannot_disagree() -> None:
     one = dynamics()
     one.elites = torch.tensor([1])
     with pytest.raises(InputError, match="1 members"):
-        one.propagated("mixture", particles=4, disagreement=True)
+        Propagation(one, "mixture", particles=4, disagreement=True)

@@ -1,0 +1,30 @@
+"""Samples of an ensemble in which each row is one member's."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mbrl_bilevel.models.gaussian import Gaussian
+
+
+def draw(gaussian: Gaussian, generator: torch.Generator) -> Float[Tensor, "*s n"]:
+    """One sample of every Gaussian."""
+    return gaussian.rsample(noise_like(gaussian.mean, generator))
+
+
+def noise_like(like: Float[Tensor, "*s"], generator: torch.Generator) -> Float[Tensor, "*s"]:
+    """Standard normal numbers of the same shape, type and device."""
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def deal(
+    count: int, members: int, generator: torch.Generator, device: torch.device
+) -> tuple[Int[Tensor, "e r"], Int[Tensor, "b"]]:
+    """Deals `count` rows to members at random, in equal shares.
+
+    Returns the rows of each member (places past the last row are filled by rows that have one
+    already) and, of each row, its place among those of all members, one after another.
+    """
+    places = -(-count // members) * members
+    order = torch.randperm(places, generator=generator, device=device)
+    return (order % max(count, 1)).reshape(members, -1), order.argsort()[:count]
