@@ -43,22 +43,34 @@ def say(line: str) -> None:
 
 @contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Warnings meanwhile are one line each, which leaves a progress bar whole."""
+    """Warnings meanwhile are one line each, which leaves a progress bar whole.
+
+    None is said twice, by a command that another one runs either: both look at the same data.
+    """
+    if isinstance(warnings.showwarning, _SayOnce):
+        yield
+        return
     with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+        warnings.showwarning = _SayOnce()
         yield
 
 
-def _say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """One line that leaves the progress bar whole."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+class _SayOnce:
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if str(message) not in self.said:
+            self.said.add(str(message))
+            tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -18,7 +18,7 @@ from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
-from mbrl_bilevel.agents.world import LengthSchedule, World
+from mbrl_bilevel.agents.world import BLOCK, LengthSchedule, World
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
@@ -36,6 +36,8 @@ from mbrl_bilevel.scripts.first_fit import HELD_OUT, check_first_fit
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
+
+TOO_FEW_STEPS = f"{BLOCK} steps in a row stand for an episode here: take more --start-steps"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,27 @@ def offline(
     return _dyna(flags, settings, env, replay, generator, world, None)
 
 
+def check_memory(
+    flags: Flags,
+    settings: Mapping[str, Any],
+    task: Task,
+    model: DynamicsModel | None,
+    data: Transitions,
+    device: torch.device,
+) -> None:
+    """Builds what `offline` does, with an untrained model for None, and gives it up again.
+
+    Raises:
+        RuntimeError: torch's, where memory is not enough; torch.OutOfMemoryError on a GPU.
+    """
+    generator = torch.Generator(device)
+    if model is None:
+        with torch.device(device):
+            sizes = data.observation.shape[1], data.action.shape[1]
+            model = _model(flags, task, *sizes, generator)
+    offline(flags, settings, task, model, data, generator)
+
+
 def _dyna(
     flags: Flags,
     settings: Mapping[str, Any],
@@ -255,7 +278,9 @@ def refit(
     data: Transitions,
 ) -> dict[str, float]:
     """Goes on fitting a model, by any objective, to data that have grown."""
-    train, held_out = split_by_episode(data, (1 - HELD_OUT, HELD_OUT), generator)
+    train, held_out = split_by_episode(
+        data, (1 - HELD_OUT, HELD_OUT), generator, remedy=TOO_FEW_STEPS
+    )
     model.fit_standardizers(train)
     held = Samples(*model.encode(held_out))
     prepared = prepare(objective, model, train, held, steps, generator)

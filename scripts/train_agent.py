@@ -32,7 +32,7 @@ from mbrl_bilevel.scripts.command import (
     warnings_in_one_line,
 )
 from mbrl_bilevel.scripts.flags import Count, Positive, Range, Threads
-from mbrl_bilevel.scripts.learners import Flags, check, offline, online
+from mbrl_bilevel.scripts.learners import Flags, check, check_memory, offline, online
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -192,8 +192,13 @@ def _run(config: Config) -> Outcome:
         learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)
         dataset = agreeing(dataset, task, reward=not learned)
     generator = torch.Generator(device).manual_seed(config.seed)
+    learner = None
     # before there is a folder: memory may not be enough
-    learner = online(flags, settings, task, generator) if dataset is None else None
+    if dataset is None:
+        learner = online(flags, settings, task, generator)
+    else:
+        assert task is not None
+        check_memory(flags, settings, task, given, dataset.transitions, device)
     with RunFolder(config.out, resolved, config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         if learner is None:

@@ -52,6 +52,7 @@ def part_of_rows(
     group: Int[Tensor, "b"],
     fractions: Sequence[float],
     generator: torch.Generator,
+    remedy: str,
 ) -> Int[Tensor, "b"]:
     """The part of each row, by about `fractions` of the rows; `group` as `with_copies` gives it.
 
@@ -64,9 +65,7 @@ def part_of_rows(
     """
     parts, total = len(fractions), len(episode)
     if total < parts:
-        raise InputError(
-            f"{total} transitions cannot be split into {parts} parts; collect more episodes"
-        )
+        raise InputError(f"{total} transitions cannot be split into {parts} parts; {remedy}")
     sizes = group.bincount().tolist()
     order: list[int] = [0]
     dealt = None
@@ -77,13 +76,11 @@ def part_of_rows(
         dealt, lacking = _deal(sizes, order, shares, one_each=True)
         if all(lack <= (1 - STARVED) * s for lack, s in zip(lacking, shares, strict=True)):
             return torch.tensor(dealt, device=group.device)[group]
-    found = _cut(episode, group, order, fractions)
+    found = _cut(episode, group, order, fractions, remedy)
     if found is not None:
         return found
     if dealt is None:
-        raise InputError(
-            f"{len(sizes)} episodes cannot be split into {parts} parts; collect more episodes"
-        )
+        raise InputError(f"{len(sizes)} episodes cannot be split into {parts} parts; {remedy}")
     return torch.tensor(dealt, device=group.device)[group]
 
 
@@ -106,6 +103,7 @@ def _cut(
     group: Int[Tensor, "b"],
     order: Sequence[int],
     fractions: Sequence[float],
+    remedy: str,
 ) -> Int[Tensor, "b"] | None:
     """The part of each row when long episodes are cut; None where none can be."""
     parts, total = len(fractions), len(episode)
@@ -123,7 +121,7 @@ def _cut(
         cuts = torch.tensor(_cuts(steps, fractions), device=group.device)
         here = is_long & (length == steps)
         part[here] = torch.bucketize(position[here], cuts, right=True)
-    _warn_of_cuts(index, is_long, lengths)
+    _warn_of_cuts(index, is_long, lengths, remedy)
     taken = part[is_long].bincount(minlength=parts).tolist()
     lacking = [total * f - t for f, t in zip(fractions, taken, strict=True)]
     long_groups = set(group[is_long].unique().tolist())
@@ -142,7 +140,7 @@ def _cuts(steps: int, fractions: Sequence[float]) -> list[int]:
 
 
 def _warn_of_cuts(
-    index: Int[Tensor, "b"], is_long: Shaped[Tensor, "b"], lengths: Int[Tensor, "n"]
+    index: Int[Tensor, "b"], is_long: Shaped[Tensor, "b"], lengths: Int[Tensor, "n"], remedy: str
 ) -> None:
     cut = len(index[is_long].unique())
     what = f"{cut} of {len(lengths)} episodes are so long that whole ones would starve a part"
@@ -150,6 +148,6 @@ def _warn_of_cuts(
         what = "the data holds a single episode"
     warnings.warn(
         f"{what}: split into blocks of time, side by side, of which each part gets one, held-out "
-        "figures will look better than they are; collect more episodes",
+        f"figures will look better than they are; {remedy}",
         stacklevel=5,
     )

@@ -69,7 +69,11 @@ class Transitions:
 
 
 def split_by_episode(
-    transitions: Transitions, fractions: Sequence[float], generator: torch.Generator
+    transitions: Transitions,
+    fractions: Sequence[float],
+    generator: torch.Generator,
+    *,
+    remedy: str = "collect more episodes",
 ) -> tuple[Transitions, ...]:
     """Parts of about `fractions` of the transitions each; no episode stands on two sides.
 
@@ -78,7 +82,8 @@ def split_by_episode(
     more than about one episode; copies of an episode go to the same part, with a UserWarning. Where
     whole episodes would leave a part with less than half of its share (a single episode, two, or a
     long one among short ones), the long ones are cut into blocks of time, with a UserWarning. There
-    is no gap between blocks: no row is in two parts, but those at a cut are alike.
+    is no gap between blocks: no row is in two parts, but those at a cut are alike. `remedy` ends
+    what is said of data that are too few.
 
     Raises:
         InputError: fractions that are not positive or do not sum to 1, fewer transitions than
@@ -88,5 +93,5 @@ def split_by_episode(
         raise InputError(f"fractions {list(fractions)} must be positive and sum to 1")
     if len(fractions) == 1:
         return (transitions,)
-    part = part_of_rows(transitions.episode, transitions.group, fractions, generator)
+    part = part_of_rows(transitions.episode, transitions.group, fractions, generator, remedy)
     return tuple(transitions[part == k] for k in range(len(fractions)))

@@ -11,6 +11,7 @@ from mbrl_bilevel.errors import InputError
 
 Resampling = Literal["shared", "bootstrap"]
 STARVED_FOLD = 0.25  # of the rows that a fold should have
+REMEDY = "use held-out outer data instead, or more data"
 
 
 class Batches:
@@ -96,7 +97,7 @@ def cross_fit(
         fold = order.argsort().to(index.device)[index] % folds
     if fold is None or int(fold.bincount(minlength=folds).min()) < STARVED_FOLD * len(fold) / folds:
         try:
-            fold = part_of_rows(episode, index, [1 / folds] * folds, generator)
+            fold = part_of_rows(episode, index, [1 / folds] * folds, generator, remedy=REMEDY)
         except InputError:
             raise InputError(_unfit(members, folds, len(numbers))) from None
     return (
@@ -108,8 +109,7 @@ def cross_fit(
 def _unfit(members: int, folds: int, episodes: int) -> str:
     return (
         f"cross-fitting needs 2 members or more, a fold for each and an episode in each fold; "
-        f"there are {members} members, {folds} folds and {episodes} training episodes: "
-        "use held-out outer data instead"
+        f"there are {members} members, {folds} folds and {episodes} training episodes: " + REMEDY
     )
 
 

@@ -131,6 +131,9 @@ def test_time_limits_stored_as_terminations_are_read_as_truncations(capsys) -> N
     record(env, terminations="truncations", truncations="terminations")
     said = command(f"train-model --dataset my/run-v0 --out run {SMALL}", capsys)
     assert "4 terminations at the time limit" in said
+    # of data that the agent and the training of its model both look at
+    said = command(f"{MOPO} --out agent", capsys)
+    assert said.count("4 terminations at the time limit") == 1
 
 
 @pytest.mark.situation("right")

@@ -342,12 +342,30 @@ def test_every_number_has_a_range():
 @pytest.mark.situation("right")
 @pytest.mark.parametrize("agent", ["mbpo", "pets"])
 @pytest.mark.parametrize("start", [3, 60])
-@pytest.mark.filterwarnings("ignore:.* starts lie outside", "ignore:.*collect more episodes")
-def test_start_steps_that_are_enough_for_the_check_are_enough(played_here, tmp_path, agent, start):
+@pytest.mark.filterwarnings("ignore:.* starts lie outside")
+def test_start_steps_that_are_enough_for_the_check_are_enough(
+    played_here, tmp_path, capsys, agent, start
+):
     flags = ("--start-steps", start, "--steps", start + 2, "--model-steps", "3", "--env", ENV)
     objective = ("--objective", "bilevel") if start > 50 else ()
     own = ("--rollouts", "5", *ONCE) if agent == "mbpo" else ("--planner", "random_shooting")
     assert train(tmp_path / "run", "--agent", agent, *flags, *objective, *own, *RARELY) == 0
+    said = capsys.readouterr().err
+    assert "held-out figures will look better" in said
+    few = "50 steps in a row stand for an episode here: take more --start-steps"
+    assert few in said or (objective and "use held-out outer data instead, or more data" in said)
+    assert "collect more" not in said
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("name", ["mbpo", "mopo"])
+def test_more_memory_than_there_is_leaves_no_folder(tmp_path, capsys, name):
+    """No address space holds so many imagined rollouts."""
+    lengths = ("--rollout-length", "1", "100000", "0", "1")
+    out = tmp_path / "run"
+    assert train(out, *AGENTS[name], "--rollouts", 2**31 - 1, *lengths) == 1
+    assert "not enough memory" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_an_environment_without_a_task_says_how_to_add_one(tmp_path, capsys):
