@@ -11,11 +11,12 @@ from torch import Tensor
 
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty
+from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.observation_bounds import outside_bounds, unbounded, warn_of_bounds
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.uncertainty import Penalty
 from mbrl_bilevel.protocols import Task
 
 BLOCK = 50  # steps that are held out, or left out, together: neighbours in time are alike

@@ -17,12 +17,13 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty
+from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.rebuild import trusted
 from mbrl_bilevel.envs.tasks import get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.uncertainty import Penalty
 
 
 class LearnedEnv(gymnasium.Env[np.ndarray, np.ndarray]):

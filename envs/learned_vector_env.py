@@ -1,6 +1,6 @@
 """A learned dynamics model as a vector of environments on the device."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,18 +11,12 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mbrl_bilevel.envs.observation_bounds import (
-    bounds,
-    outside_bounds,
-    unbounded,
-    warn_of_bounds,
-)
+from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
 from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, uncertainty
 from mbrl_bilevel.protocols import Task
-
-Penalty = Literal["aleatoric", "disagreement"]
 
 
 class LearnedStep(NamedTuple):
@@ -39,26 +33,6 @@ class LearnedStep(NamedTuple):
     truncated: Bool[Tensor, "b"]
     next_observation: Float[Tensor, "b o"]
     penalty: Float[Tensor, "b"]
-
-
-def uncertainty(
-    model: DynamicsModel, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"], kind: Penalty
-) -> Float[Tensor, "b"]:
-    """How unsure the elites are of the target (change of observation, reward).
-
-    "aleatoric": max_e ||s_e(x)||, the largest norm of an elite's predicted deviations (MOPO, Yu et
-    al. 2020, section 4.3). "disagreement": the norm of the elites' population deviation of mu_e(x)
-    (Lakshminarayanan et al. 2017), which noise of the data does not enter.
-
-    Deviations are in units of the target's own over the training data, each counted up to 1: one
-    that is larger says no more than that nothing is known, and would drown the reward. So a norm is
-    at most sqrt(n), whatever the units of the environment.
-    """
-    gaussian, unit = model.predict(obs, act), model.target_standardizer.std
-    if kind == "aleatoric":
-        return (gaussian.std[model.elites] / unit).clamp(max=1.0).norm(dim=-1).amax(0)
-    spread = gaussian.mean[model.elites].std(0, correction=0)
-    return (spread / unit).clamp(max=1.0).norm(dim=-1)
 
 
 class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -111,12 +85,12 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             observation_space = Box(-np.inf, np.inf, (model.obs_dim,))
         _check_model(model, task, observation_space, action_space)
         _check_starts(starts, observation_space)
-        observation_space = _as_starts_have_it(task, observation_space, starts)
+        observation_space = kept_bounds(task, observation_space, starts)
         if num_envs < 1 or time_limit < 1:
             raise InputError(
                 f"num_envs {num_envs} and time_limit {time_limit}: each must be at least 1"
             )
-        _check_penalty(model, uncertainty_penalty, penalty)
+        check_penalty(model, uncertainty_penalty, penalty)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
         self.num_envs, self.time_limit = num_envs, time_limit
         self.single_observation_space = _float32(observation_space)
@@ -307,27 +281,6 @@ def _check_starts(starts: Float[Tensor, "m o"], space: Box) -> None:
         raise InputError(
             f"start {row}, {starts[row].tolist()}, is not finite: take starts from a data set of "
             "the same environment"
-        )
-
-
-def _as_starts_have_it(task: Task, space: Box, starts: Float[Tensor, "m o"]) -> Box:
-    """Without bounds that starts do not keep to, of which there is a warning."""
-    left = outside_bounds(space, starts)
-    if not bool(left.any()):
-        return space
-    warn_of_bounds(task.env_id, task.observation_names, space, starts, left)
-    return unbounded(space, left)
-
-
-def _check_penalty(model: DynamicsModel, weight: float, kind: Penalty) -> None:
-    if not 0 <= weight < float("inf"):
-        raise InputError(f"uncertainty_penalty {weight}: it must be finite and not negative")
-    if kind not in get_args(Penalty):
-        raise InputError(f"penalty {kind!r}: choose one of {', '.join(get_args(Penalty))}")
-    if weight > 0 and kind == "disagreement" and len(model.elites) < 2:
-        raise InputError(
-            f"a penalty on the disagreement of {len(model.elites)} elite: keep 2 or more, "
-            "or choose the aleatoric one"
         )
 
 

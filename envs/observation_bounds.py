@@ -9,6 +9,8 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mbrl_bilevel.protocols import Task
+
 
 def outside_bounds(space: Box, observations: Float[Tensor, "m o"]) -> Bool[Tensor, "o"]:
     """In which dimensions any observation lies outside the space."""
@@ -48,6 +50,15 @@ def warn_of_bounds(
         "are of another environment",
         stacklevel=3,
     )
+
+
+def kept_bounds(task: Task, space: Box, starts: Float[Tensor, "m o"]) -> Box:
+    """The space without bounds that starts do not keep to, of which there is a warning."""
+    left = outside_bounds(space, starts)
+    if not bool(left.any()):
+        return space
+    warn_of_bounds(task.env_id, task.observation_names, space, starts, left)
+    return unbounded(space, left)
 
 
 def bounds(space: Box, like: Tensor) -> tuple[Tensor, Tensor]:

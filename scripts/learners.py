@@ -2,10 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import torch
@@ -18,45 +17,18 @@ from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
-from mbrl_bilevel.agents.world import BLOCK, LengthSchedule, World
-from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.agents.world import World
 from mbrl_bilevel.data.replay import Batch, Replay
-from mbrl_bilevel.data.transitions import Transitions, split_by_episode
+from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
-from mbrl_bilevel.envs.task_check import reward_disagreement, termination_disagreement
 from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
-from mbrl_bilevel.scripts.acting_environment import REMEDY
-from mbrl_bilevel.scripts.first_fit import HELD_OUT, check_first_fit
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
-
-TOO_FEW_STEPS = f"{BLOCK} steps in a row stand for an episode here: take more --start-steps"
-
-
-@dataclass(frozen=True)
-class Flags:
-    """What decides an agent beside its settings."""
-
-    agent: str
-    env: EnvSpec
-    learn_reward: Literal["auto", "yes"]
-    unchecked_task: bool
-    seed: int
-    max_steps: int | None
-    objective: ObjectiveFlags
-    members: int
-    elites: int | None
-    hidden: tuple[int, ...]
-    policy_hidden: int
-    policy_learning_rate: float
-    planner: str
+from mbrl_bilevel.scripts.agent_flags import Flags
+from mbrl_bilevel.scripts.agent_model import action_box, env_sizes, make_world, untrained_model
+from mbrl_bilevel.scripts.first_fit import check_first_fit
 
 
 def check(
@@ -76,28 +48,28 @@ def check(
     """
     env = make_env(flags.env)
     step_limit(env, flags.max_steps)
-    box = _action_box(env)
+    box = action_box(env)
     if not box.is_bounded():
         raise InputError(f"{flags.env} has actions {box}; agents here need a bounded box")
     if flags.agent != "pets":
         _sac(flags, settings, env, torch.Generator())
         _check_target_entropy(settings["target_entropy"], box)
     if task is not None:
-        check_task(task, *_sizes(env))
+        check_task(task, *env_sizes(env))
     if task is not None and flags.agent != "mopo":
         check_first_fit(flags.objective, flags.members, settings["start_steps"])
     if task is not None and model is None:
         with torch.device("meta"):  # nothing is allocated
-            _model(flags, task, *_sizes(env), None)
+            untrained_model(flags, task, *env_sizes(env), None)
     elites = len(model.elites) if model is not None else flags.elites or flags.members
     if settings.get("penalty") == "disagreement" and elites < 2:
         raise InputError("--penalty disagreement of one member: keep 2 --members and --elites")
     if data is not None:
         sizes = data.observation.shape[1], data.action.shape[1]
-        if sizes != _sizes(env):
+        if sizes != env_sizes(env):
             raise InputError(
                 f"the data set has {sizes[0]} observation and {sizes[1]} action dimensions, "
-                f"{flags.env} has {_sizes(env)[0]} and {_sizes(env)[1]}: name by --env the "
+                f"{flags.env} has {env_sizes(env)[0]} and {env_sizes(env)[1]}: name by --env the "
                 "environment that it was collected in"
             )
     env.close()
@@ -118,13 +90,13 @@ def online(
 ) -> Learner:
     """An agent that acts in the real environment; `task` is None for SAC alone."""
     env = make_env(flags.env)
-    obs_dim, act_dim = _sizes(env)
+    obs_dim, act_dim = env_sizes(env)
     replay = Replay(settings["steps"], obs_dim, act_dim, generator.device)
     world = None
     if task is not None:
         with torch.device(generator.device):
-            model = _model(flags, task, obs_dim, act_dim, generator)
-        world = _world(flags, settings, model, task, env, generator)
+            model = untrained_model(flags, task, obs_dim, act_dim, generator)
+        world = make_world(flags, settings, model, task, env, generator)
     real = RealEnv(env, flags.seed, flags.max_steps)
     if flags.agent == "pets":
         assert world is not None
@@ -151,7 +123,7 @@ def offline(
 ) -> Learner:
     """An agent that learns from a data set and a model of it."""
     env = make_env(flags.env)
-    replay = Replay(len(data), *_sizes(env), generator.device)
+    replay = Replay(len(data), *env_sizes(env), generator.device)
     replay.add(
         Batch(
             data.observation,
@@ -161,7 +133,7 @@ def offline(
             data.terminated.to(data.reward.dtype),
         )
     )
-    world = _world(flags, settings, model, task, env, generator)
+    world = make_world(flags, settings, model, task, env, generator)
     return _dyna(flags, settings, env, replay, generator, world, None)
 
 
@@ -182,7 +154,7 @@ def check_memory(
     if model is None:
         with torch.device(device):
             sizes = data.observation.shape[1], data.action.shape[1]
-            model = _model(flags, task, *sizes, generator)
+            model = untrained_model(flags, task, *sizes, generator)
     offline(flags, settings, task, model, data, generator)
 
 
@@ -223,9 +195,9 @@ def _dyna(
 def _sac(
     flags: Flags, settings: Mapping[str, Any], env: gymnasium.Env, generator: torch.Generator
 ) -> SAC:
-    box = _action_box(env)
+    box = action_box(env)
     return SAC(
-        _sizes(env)[0],
+        env_sizes(env)[0],
         torch.as_tensor(box.low, dtype=torch.float32, device=generator.device),
         torch.as_tensor(box.high, dtype=torch.float32, device=generator.device),
         generator,
@@ -242,112 +214,6 @@ def _sac(
     )
 
 
-def _world(
-    flags: Flags,
-    settings: Mapping[str, Any],
-    model: DynamicsModel,
-    task: Task,
-    env: gymnasium.Env,
-    generator: torch.Generator,
-) -> World:
-    observation_space = env.observation_space
-    assert isinstance(observation_space, Box)
-    fitted = partial(refit, flags.objective, flags.elites, settings["model_steps"], generator)
-    if flags.agent != "mopo" and not flags.unchecked_task:
-        fitted = partial(_checked_refit, task, settings["start_steps"], fitted)
-    return World(
-        model,
-        planned_task(task, model),
-        fitted,
-        generator,
-        observation_space=observation_space,
-        action_space=_action_box(env),
-        rollouts=settings.get("rollouts", 1),
-        length=LengthSchedule(*settings.get("rollout_length", ())),
-        penalty=settings.get("penalty", "none"),
-        penalty_weight=settings.get("penalty_weight", 0.0),
-    )
-
-
-def refit(
-    objective: ObjectiveFlags,
-    elites: int | None,
-    steps: int,
-    generator: torch.Generator,
-    model: DynamicsModel,
-    data: Transitions,
-) -> dict[str, float]:
-    """Goes on fitting a model, by any objective, to data that have grown."""
-    train, held_out = split_by_episode(
-        data, (1 - HELD_OUT, HELD_OUT), generator, remedy=TOO_FEW_STEPS
-    )
-    model.fit_standardizers(train)
-    held = Samples(*model.encode(held_out))
-    prepared = prepare(objective, model, train, held, steps, generator)
-    if isinstance(prepared.objective, Bilevel):
-        inner = prepared.objective.inner
-        if isinstance(inner, GatedPolicyGradient):
-            inner.adopt(model.network)
-    result = fit(
-        model.network,
-        prepared.objective,
-        Samples(*model.encode(train)),
-        held,
-        generator=generator,
-        steps=steps,
-        learning_rate=1e-3,
-        weight_decay=1e-5,
-        schedule="constant",
-        patience=None,
-        evaluate_every=max(1, steps // 4),
-        rows=prepared.rows,
-        progress=False,
-    )
-    model.elites = torch.tensor(result.order[:elites], device=generator.device)
-    return {
-        "held_out_nll": sum(result.nll) / len(result.nll),
-        "held_out_mse": sum(result.mse) / len(result.mse),
-    }
-
-
-def _checked_refit(
-    task: Task,
-    start_steps: int,
-    fit_again: Callable[[DynamicsModel, Transitions], dict[str, float]],
-    model: DynamicsModel,
-    data: Transitions,
-) -> dict[str, float]:
-    """`fit_again`, before whose first time the task is held against the random steps.
-
-    Raises:
-        InputError: the environment pays, or ends, otherwise than the task.
-    """
-    if len(data) <= start_steps:
-        wrong = termination_disagreement(task, data)
-        if wrong is None and not model.learn_reward:
-            wrong = reward_disagreement(task, data)
-        if wrong is not None:
-            raise InputError(f"the random steps in the environment hold {wrong}; {REMEDY}")
-    return fit_again(model, data)
-
-
-def _model(
-    flags: Flags, task: Task, obs_dim: int, act_dim: int, generator: torch.Generator | None
-) -> DynamicsModel:
-    """Untrained."""
-    return DynamicsModel(
-        obs_dim,
-        act_dim,
-        learn_reward=flags.learn_reward == "yes" or task.reward is None,
-        members=flags.members,
-        hidden=flags.hidden,
-        gated=gated(flags.objective, "diagonal"),
-        env_spec=replace(flags.env, id=flags.env.name),
-        observation_names=task.observation_names,
-        generator=generator,
-    )
-
-
 def _plan(flags: Flags, task: Task, generator: torch.Generator, model: DynamicsModel) -> Any:
     settings = planner_settings(flags.env.id, flags.planner)
     env = make_env(flags.env)  # of its own: the terminal value resets it
@@ -355,13 +221,3 @@ def _plan(flags: Flags, task: Task, generator: torch.Generator, model: DynamicsM
         return mpc_agent(model, env, task, flags.planner, settings, generator)
     finally:
         env.close()
-
-
-def _sizes(env: gymnasium.Env) -> tuple[int, int]:
-    assert env.observation_space.shape is not None
-    return env.observation_space.shape[0], _action_box(env).shape[0]
-
-
-def _action_box(env: gymnasium.Env) -> Box:
-    assert isinstance(env.action_space, Box)
-    return env.action_space

@@ -16,7 +16,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves
 from mbrl_bilevel.files import write_text
-from mbrl_bilevel.scripts import train_agent
+from mbrl_bilevel.scripts import agent_flags, train_agent
 from mbrl_bilevel.scripts.command import Outcome, plain_products, say
 from mbrl_bilevel.scripts.flags import make_folder
 from mbrl_bilevel.scripts.reproduce import Config
@@ -63,7 +63,7 @@ def _ours(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
     assert config.out is not None
     out = config.out / f"run-{seed}"
     outcome = train_agent.run(
-        train_agent.Config(
+        agent_flags.Config(
             agent="sac", env=env, out=out, seed=seed, steps=steps, evaluate_every=every,
             log_every=every, episodes=EPISODES, resume=(out / CONFIG).is_file(),
             device=config.device,

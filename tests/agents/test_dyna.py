@@ -16,7 +16,7 @@ from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts.learners import refit
+from mbrl_bilevel.scripts.agent_model import refit
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from tests.agents.point import TASK, point

@@ -11,7 +11,7 @@ import torch
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.learners import refit
+from mbrl_bilevel.scripts.agent_model import refit
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import TrainingDiverged

@@ -13,7 +13,7 @@ from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.world import World
 from mbrl_bilevel.data.replay import Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts.learners import refit
+from mbrl_bilevel.scripts.agent_model import refit
 from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from tests.agents.point import TASK, point
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_bilevel.agents.actor import Actor
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds
 from mbrl_bilevel.agents.policy_evaluation import FIRST_EPISODE, PolicyEvaluation, play
-from mbrl_bilevel.agents.sac import Actor
 from mbrl_bilevel.envs.make import make_env
 
 ENV = "InvertedPendulum-v5"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mbrl_bilevel.agents.actor import Actor
 from mbrl_bilevel.agents.policy_file import FILE, load_policy_folder, save_policy
 from mbrl_bilevel.agents.recipe import TrainedRecipe
-from mbrl_bilevel.agents.sac import Actor
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
+from mbrl_bilevel.agents.actor import Actor, squashed_log_prob
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.sac import SAC, Actor, squashed_log_prob
+from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.errors import InputError
 

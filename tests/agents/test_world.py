@@ -10,10 +10,10 @@ from gymnasium.spaces import Box
 
 from mbrl_bilevel.agents.world import BLOCK, LengthSchedule, World, in_blocks
 from mbrl_bilevel.data.replay import Batch
-from mbrl_bilevel.envs.learned_vector_env import uncertainty
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.uncertainty import uncertainty
 
 CHANGE = torch.tensor([[0.5, 0.0], [0.25, -0.5], [0.0, 1.0]])  # of (observation, action)
 

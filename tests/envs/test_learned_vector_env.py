@@ -17,11 +17,12 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from torch import Tensor
 
 from mbrl_bilevel.envs.learned_env import LearnedEnv, learned_env
-from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv, Penalty, uncertainty
+from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import NextStep
 from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.models.uncertainty import Penalty, uncertainty
 from tests.envs.imagined import (
     PENDULUM,
     UNIT,

@@ -20,7 +20,7 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts import eval_agent, main, train_agent
+from mbrl_bilevel.scripts import agent_flags, eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
 from mbrl_bilevel.scripts.training_data import described
 from tests.scripts.test_eval_agent import in_this_process
@@ -335,7 +335,7 @@ def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
 
 def test_every_number_has_a_range():
     bare = {int, float, int | None, float | None, tuple[int, ...]}
-    hints = get_type_hints(train_agent.Config, include_extras=True)
+    hints = get_type_hints(agent_flags.Config, include_extras=True)
     assert not [name for name, hint in hints.items() if hint in bare]
 
 
