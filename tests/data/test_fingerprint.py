@@ -99,3 +99,20 @@ def test_a_folder_is_found_from_any_directory(
     assert lasting_name("my/a-v0") == "my/a-v0"
     with pytest.raises(InputError, match="neither"):
         lasting_name("./nothing")
+
+
+@pytest.mark.situation("right")
+@pytest.mark.filterwarnings("ignore:.*float32 rounds")
+def test_changes_that_are_kept_as_recorded_count(folder: Path) -> None:
+    """Observations that are the same in float32, whose changes are not, teach something else."""
+    with h5py.File(folder / "main_data.hdf5", "a") as file:
+        for e in range(3):
+            file[f"episode_{e}/observations"][...] += 2.0**20
+        row = np.float64(np.float32(file["episode_1/observations"][2]))
+        file["episode_1/observations"][2] = row
+    before = load_dataset(folder)
+    with h5py.File(folder / "main_data.hdf5", "a") as file:
+        file["episode_1/observations"][2] = row + 0.01  # less than float32 can tell
+    after = load_dataset(folder)
+    assert after.transitions.observation.equal(before.transitions.observation)
+    assert changes(fingerprint(before), fingerprint(after)) == ["other observations"]
