@@ -101,7 +101,7 @@ def check_spec(env: gymnasium.Env) -> None:
     except (TypeError, ValueError) as error:
         raise InputError(
             f"the spec of environment {env.spec.id!r} cannot be written to a data set ({error}): "
-            "register it with plain values"
+            "register it with plain values, and give its wrappers such"
         ) from None
 
 
@@ -193,8 +193,9 @@ def write_dataset(
 
     Raises:
         InputError: the data cannot be written, or a data set has meanwhile come to stand there
-            (without `overwrite`).
+            (without `overwrite`); what `check_spec` refuses.
     """
+    check_spec(env)
     root = datasets_root()
     _remove_what_the_dead_left(root)
     namespace = parse_dataset_id(dataset_id)[0]

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from numpy import ndarray
 
 from mbrl_bilevel.errors import InputError
@@ -75,7 +75,7 @@ class CheckedSteps:
             self._flag("truncated", truncated),
         )
 
-    def _observation(self, given: Any) -> Float[ndarray, "o"]:
+    def _observation(self, given: Any) -> Shaped[ndarray, "o"]:
         array = _numbers(given)
         if array is None or array.shape != self.env.observation_space.shape:
             self._refuse(

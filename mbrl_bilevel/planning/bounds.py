@@ -34,3 +34,25 @@ def action_bounds(
             f"action bounds {lower.tolist()} to {upper.tolist()}: each low must be below its high"
         )
     return lower, upper
+
+
+def rounded_inward(
+    low: Float[Tensor, "a"], high: Float[Tensor, "a"], like: Tensor
+) -> tuple[Float[Tensor, "a"], Float[Tensor, "a"]]:
+    """Both bounds in the dtype and on the device of `like`, not an ulp outside of what they were.
+
+    Raises:
+        InputError: no number of that dtype lies between them.
+    """
+    lower, upper = low.to(like), high.to(like)
+    infinite = torch.full_like(lower, torch.inf)
+    below = lower.double() < low.to(like.device, torch.float64)
+    above = upper.double() > high.to(like.device, torch.float64)
+    lower = torch.where(below, lower.nextafter(infinite), lower)
+    upper = torch.where(above, upper.nextafter(-infinite), upper)
+    if bool((lower > upper).any()):
+        raise InputError(
+            f"action bounds {low.tolist()} to {high.tolist()}: no number of {like.dtype} lies "
+            "between them; subtract the offset of the actions by a wrapper in the environment"
+        )
+    return lower, upper

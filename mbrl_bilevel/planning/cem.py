@@ -96,6 +96,7 @@ class CEM:
             elite_return, index = returns.topk(self.elites, dim=1)
             elite = take(candidates, index)
             mean, std = refit(mean, std, elite, elite_return.isfinite(), self.momentum)
+            mean = mean.clamp(ahead.low, ahead.high)  # a mean of bounds may round outside
         self._mean = mean
         return ahead.actions(mean)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.planning.bounds import action_bounds
+from mbrl_bilevel.planning.bounds import action_bounds, rounded_inward
 from mbrl_bilevel.planning.ranges import check_counts
 from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.planning.sequences import hold, shift
@@ -64,9 +64,11 @@ class Lookahead:
         """Where a search from `obs` begins: the last plan a decision later, or mid-box.
 
         Raises:
-            InputError: the last plan was for another number of environments.
+            InputError: the last plan was for another number of environments, or no number of the
+                dtype of `obs` lies in the box.
         """
-        self.low, self.high = self.low.to(obs), self.high.to(obs)
+        if (self.low.dtype, self.low.device) != (obs.dtype, obs.device):
+            self.low, self.high = rounded_inward(self.low, self.high, obs)
         if last is None:
             return ((self.low + self.high) / 2).expand(len(obs), self.decisions, -1)
         if len(last) != len(obs):

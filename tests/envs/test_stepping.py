@@ -127,3 +127,11 @@ def test_nothing_is_shared_with_the_environment() -> None:
     assert step.observation.tolist() == [1, 2]
     assert step.action.tolist() == action.tolist() == [0.5]
     assert step.action.dtype == np.float32
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.float32, np.float64, bool])
+def test_observations_keep_their_type(dtype: type) -> None:
+    step = steps(observation=np.array([1, 0], dtype)).step(ZERO)
+    assert step.observation.dtype == dtype
+    assert step.observation.tolist() == [1, 0]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -102,6 +103,37 @@ def test_no_action_leaves_its_bounds_and_an_optimum_outside_ends_on_their_face(
         assert (candidates >= low).all()
         assert (candidates <= high).all()
     assert (actions - torch.tensor([2.0, -3.0])).abs().max() < 0.5
+
+
+@pytest.mark.situation("right")
+@every_planner
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (np.float32([12.0]), np.float32([13.0])),  # a mean of bounds rounds to what is none of them
+        (np.float32([0.1]), np.float32([0.7])),
+        (np.array([0.1]), np.array([0.3])),  # in float32 they lie 1e-9 and 1e-8 outside
+        (np.array([262144.01]), np.array([262145.01])),  # and here, 0.01
+    ],
+)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_rounding_does_not_lead_out_of_the_box(
+    kind: Callable[..., Any], low: np.ndarray, high: np.ndarray, side: int
+) -> None:
+    plan = planner(kind, action_low=low, action_high=high, horizon=3, samples=64)
+    task = ClosedTask(lambda obs, act, next_obs: side * (act[..., 0] - float(low[0])))
+    for seed in range(10):
+        actions = plan(LinearModel(A.float(), B.float()), task, START.float(), seeded(seed))
+        assert (actions.numpy() >= low).all()
+        assert (actions.numpy() <= high).all()
+
+
+@pytest.mark.situation("refused")
+@every_planner
+def test_a_box_without_a_number_of_the_models_type_is_refused(kind: Callable[..., Any]) -> None:
+    plan = planner(kind, action_low=np.array([1e6 + 0.01]), action_high=np.array([1e6 + 0.02]))
+    with pytest.raises(InputError, match="no number of torch.float32 lies between them"):
+        plan(LinearModel(A.float(), B.float()), ClosedTask(quadratic), START.float(), seeded())
 
 
 @every_planner
