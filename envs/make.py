@@ -45,9 +45,9 @@ def quiet_mujoco() -> Iterator[None]:
 def make_env(env: str | EnvSpec, **kwargs: Any) -> gymnasium.Env:
     """The environment of an id, as `gymnasium.make(id, **kwargs)`, or of a spec.
 
-    A spec decides arguments, wrappers and time limit; a ClipAction around all that changes actions
-    is left out, as agents here act within the box that it clips to. Observations in a Dict of flat
-    boxes are flattened, by gymnasium's FlattenObservation.
+    A spec decides arguments, wrappers and time limit; ClipActions around all that changes actions
+    are left out, as agents here act within the box that they clip to. Observations in a Dict of
+    flat boxes are flattened, by gymnasium's FlattenObservation.
 
     Raises:
         InputError: the id is unknown (close ones are named), the environment cannot be made here,
@@ -88,12 +88,11 @@ def _make(spec: EnvSpec, kwargs: dict[str, Any]) -> gymnasium.Env:
 
 
 def _acting(wrappers: Sequence[WrapperSpec]) -> list[WrapperSpec]:
-    """Wrappers without a ClipAction that no other one that changes actions stands around."""
+    """Wrappers without each ClipAction that nothing else that changes actions stands around."""
     kept = list(wrappers)
-    names = [wrapper.name for wrapper in kept]
-    last = max((i for i, n in enumerate(names) if n in ("ClipAction", "RescaleAction")), default=-1)
-    if last >= 0 and kept[last] == WrapperSpec("ClipAction"):
-        del kept[last]
+    changing = [i for i, w in enumerate(kept) if w.name in ("ClipAction", "RescaleAction")]
+    while changing and kept[changing[-1]] == WrapperSpec("ClipAction"):
+        del kept[changing.pop()]
     return kept
 
 
@@ -139,4 +138,7 @@ def _complaint(env: gymnasium.Env) -> str | None:
         return f"observations {observation}; only flat (Box, 1-D) observations are supported"
     if not isinstance(action, spaces.Box) or len(action.shape) != 1:
         return f"actions {action}; only flat continuous (Box, 1-D) actions are supported"
+    for what, space in (("observations", observation), ("actions", action)):
+        if space.shape == (0,):
+            return f"{what} without a dimension; there is nothing to learn"
     return None

@@ -38,7 +38,7 @@ class Habits:
     reuses: bool = True  # writes into the arrays that it returned, and that it was given
     lengths: tuple[int, ...] = (5,)  # of its episodes, over and over
     ends: tuple[str, ...] = ("terminated",)
-    faults: dict[int, str] = field(default_factory=dict)  # by the step, counted over all episodes
+    faults: dict[int, str] = field(default_factory=dict)  # by the step over all episodes; 0: reset
 
 
 @st.composite
@@ -79,6 +79,7 @@ class Generated(gymnasium.Env):
     """Numbers at random, by the `habits` of the class; `log` has copies of all that it returned."""
 
     habits: ClassVar[Habits] = Habits({"": 2})
+    replaced: ClassVar[dict[str, spaces.Space]] = {}  # in place of those that the habits give
     log: ClassVar[list[Any]] = []
 
     def __init__(self) -> None:
@@ -91,7 +92,13 @@ class Generated(gymnasium.Env):
         }
         self.observation_space = self._nest(self.leaves, spaces.Dict)
         self.action_space = spaces.Box(
-            np.array(h.low, h.act_dtype), np.array(h.high, h.act_dtype), dtype=np.dtype(h.act_dtype).type
+            np.array(h.low, h.act_dtype),
+            np.array(h.high, h.act_dtype),
+            dtype=np.dtype(h.act_dtype).type,
+        )
+        self.observation_space, self.action_space = (
+            self.replaced.get(name, getattr(self, name))
+            for name in ("observation_space", "action_space")
         )
         self.arrays = {path: np.zeros(size, dtype) for path, size in h.parts.items()}
         self.episode, self.total = -1, 0
@@ -109,7 +116,9 @@ class Generated(gymnasium.Env):
         return self._mapped(tree, kind)
 
     def _mapped(self, tree: dict[str, Any], kind: Any) -> Any:
-        return kind({k: self._mapped(v, kind) if isinstance(v, dict) else v for k, v in tree.items()})
+        return kind(
+            {k: self._mapped(v, kind) if isinstance(v, dict) else v for k, v in tree.items()}
+        )
 
     def _observe(self) -> Any:
         h = self.habits
@@ -124,9 +133,9 @@ class Generated(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.episode, self.count = self.episode + 1, 0
-        given = self._observe(), {}
+        observation = self._observe()
         type(self).log.append(("reset", copy.deepcopy(self.arrays)))
-        return given
+        return self._faulty(0, observation, 0.0)[0], {}
 
     def step(self, action: np.ndarray) -> Any:
         h = self.habits
@@ -141,7 +150,33 @@ class Generated(gymnasium.Env):
         type(self).log.append(
             ("step", taken, copy.deepcopy(self.arrays), copy.deepcopy(reward), *map(bool, flags))
         )
+        observation, reward = self._faulty(self.total, observation, reward)
         return observation, reward, *flags, {}
 
+    def _faulty(self, step: int, observation: Any, reward: Any) -> tuple[Any, Any]:
+        match self.habits.faults.get(step):
+            case "nan observation":
+                observation[-1] = np.nan
+            case "infinite observation":
+                observation[0] = -np.inf
+            case "short observation":
+                observation = observation[:-1]
+            case "no observation":
+                observation = None
+            case "nan reward":
+                reward = np.nan
+            case "two rewards":
+                reward = np.array([0.0, reward])
+            case "no reward":
+                reward = None
+            case "text as reward":
+                reward = "1.0"
+            case "complex reward":
+                reward = 1j
+        return observation, reward
 
-gymnasium.register("Generated-v0", entry_point="tests.agents.generated_env:Generated")
+
+NAME = "tests.agents.generated_env:Generated"
+gymnasium.register("Generated-v0", entry_point=NAME, max_episode_steps=20)
+gymnasium.register("GeneratedByClass-v0", entry_point=Generated, max_episode_steps=20)
+gymnasium.register("GeneratedEndless-v0", entry_point=NAME)

@@ -21,7 +21,9 @@ from tests.generated import examples
 
 pytestmark = [
     pytest.mark.situation("right"),
-    pytest.mark.filterwarnings("ignore"),  # gymnasium's about habits, and of what float32 rounds off
+    pytest.mark.filterwarnings(
+        "ignore"
+    ),  # gymnasium's about habits, and of what float32 rounds off
 ]
 ID = "generated/any-v0"
 
@@ -57,7 +59,7 @@ def generated() -> Iterator[None]:
 def collected(env: gymnasium.Env, steps: int, seed: int, folder: str) -> Dataset:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", folder)
-        policy = load_policy("tests.agents.generated_env:Generated-v0", "random")
+        policy = load_policy("tests.agents.generated_env:GeneratedEndless-v0", "random")
         rollouts = roll_out(env, policy, steps, seed=seed)
         path = new_dataset_path(ID)
         write_dataset(
@@ -80,7 +82,7 @@ def test_what_is_stored_is_what_was_stepped(
 ) -> None:
     Generated.habits, Generated.log = kind, []
     with TemporaryDirectory() as folder:
-        env = make_env("tests.agents.generated_env:Generated-v0")
+        env = make_env("tests.agents.generated_env:GeneratedEndless-v0")
         if limit is not None:
             env = TimeLimit(env, limit)
         if clips:
@@ -127,7 +129,9 @@ def test_actions_are_stored_as_the_outermost_wrapper_takes_them(
     """And the environment inside gets them rescaled and clipped."""
     Generated.habits, Generated.log = kind, []
     low, high = map(float, bounds)
-    env = ClipAction(RescaleAction(make_env("tests.agents.generated_env:Generated-v0"), low, high))
+    env = ClipAction(
+        RescaleAction(make_env("tests.agents.generated_env:GeneratedEndless-v0"), low, high)
+    )
     with TemporaryDirectory() as folder:
         data = collected(Seen(env), 12, seed, folder).transitions
     taken = np.stack([entry[1] for entry in Generated.log if entry[0] == "step"])

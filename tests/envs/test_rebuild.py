@@ -44,6 +44,23 @@ def test_arguments_wrappers_and_time_limit_come_back() -> None:
     assert unlimited.spec.max_episode_steps is None
 
 
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_actions_clipped_more_than_once_are_those_of_the_box(clips: int) -> None:
+    """Agents act in a bounded box, however often what lies outside was clipped."""
+    env = gymnasium.make("Pendulum-v1")
+    for _ in range(clips):
+        env = ClipAction(gymnasium.wrappers.ClipReward(env, -9.0, 0.0))
+    again = make_env(spec_of(env))
+    assert again.action_space == gymnasium.make("Pendulum-v1").action_space
+    env.reset(seed=0), again.reset(seed=0)
+    for _ in range(10):
+        action = again.action_space.sample()
+        ours, theirs = again.step(action), env.step(action)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        assert ours[1] == theirs[1]
+
+
 @pytest.mark.situation("refused")
 @pytest.mark.parametrize(
     ("change", "words"),

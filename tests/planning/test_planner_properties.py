@@ -51,7 +51,9 @@ def model(actions: int) -> LinearModel:
 
 def towards(actions: int) -> ClosedTask:
     return ClosedTask(
-        lambda obs, act, next_obs: -(next_obs[..., :actions] - next_obs[..., actions:]).abs().sum(-1)
+        lambda obs, act, next_obs: (
+            -(next_obs[..., :actions] - next_obs[..., actions:]).abs().sum(-1)
+        )
     )
 
 

@@ -132,7 +132,7 @@ def test_rounding_does_not_lead_out_of_the_box(
 @every_planner
 def test_a_box_without_a_number_of_the_models_type_is_refused(kind: Callable[..., Any]) -> None:
     plan = planner(kind, action_low=np.array([1e6 + 0.01]), action_high=np.array([1e6 + 0.02]))
-    with pytest.raises(InputError, match="no number of torch.float32 lies between them"):
+    with pytest.raises(InputError, match=r"no number of torch\.float32 lies between them"):
         plan(LinearModel(A.float(), B.float()), ClosedTask(quadratic), START.float(), seeded())
 
 

@@ -21,6 +21,7 @@ from mbrl_bilevel.agents import collect as collecting
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts import collect as collect_command
 from mbrl_bilevel.scripts import main
 from mbrl_bilevel.training.folder_lock import FolderLock
@@ -241,6 +242,19 @@ def test_ctrl_c_leaves_nothing(root: Path) -> None:
     assert out == ""
     assert content(root) == {}
     assert not any(root.iterdir())
+
+
+@pytest.mark.situation("refused")
+def test_a_wrapper_that_no_data_set_holds_is_refused_in_a_sentence(root: Path) -> None:
+    """The library takes environments in wrappers, which gymnasium's JSON has to describe."""
+    env = make_env("Pendulum-v1")
+    rollouts = collecting.roll_out(env, load_policy("Pendulum-v1", "random"), 9, seed=0)
+    env = gymnasium.wrappers.RescaleAction(env, np.float32([-1]), np.float32([1]))
+    about = {"algorithm": "random", "description": "any", "command": "none"}
+    root.mkdir()
+    with pytest.raises(InputError, match=r"cannot be written to a data set .*wrappers"):
+        collecting.write_dataset(root / "my/a-v0", "my/a-v0", rollouts, env, **about)
+    assert not list(root.iterdir())
 
 
 def test_ctrl_c_counts_even_where_a_library_swallows_it() -> None:
