@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from h5py import h5d, h5f, h5g, h5l, h5p, h5s, h5t
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 from numpy import ndarray
 
 from mbrl_bilevel.data.rounding import Rounding, to_float32, wide_changes
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.files import one_line
 
 METADATA_CACHE_BYTES = 1 << 21
 COMPRESSION = 200  # no data that were driven in an environment shrink so much
@@ -32,8 +33,8 @@ class Episodes:
     observations: list[Float32[ndarray, "r _"]]
     actions: Float32[ndarray, "b a"]
     rewards: Float32[ndarray, "b"]
-    terminations: UInt8[ndarray, "b"]
-    truncations: UInt8[ndarray, "b"]
+    terminations: Bool[ndarray, "b"]
+    truncations: Bool[ndarray, "b"]
     lengths: Int64[ndarray, "episodes"]
     rounding: dict[str, Rounding]
     changes: dict[str, Float32[ndarray, "b _"]]
@@ -96,10 +97,10 @@ def read_episodes(
         raise InputError(f"{steps} steps of {path} do not fit into memory") from error
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise InputError(
-            f"cannot read {path} ({str(error).strip(chr(39))}): the file is damaged or incomplete; "
-            "delete the data set and download or collect it again"
+            f"cannot read {path} ({one_line(error).strip(chr(39))}): the file is damaged or "
+            "incomplete; delete the data set and download or collect it again"
         ) from error
-    terminations, truncations = (column.buffer for column in columns[-2:])
+    terminations, truncations = (_flags(path, column, lengths) for column in columns[-2:])
     narrow, rounding, changes = [], {}, {}
     for column in columns[:-2]:
         name = column.name.decode()
@@ -130,7 +131,7 @@ def _require_plausible(
 def _columns(
     episodes: int, steps: int, observation_leaves: Sequence[tuple[str, int]], action_dim: int
 ) -> list[_Column]:
-    real, flag = h5t.NATIVE_DOUBLE, h5t.NATIVE_UINT8
+    real = h5t.NATIVE_DOUBLE
     rows = steps + episodes
     return [
         *(
@@ -139,8 +140,8 @@ def _columns(
         ),
         _Column(b"actions", np.empty((steps, action_dim)), real),
         _Column(b"rewards", np.empty(steps), real),
-        _Column(b"terminations", np.empty(steps, np.uint8), flag),
-        _Column(b"truncations", np.empty(steps, np.uint8), flag),
+        _Column(b"terminations", np.empty(steps), real),
+        _Column(b"truncations", np.empty(steps), real),
     ]
 
 
@@ -231,6 +232,20 @@ def _read(path: Path, episode: int, column: _Column, array: h5d.DatasetID, into:
             f"episode {episode} of {path} has {column.name.decode()} of type {array.dtype}: only "
             "real numbers are supported; store them as such"
         ) from None
+
+
+def _flags(path: Path, column: _Column, lengths: Int64[ndarray, "episodes"]) -> Bool[ndarray, "b"]:
+    values = column.buffer
+    wrong = np.flatnonzero((values != 0) & (values != 1))
+    if len(wrong):
+        row, ends = int(wrong[0]), np.cumsum(lengths)
+        episode = int(np.searchsorted(ends, row, side="right"))
+        raise InputError(
+            f"episode {episode} of {path} has {column.name.decode()} of {values[row]:g} at step "
+            f"{row - int(ends[episode] - lengths[episode])}, where True or False is needed; "
+            "correct it, or remove the episode"
+        )
+    return values.astype(bool)
 
 
 def _misfit(

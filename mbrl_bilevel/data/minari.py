@@ -20,7 +20,7 @@ from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
 from mbrl_bilevel.data.rounding import check_rounding
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import harmless, parse_json, read_json
+from mbrl_bilevel.files import harmless, one_line, parse_json, read_json
 
 ACTION_TOLERANCE = 1e-5
 
@@ -54,10 +54,10 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     """Every transition of a Minari data set, given by its id or by its folder.
 
     Observations must be a flat Box, or a Dict of flat Boxes, which is flattened; actions must be a
-    flat Box. Actions outside their box are kept, with a UserWarning. All tensors are float32 on
-    the CPU, in the order of episodes and time; where that rounds off what there is to learn,
-    because of an offset say, a UserWarning tells, and `Transitions.recorded_change` holds
-    the changes of observations as they were recorded.
+    flat Box. Actions outside their box, and ends before the last step of an episode, are kept, with
+    a UserWarning. All tensors are float32 on the CPU, in the order of episodes and time; where that
+    rounds off what there is to learn, because of an offset say, a UserWarning tells, and
+    `Transitions.recorded_change` holds the changes of observations as they were recorded.
 
     Raises:
         InputError: there is no such data set (or no network to fetch it from with `download`), its
@@ -95,6 +95,7 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     check_rounding(f"data set {name!r}", data.rounding, data.changes)
     transitions = _transitions(data, [path for path, _ in leaves])
     _warn_of_actions_outside(transitions.action, action_space, name)
+    _warn_of_ends_inside(transitions, name)
     return Dataset(
         id=name,
         env_spec=_env_spec(metadata, folder),
@@ -146,7 +147,9 @@ def _description(metadata: dict[str, Any], key: str, folder: Path) -> dict[str, 
     try:
         return dict(parse_json(metadata[key]))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'metadata.json'} has a damaged {key} ({error})") from error
+        raise InputError(
+            f"{folder / 'metadata.json'} has a damaged {key} ({one_line(error)})"
+        ) from error
 
 
 def _space(description: dict[str, Any], folder: Path) -> spaces.Space:
@@ -263,8 +266,8 @@ def _transitions(data: Episodes, leaves: list[str]) -> Transitions:
         action=torch.from_numpy(data.actions),
         reward=torch.from_numpy(data.rewards),
         next_observation=torch.from_numpy(rows[~first]),
-        terminated=torch.from_numpy(data.terminations.astype(bool)),
-        truncated=torch.from_numpy(data.truncations.astype(bool)),
+        terminated=torch.from_numpy(data.terminations),
+        truncated=torch.from_numpy(data.truncations),
         episode=torch.from_numpy(np.repeat(np.arange(len(data.lengths)), data.lengths)),
         recorded_change=change,
     )
@@ -277,5 +280,20 @@ def _warn_of_actions_outside(action: Tensor, space: spaces.Box, name: str) -> No
         warnings.warn(
             f"data set {name!r} has {outside} of {len(action)} actions outside their box, by at "
             f"most {float(excess.max()):.3g}; they are kept as they are",
+            stacklevel=3,
+        )
+
+
+def _warn_of_ends_inside(data: Transitions, name: str) -> None:
+    ended = (data.terminated | data.truncated)[:-1] & (data.episode[1:] == data.episode[:-1])
+    inside = torch.nonzero(ended).squeeze(-1)
+    if len(inside):
+        row = int(inside[0])
+        episode = int(data.episode[row])
+        step = row - int((data.episode < episode).sum())
+        warnings.warn(
+            f"data set {name!r} has {len(inside)} terminations or truncations before the last step "
+            f"of an episode, for example at episode {episode}, step {step}: what follows is "
+            "learned as the next step of the same episode; store each episode by itself",
             stacklevel=3,
         )

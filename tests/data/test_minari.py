@@ -217,6 +217,15 @@ def chunk_to_unpack(file: h5py.File) -> None:
     )
 
 
+def flags(name: str, values: list[float]) -> Callable[[Path], object]:
+    @edit_file
+    def edit(file: h5py.File) -> None:
+        del file[f"episode_3/{name}"]
+        file[f"episode_3/{name}"] = values
+
+    return edit
+
+
 def in_dictionaries(depth: int, name: str = "d") -> str:
     start = f'{{"type": "Dict", "subspaces": {{"{name}": '
     box = '{"type": "Box", "dtype": "float64", "shape": [3], "low": [0, 0, 0], "high": [1, 1, 1]}'
@@ -272,6 +281,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no observation": (replace("episode_3/observations", (0, 3)), "episode 3 .*observations"),
     "other width": (replace("episode_3/observations", (5, 4)), r"observations of shape \[5, 4\]"),
     "scalar": (replace("episode_3/rewards", ()), r"rewards of shape \[\]"),
+    "a flag of 2": (
+        flags("terminations", [0, 0, 2, 1]),
+        "episode 3 of .* has terminations of 2 at step 2, where True or False is needed",
+    ),
+    "a flag of a half": (
+        flags("truncations", [0, 0.5, 0, 0]),
+        "episode 3 of .* has truncations of 0.5 at step 1",
+    ),
+    "a flag that is no number": (
+        flags("terminations", [0, 0, 0, np.nan]),
+        "episode 3 of .* has terminations of nan at step 3",
+    ),
     "text for numbers": (replace("episode_3/rewards", (4,), "S3"), r"rewards of type \|S3"),
     "link to another file": (
         link("episode_3/rewards", h5py.ExternalLink("other.hdf5", "/rewards")),
@@ -420,3 +441,18 @@ def test_arguments_that_cannot_be_read_are_not_passed_over(
     edit_metadata(env_spec=json.dumps({"id": "Hopper-v5", "kwargs": {"a": "\x1b[2J"}}))(folder)
     with pytest.raises(InputError, match=r"damaged env_spec .the argument a is"):
         load_dataset("my/a-v0")
+
+
+@pytest.mark.situation("warned")
+@pytest.mark.parametrize("kind", ["terminations", "truncations"])
+def test_ends_before_the_last_step_of_an_episode(
+    root: Path, rng: np.random.Generator, kind: str
+) -> None:
+    """Episodes that are stored as one: the reset in between is taken for a step."""
+    episodes = [episode(n, rng) for n in (4, 7, 5)]
+    getattr(episodes[1], kind)[[2, 4]] = True
+    write("my/a-v0", episodes)
+    with pytest.warns(UserWarning, match=r"2 terminations or truncations.*at episode 1, step 2:"):
+        data = load_dataset("my/a-v0").transitions
+    found = data.terminated if kind == "terminations" else data.truncated
+    assert found[4:11].tolist() == [False, False, True, False, True, False, kind == "truncations"]
