@@ -3,7 +3,7 @@
 import ctypes
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,20 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a file of text, by rename."""
     with written_by_rename(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Makes a folder and its parents; returns those that were not there, the deepest first."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_folders(folders: Iterable[Path]) -> None:
+    """Removes each folder that nothing has come to stand in."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from mbrl_bilevel.agents.planner_settings import DEFAULTS
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.return_figures import agents_compared, mean_return_so_far
-from mbrl_bilevel.files import write_text
+from mbrl_bilevel.files import make_folders, remove_folders, write_text
 from mbrl_bilevel.scripts.agent_table import (
     agent_figures,
     difference_to,
@@ -35,13 +35,15 @@ Played = Sequence[dict[int, Episode]]  # by agent, by number of the episode
 class Results:
     """A numbered folder for one call of eval-agent; `flags` are its flags as they were taken.
 
-    `scores` are the reference scores of the episodes that are played, if there are any.
+    `scores` are the reference scores of the episodes that are played, if there are any; `made` are
+    the folders above it that were not there before.
     """
 
     folder: Path
     contenders: Sequence[Contender]
     flags: Mapping[str, Any]
     scores: tuple[float, float] | None
+    made: Sequence[Path] = ()
 
     @classmethod
     def open(
@@ -52,7 +54,13 @@ class Results:
         scores: tuple[float, float] | None,
     ) -> "Results":
         """Makes the folder in `parent`; InputError where it cannot be written."""
-        return cls(_numbered_folder(parent, _config(flags, contenders)), contenders, flags, scores)
+        folder, made = _numbered_folder(parent, _config(flags, contenders))
+        return cls(folder, contenders, flags, scores, made)
+
+    def discard(self) -> None:
+        """Leaves nothing behind, where no episode came to its end."""
+        (self.folder / CONFIG).unlink(missing_ok=True)
+        remove_folders([self.folder, *self.made])
 
     def video(self, one: Contender) -> Path | None:
         """Where the first episode's video of an agent goes; None where none is wanted."""
@@ -138,10 +146,13 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _numbered_folder(parent: Path, config: Mapping[str, Any]) -> Path:
-    """The first of PARENT/eval-001, eval-002, ... that is not there, with the configuration."""
+def _numbered_folder(parent: Path, config: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """The first of PARENT/eval-001, eval-002, ... that is not there, with the configuration.
+
+    And the folders above it that were made.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        made = make_folders(parent)
         for number in count(1):
             folder = parent / f"eval-{number:03}"
             try:
@@ -154,7 +165,7 @@ def _numbered_folder(parent: Path, config: Mapping[str, Any]) -> Path:
         raise InputError(
             f"results cannot be written to {parent} ({error.strerror}): choose another --out"
         ) from None
-    return folder
+    return folder, made
 
 
 def _file_name(name: str) -> str:

@@ -138,6 +138,8 @@ def run(config: Config) -> Outcome:
         say(f"stopped: {finished} of {total} episodes are finished")
         if finished:
             say(results.write(played, time.perf_counter() - started, complete=False).text)
+        elif isinstance(error, InputError):
+            results.discard()
         if isinstance(error, WorkerDied):
             raise SystemExit(f"mbrl-bilevel eval-agent: {error}") from None
         raise

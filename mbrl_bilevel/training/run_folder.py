@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +10,14 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import parse_json, read_yaml, sync, write_text
+from mbrl_bilevel.files import (
+    make_folders,
+    parse_json,
+    read_yaml,
+    remove_folders,
+    sync,
+    write_text,
+)
 from mbrl_bilevel.training.folder_lock import LOCK, FolderLock
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
@@ -33,15 +39,14 @@ class RunFolder:
         self.path = Path(path)
         self._writer: SummaryWriter | None = None
         self._lock: FolderLock | None = None
-        self._made = False
+        self._made: list[Path] = []
         self._new = not resume
         try:
             if (self.path / LOCK).is_file():  # a run that goes on is named before what it wrote
                 self._lock = FolderLock(self.path)
             self._check(config, resume)
             if self._lock is None:
-                self._made = not self.path.exists()
-                self.path.mkdir(parents=True, exist_ok=True)
+                self._made = make_folders(self.path)
                 self._lock = FolderLock(self.path)
                 self._check(config, resume)  # what another run did in between
             write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
@@ -179,6 +184,4 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
-        if self._made:
-            with suppress(OSError):  # something else has come to stand in it
-                self.path.rmdir()
+        remove_folders(self._made)

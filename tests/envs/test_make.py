@@ -122,6 +122,8 @@ def test_what_cannot_be_made_is_bad_input(env_id: str, kwargs: dict, words: str)
         (box(), box(2), "observations Box.*flat"),
         (box(3), spaces.MultiBinary(2), "actions MultiBinary.*flat"),
         (box(3), box(2, 2), "actions Box.*flat"),
+        (box(3), box(0), "actions without a dimension"),
+        (box(0), box(2), "observations without a dimension"),
     ],
 )
 def test_spaces_that_are_not_flat_boxes_are_refused(

@@ -213,6 +213,20 @@ def test_eval_agent_names_what_the_environment_returned(
     assert "at step 5 of episode 1" in sentence
 
 
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("there", [False, True])
+def test_eval_agent_leaves_nothing_where_no_episode_came_to_its_end(
+    answer: Callable[[Answer], None], tmp_path: Path, there: bool
+) -> None:
+    answer(rewarded(math.nan, 5))
+    out = tmp_path / "deeper" / "out"
+    if there:
+        out.mkdir(parents=True)
+    flags = ("--agent", "policy", "--policy", "random", "--env", ENV, "--episodes", "2")
+    assert main.run(["eval-agent", *flags, "--out", str(out)]) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == (["deeper", "out"] if there else [])
+
+
 @pytest.mark.situation("right")
 def test_eval_agent_takes_rewards_in_arrays(
     answer: Callable[[Answer], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -95,7 +95,7 @@ def test_bad_input_before_the_first_step_leaves_no_folder(tmp_path):
             raise InputError("0 steps")
 
     (tmp_path / "there").mkdir()
-    for name in ("new", "there"):
+    for name in ("new", "new/deeper/run", "there", "there/deeper/run"):
         with pytest.raises(InputError):
             fail(tmp_path / name)
     assert not (tmp_path / "new").exists()
