@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_parts_whatever_the_numbers(
     lengths = torch.bincount(data.episode)
     assume(len(set(original)) >= len(fractions) or int(lengths.max()) >= len(fractions))
     first, again = split(data, fractions, seed), split(data, fractions, seed)
-    wide = split(Transitions(*(v.double() if v.is_floating_point() else v
+    wide = split(Transitions(*(v.double() if v is not None and v.is_floating_point() else v
                                for v in vars(data).values())), fractions, seed)  # fmt: skip
     for one, two, three in zip(first, again, wide, strict=True):
         assert torch.equal(one.episode, two.episode)

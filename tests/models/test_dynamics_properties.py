@@ -13,7 +13,7 @@ from torch import Tensor
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import DiagonalGaussian
-from mbrl_bilevel.models.propagation import KINDS
+from mbrl_bilevel.models.propagation import KINDS, Propagation
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
@@ -56,13 +56,10 @@ def cases(draw: st.DrawFn) -> Case:
         after[:, d] = x[:, d] + step[d]
     shift = offset * scale
     reward = x[:, 0] if draw(st.booleans()) else torch.full((rows,), 0.7)
-    never, kind = torch.zeros(rows, dtype=torch.bool), draw(st.sampled_from(["double", "float"]))
-    data = Transitions(
-        x * scale + shift, u, reward, after * scale + shift, never, never, never.long()
-    )
-    data = Transitions(
-        *(getattr(v, kind)() if v.is_floating_point() else v for v in vars(data).values())
-    )
+    never = torch.zeros(rows, dtype=torch.bool)
+    cast = draw(st.sampled_from([Tensor.double, Tensor.float]))
+    before, u, reward, following = map(cast, (x * scale + shift, u, reward, after * scale + shift))
+    data = Transitions(before, u, reward, following, never, never, never.long())
     model = DynamicsModel(
         dims,
         actions,
@@ -102,7 +99,7 @@ def test_a_model_out_of_its_files_predicts_the_same(case: Case, seed: int) -> No
         assert torch.equal(one, two)
     for kind in KINDS:
         futures = [
-            m.propagated(kind).trajectories(obs, act[:, None, None], seeded(seed))
+            Propagation(m, kind).trajectories(obs, act[:, None, None], seeded(seed))
             for m in (case.model, again)
         ]
         assert torch.equal(futures[0].observations, futures[1].observations)
@@ -129,7 +126,7 @@ def test_what_is_constant_stays_exactly_so(case: Case, seed: int) -> None:
     assert torch.equal(sampled[:, rest], obs[:, rest])
     actions = act[:, None, None].expand(-1, 2, 6, -1)
     for kind in KINDS:
-        futures = model.propagated(kind).trajectories(obs, actions, seeded(seed)).observations
+        futures = Propagation(model, kind).trajectories(obs, actions, seeded(seed)).observations
         assert bool((futures[..., rest] == obs[:, None, None, rest]).all())
 
 
@@ -138,7 +135,7 @@ def test_what_is_constant_stays_exactly_so(case: Case, seed: int) -> None:
 def test_the_mean_over_one_step_is_what_is_predicted(case: Case) -> None:
     """Of each elite, in own units, within the range that imagined observations keep to."""
     model, obs, act = case.model, case.data.observation.float(), case.data.action.float()
-    found = model.propagated("mean").trajectories(obs, act[:, None, None], seeded(0))
+    found = Propagation(model, "mean").trajectories(obs, act[:, None, None], seeded(0))
     mean = model.predict(obs, act).mean[model.elites]
     after = (obs + mean[..., : model.obs_dim]).clamp(*model.reachable(obs))
     scale = model.input_standardizer.std[: model.obs_dim] + obs.abs()
@@ -167,7 +164,7 @@ def test_starts_outside_the_range_are_not_thrown_back(case: Case, far: float, se
     allowed = steps * usual + 1e-5 * (starts.abs() + width)
     actions = act[:, None, None].expand(-1, 2, steps, -1)
     for kind in KINDS:
-        futures = model.propagated(kind).trajectories(starts, actions, seeded(seed)).observations
+        futures = Propagation(model, kind).trajectories(starts, actions, seeded(seed)).observations
         moved = (futures - starts[:, None, None]).abs().amax((0, 2, 3))
         assert bool((moved <= allowed)[outside].all())
         inside = futures[..., 1:, :].movedim(1, -2)
@@ -187,7 +184,7 @@ def test_types_of_inputs_do_not_matter(case: Case, seed: int) -> None:
     assert close(wide.mean, narrow.mean, model.target_standardizer.std)
     actions = act[:, None, None].expand(-1, 2, 2, -1)
     for kind in KINDS:
-        plan = model.propagated(kind)
+        plan = Propagation(model, kind)
         one = plan.trajectories(obs, actions, seeded(seed)).observations
         other = plan.trajectories(obs.double(), actions.double(), seeded(seed)).observations
         assert one.dtype == other.dtype == torch.float32
