@@ -123,7 +123,7 @@ class Results:
             if one.model is None or one.model == SIMULATOR:
                 continue
             try:
-                folder = _numbered_folder(one.model, _config(self.flags, [one]))
+                folder, _ = _numbered_folder(one.model, _config(self.flags, [one]))
                 alone = {key: value for key, value in found.items() if key != "difference"}
                 _write_json(folder / SUMMARY, alone | {"complete": True, "results": str(folder)})
             except (InputError, OSError) as error:
