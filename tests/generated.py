@@ -13,7 +13,7 @@ def examples(count: int) -> settings:
         max_examples=count * TIMES,
         derandomize=TIMES == 1,
         database=None,
-        phases=(Phase.explicit, Phase.generate),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
