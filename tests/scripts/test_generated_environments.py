@@ -43,7 +43,7 @@ def ran(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
     return json.loads(captured.out.splitlines()[-1])
 
 
-@examples(5)
+@examples(3)
 @given(kind=habits(), steps=st.integers(30, 90), seed=st.integers(0, 2**63 - 1))
 def test_collect_train_and_judge(
     capsys: pytest.CaptureFixture[str], kind: Habits, steps: int, seed: int
