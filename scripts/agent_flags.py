@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from mbrl_bilevel.agents.agent_settings import DEFAULTS
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.models.uncertainty import Penalty
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.ranges import Count, Positive, Range, Threads
 from mbrl_bilevel.scripts.command import Command
-from mbrl_bilevel.scripts.flags import Count, Positive, Range, Threads
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 
 SETTINGS = frozenset[str]().union(*DEFAULTS.values())  # flags whose default is by agent and task
 
@@ -21,7 +21,7 @@ Scale = Annotated[float, Range(1e-9, 1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ObjectiveFlags, Command):
+class Config(ObjectiveSpec, Command):
     """Flags of train-agent."""
 
     agent: Literal["sac", "mbpo", "mopo", "pets"]
@@ -134,7 +134,7 @@ class Flags:
     unchecked_task: bool
     seed: int
     max_steps: int | None
-    objective: ObjectiveFlags
+    objective: ObjectiveSpec
     members: int
     elites: int | None
     hidden: tuple[int, ...]

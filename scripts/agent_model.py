@@ -16,11 +16,12 @@ from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
+from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
 from mbrl_bilevel.scripts.acting_environment import REMEDY
 from mbrl_bilevel.scripts.agent_flags import Flags
 from mbrl_bilevel.scripts.first_fit import HELD_OUT
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
 
@@ -37,7 +38,7 @@ def untrained_model(
         learn_reward=flags.learn_reward == "yes" or task.reward is None,
         members=flags.members,
         hidden=flags.hidden,
-        gated=gated(flags.objective, "diagonal"),
+        gated=needs_gate(flags.objective, "diagonal"),
         env_spec=replace(flags.env, id=flags.env.name),
         observation_names=task.observation_names,
         generator=generator,
@@ -73,7 +74,7 @@ def make_world(
 
 
 def refit(
-    objective: ObjectiveFlags,
+    objective: ObjectiveSpec,
     elites: int | None,
     steps: int,
     generator: torch.Generator,
@@ -86,14 +87,12 @@ def refit(
     )
     model.fit_standardizers(train)
     held = Samples(*model.encode(held_out))
-    prepared = prepare(objective, model, train, held, steps, generator)
-    if isinstance(prepared.objective, Bilevel):
-        inner = prepared.objective.inner
-        if isinstance(inner, GatedPolicyGradient):
-            inner.adopt(model.network)
+    goal = build(objective, model, train, held_out, steps=steps, generator=generator)
+    if isinstance(goal, Bilevel) and isinstance(goal.inner, GatedPolicyGradient):
+        goal.inner.adopt(model.network)
     result = fit(
         model.network,
-        prepared.objective,
+        goal,
         Samples(*model.encode(train)),
         held,
         generator=generator,
@@ -103,7 +102,6 @@ def refit(
         schedule="constant",
         patience=None,
         evaluate_every=max(1, steps // 4),
-        rows=prepared.rows,
         progress=False,
     )
     model.elites = torch.tensor(result.order[:elites], device=generator.device)

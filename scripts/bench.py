@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from mbrl_bilevel.ranges import Count, Threads
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-from mbrl_bilevel.scripts.flags import Count, Threads
 
 Name = Literal["load", "fit", "plan", "sac", "checkpoint", "memory"]
 # memory takes half an hour

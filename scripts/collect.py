@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, write_dataset
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.ranges import Range
 from mbrl_bilevel.scripts.command import Command, Outcome, say
-from mbrl_bilevel.scripts.flags import Range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.flags import Seed
+from mbrl_bilevel.ranges import Seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.video import mujoco_gl, rendering_backend
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.ranges import Count, Range, Threads
 from mbrl_bilevel.scripts.agent_results import Played, Results
 from mbrl_bilevel.scripts.agents_to_judge import (
     SIMULATOR,
@@ -30,7 +31,6 @@ from mbrl_bilevel.scripts.agents_to_judge import (
     trained_policies,
 )
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-from mbrl_bilevel.scripts.flags import Count, Range, Threads
 
 PlannerName = Literal["icem", "cem", "mppi", "random_shooting"]
 
@@ -113,7 +113,7 @@ class Config(Command):
 
 def run(config: Config) -> Outcome:
     check_main_script()
-    _check_flags(config)
+    _check_ranges(config)
     spec = environment(config.models, config.agent, config.env, other_env=config.other_env)
     contenders = _contenders(config, spec.id)
     limit, scores = check(contenders, spec, config.max_steps)
@@ -149,7 +149,7 @@ def run(config: Config) -> Outcome:
     return outcome
 
 
-def _check_flags(config: Config) -> None:
+def _check_ranges(config: Config) -> None:
     if config.agent == "mpc" and not config.models:
         raise InputError("--agent mpc needs a model: name a run folder of train-model by --model")
     if config.agent == "mpc" and not config.planners:

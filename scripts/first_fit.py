@@ -10,13 +10,13 @@ from mbrl_bilevel.agents.world import BLOCK, in_blocks
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.data.transitions import split_by_episode
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.training.batches import cross_fit
 
 HELD_OUT = 0.1  # of the real data, at every fit of an online agent's model
 
 
-def check_first_fit(objective: ObjectiveFlags, members: int, start_steps: int) -> None:
+def check_first_fit(objective: ObjectiveSpec, members: int, start_steps: int) -> None:
     """Refuses start steps that cannot be split as the objective needs, before any is taken.
 
     Raises:
@@ -41,7 +41,7 @@ def check_first_fit(objective: ObjectiveFlags, members: int, start_steps: int) -
     )
 
 
-def _splits(folds: ObjectiveFlags | None, members: int, count: int) -> bool:
+def _splits(folds: ObjectiveSpec | None, members: int, count: int) -> bool:
     """Tries the split of `count` rows, and the folds if there are any."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(count, 1, generator=generator)  # no two alike: copies are kept together

@@ -19,7 +19,7 @@ from mbrl_bilevel import __version__
 from mbrl_bilevel.agents.main_script import is_being_read_again
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
-from mbrl_bilevel.scripts.flags import check_flags
+from mbrl_bilevel.ranges import check_ranges
 from mbrl_bilevel.training.interruption import sigterm_interrupts
 
 COMMANDS = {
@@ -165,7 +165,7 @@ def _run(argv: list[str]) -> int:
         description=COMMANDS[name],
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    check_flags(command)
+    check_ranges(command)
     import torch
 
     torch.set_flush_denormal(True)  # denormal numbers slow small networks on CPU many times over

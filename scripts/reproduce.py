@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.ranges import Count, flag
 from mbrl_bilevel.scripts.command import Command, Outcome
-from mbrl_bilevel.scripts.flags import Count, flag, refuse_twice
+from mbrl_bilevel.scripts.flags import refuse_twice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.spec import ObjectiveName
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.flags import make_folder
-from mbrl_bilevel.scripts.objectives import ObjectiveName
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder

@@ -21,10 +21,11 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
+from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
+from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.policy_gradient import Estimator, PolicyGradient
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
@@ -65,12 +66,12 @@ class Repetition:
                 log_std_bounds=LOG_STD_BOUNDS, generator=self.generator,
             )  # fmt: skip
 
-    def held_out_batches(self) -> OuterBatches:
+    def outer_data(self) -> OuterData:
         """All held-out rows as the one batch of the outer level."""
         device, count = self.generator.device, len(self.held_out.x)
         rows = torch.arange(count, device=device).unsqueeze(0)
         order = torch.Generator(device).manual_seed(0)  # of rows that are all in every batch
-        return OuterBatches(*self.held_out, rows, count, order)
+        return OuterData(OuterBatches(*self.held_out, rows, count, order))
 
 
 def reproduce(config: Config) -> Outcome:
@@ -203,9 +204,7 @@ def _reward(r: Repetition, form: Form) -> Mahalanobis:
 
 
 def _bilevel(r: Repetition, inner: PolicyGradient | GatedPolicyGradient) -> Bilevel:
-    return Bilevel(
-        inner, r.held_out_batches(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS
-    )
+    return Bilevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
 
 
 # How each row is made, and the published test figures: RMSE over all dimensions and NLL per

@@ -18,8 +18,9 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.build import build
+from mbrl_bilevel.objectives.spec import ObjectiveName, ObjectiveSpec, needs_gate
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, ObjectiveName, gated, prepare
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.trainer import Samples, Trainer
 
@@ -151,12 +152,12 @@ def in_target_units(rmse: float, nll: float, std: float) -> tuple[float, float]:
     return rmse * std, nll + math.log(std)
 
 
-def _flags(objective: ObjectiveName) -> ObjectiveFlags:
-    return ObjectiveFlags(objective=objective, outer_learning_rate=LEARNING_RATE)
+def _flags(objective: ObjectiveName) -> ObjectiveSpec:
+    return ObjectiveSpec(objective=objective, outer_learning_rate=LEARNING_RATE)
 
 
 def _judge(
-    config: Config, flags: ObjectiveFlags, data: RegressionSet, train: Tensor, test: Tensor,
+    config: Config, flags: ObjectiveSpec, data: RegressionSet, train: Tensor, test: Tensor,
     seed: int,
 ) -> tuple[float, float]:  # fmt: skip
     """Test RMSE and NLL of the mixture of members, in the units of the target."""
@@ -173,7 +174,7 @@ def _judge(
 
 
 def train_one(
-    flags: ObjectiveFlags, fitted: Transitions, held_out: Transitions, seed: int, epochs: int
+    flags: ObjectiveSpec, fitted: Transitions, held_out: Transitions, seed: int, epochs: int
 ) -> DynamicsModel:
     """An ensemble after `epochs` of the rows to fit, each member at its best held-out epoch."""
     device = fitted.reward.device
@@ -181,18 +182,18 @@ def train_one(
     with torch.device(device):
         model = DynamicsModel(
             0, fitted.action.shape[1], learn_reward=True, members=MEMBERS, hidden=HIDDEN,
-            gated=gated(flags, "diagonal"), generator=generator,
+            gated=needs_gate(flags, "diagonal"), generator=generator,
         )  # fmt: skip
     model.fit_standardizers(fitted)
     held = Samples(*model.encode(held_out))
     batch_size = max(BATCH_SIZE, len(fitted) // STEPS_PER_EPOCH)
     per_epoch = max(1, len(fitted) // batch_size)
     steps = per_epoch * epochs
-    prepared = prepare(flags, model, fitted, held, steps, generator)
+    objective = build(flags, model, fitted, held_out, steps=steps, generator=generator)
     trainer = Trainer(
-        model.network, prepared.objective, Samples(*model.encode(fitted)), held, generator,
+        model.network, objective, Samples(*model.encode(fitted)), held, generator,
         batch_size=batch_size, learning_rate=LEARNING_RATE, weight_decay=1e-5, schedule="cosine",
-        steps=steps, rows=prepared.rows,
+        steps=steps,
     )  # fmt: skip
     for _ in range(epochs):
         for _ in range(per_epoch):

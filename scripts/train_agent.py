@@ -19,6 +19,7 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config, Flags
@@ -30,7 +31,6 @@ from mbrl_bilevel.scripts.command import (
     warnings_in_one_line,
 )
 from mbrl_bilevel.scripts.learners import check, check_memory, offline, online
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
@@ -185,7 +185,7 @@ def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
     folder = config.out / "model"
     if not (folder / SUMMARY).is_file():
         assert config.dataset is not None
-        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveFlags)}
+        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveSpec)}
         own |= {name: getattr(config, name) for name in ("members", "elites", "hidden", "env")}
         own |= {name: getattr(config, name) for name in ("learn_reward", "unchecked_task")}
         own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}

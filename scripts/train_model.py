@@ -22,10 +22,11 @@ from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_o
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
+from mbrl_bilevel.objectives.build import build
+from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
+from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
-from mbrl_bilevel.scripts.flags import Count, NotNegative, Positive, Range
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags, gated, prepare
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -39,7 +40,7 @@ PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ObjectiveFlags, Command):
+class Config(ObjectiveSpec, Command):
     """Flags of train-model."""
 
     dataset: str
@@ -131,12 +132,12 @@ def _run(config: Config) -> Outcome:
         warn_of_moving(model, held_out, "held-out")
         warn_of_moving(model, test, "test")
         held = Samples(*model.encode(held_out))
-        prepared = prepare(config, model, train, held, config.steps, generator)
-        watch = partial(_draw_reward, prepared.objective, model, held, folder, count(1))
+        objective = build(config, model, train, held_out, steps=config.steps, generator=generator)
+        watch = partial(_draw_reward, objective, model, held, folder, count(1))
         train_samples = Samples(*model.encode(train))
         refit = partial(
             fit,
-            objective=prepared.objective,
+            objective=objective,
             train=train_samples,
             held_out=held,
             generator=generator,
@@ -148,7 +149,6 @@ def _run(config: Config) -> Outcome:
             schedule=config.schedule,
             clip_norm=config.clip_norm,
             patience=config.patience,
-            rows=prepared.rows,
         )
         result = refit(
             model.network,
@@ -176,9 +176,9 @@ def _run(config: Config) -> Outcome:
             "dataset": dataset.id,
             "seed": config.seed,
         }
-        if config.cold_restart and isinstance(prepared.objective, Bilevel):
+        if config.cold_restart and isinstance(objective, Bilevel):
             say("cold restart: a fresh model under the learned reward, which rests")
-            prepared.objective.freeze()
+            objective.freeze()
             fresh = build_model(config, dataset, task, generator).network
             again = refit(fresh)
             elites = torch.tensor(again.order[: config.elites], device=device)
@@ -258,7 +258,7 @@ def build_model(
             members=config.members,
             hidden=config.hidden,
             covariance=config.covariance,
-            gated=gated(config, config.covariance),
+            gated=needs_gate(config, config.covariance),
             env_spec=dataset.env_spec,
             observation_names=_names(dataset, task),
             generator=generator,

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
@@ -35,7 +33,6 @@ def fit(
     resampling: Resampling = "shared",
     schedule: Schedule = "cosine",
     clip_norm: float = 1000.0,
-    rows: Int[Tensor, "e n"] | None = None,
     patience: int | None = 30,
     evaluate_every: int | None = None,
     names: Sequence[str] | None = None,
@@ -50,10 +47,11 @@ def fit(
     One step: a batch of rows per member, the objective's loss per member, gradients clipped per
     member, Adam. A member whose loss or gradient is not finite sits the step out, which is counted.
     Members share nothing but the clock: an ensemble is the same as members trained
-    one by one. `rows` names the training rows that each member may see, where `resampling` does not
-    decide it. `patience` counts evaluations without progress of any member; `generator` lives on
-    the data's device and decides everything random. A run is checkpointed at the evaluation after
-    `checkpoint_seconds`, or before it where evaluations are further apart (0: at each evaluation).
+    one by one. The objective's `rows` name the training rows that each member may see; where it
+    has none, `resampling` decides. `patience` counts evaluations without progress of any member;
+    `generator` lives on the data's device and decides everything random. A run is checkpointed at
+    the evaluation after `checkpoint_seconds`, or before it where evaluations are further apart (0:
+    at each evaluation).
     In a run Ctrl-C or SIGTERM finishes the step, saves and raises `Interrupted`; resumed from
     there, or from any checkpoint, the run ends bit for bit as if nothing had been.
 
@@ -92,7 +90,6 @@ def fit(
         schedule=schedule,
         steps=steps,
         clip_norm=clip_norm,
-        rows=rows,
     )
     if evaluate_every is None:
         evaluate_every = max(200, math.ceil(4 * len(held_out.x) / batch_size))

@@ -3,7 +3,7 @@
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
@@ -20,6 +20,10 @@ class Objective(Protocol):
     name: str
     selects_by: Literal["nll", "mse"]
 
+    @property
+    def rows(self) -> Int[Tensor, "e n"] | None:
+        """The training rows that each member may see; None where all may see all."""
+
     def __call__(
         self,
         network: GaussianEnsemble,
@@ -35,9 +39,13 @@ class Objective(Protocol):
         """Called with held-out data before every evaluation, for what the loss leaves open."""
 
     def after_step(
-        self, network: GaussianEnsemble, step: int, generator: torch.Generator
+        self,
+        network: GaussianEnsemble,
+        batch: tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]],
+        step: int,
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Called after every gradient step, to move what the objective itself learns."""
+        """Called after every gradient step, with its batch, to move what the objective learns."""
 
     def slow_down(self, factor: float) -> None:
         """Multiplies the learning rate of what the objective itself learns."""
@@ -52,13 +60,22 @@ class Objective(Protocol):
 class NothingLearned:
     """The part of `Objective` for objectives that learn nothing themselves."""
 
+    @property
+    def rows(self) -> Int[Tensor, "e n"] | None:
+        """All rows are for all members."""
+        return None
+
     def calibrate(
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
         """Nothing is open: the loss decides all of the prediction."""
 
     def after_step(
-        self, network: GaussianEnsemble, step: int, generator: torch.Generator
+        self,
+        network: GaussianEnsemble,
+        batch: tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]],
+        step: int,
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Nothing moves."""
         return {}

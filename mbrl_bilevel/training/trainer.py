@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
@@ -77,12 +77,12 @@ class Trainer:
         schedule: Schedule = "constant",
         steps: int = 1,
         clip_norm: float = 1000.0,
-        rows: Int[Tensor, "e n"] | None = None,
     ) -> None:
         self.network, self.objective = network, objective
         self.train, self.held_out = train.like(network), held_out.like(network)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.generator = generator
+        rows = objective.rows
         shared = rows is None and resampling == "shared"
         if rows is None:
             rows = resample(len(train.x), network.members, resampling, generator)
@@ -133,7 +133,7 @@ class Trainer:
         for name, value in figures.items():
             self._add(f"train/{name}", value)
         for name, value in self.objective.after_step(
-            self.network, self.step, self.generator
+            self.network, (x, y), self.step, self.generator
         ).items():
             self._add(f"outer/{name}", value)
 

@@ -16,8 +16,8 @@ from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.world import LengthSchedule, World
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts.agent_model import refit
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from tests.agents.point import TASK, point
 
@@ -38,7 +38,7 @@ def make(kind, *, seed=0, learn=None, task=TASK, **settings):
         world = World(
             model,
             task,
-            learn or partial(refit, ObjectiveFlags(), None, 5, generator),
+            learn or partial(refit, ObjectiveSpec(), None, 5, generator),
             generator,
             observation_space=env.observation_space,
             action_space=env.action_space,

@@ -11,8 +11,8 @@ import torch
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts.agent_model import refit
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interrupted
@@ -217,7 +217,7 @@ def test_ctrl_c_amid_a_fit_of_the_model_ends_the_step_and_keeps_it(tmp_path):
 
     def build(interrupts=False):
         agent = make("mbpo", real_ratio=0.5)
-        fit = partial(refit, ObjectiveFlags(), None, 5, agent.generator)
+        fit = partial(refit, ObjectiveSpec(), None, 5, agent.generator)
 
         def interrupted(model, data):
             interrupt()

@@ -13,8 +13,8 @@ from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.world import World
 from mbrl_bilevel.data.replay import Replay
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts.agent_model import refit
-from mbrl_bilevel.scripts.objectives import ObjectiveFlags
 from tests.agents.point import TASK, point
 
 START, EVERY = 102, 5
@@ -27,7 +27,7 @@ def make(seed=0, planner="icem"):
     world = World(
         model,
         TASK,
-        partial(refit, ObjectiveFlags(), None, 5, generator),
+        partial(refit, ObjectiveSpec(), None, 5, generator),
         generator,
         observation_space=env.observation_space,
         action_space=env.action_space,

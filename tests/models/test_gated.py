@@ -7,8 +7,9 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
+from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
 
@@ -104,10 +105,10 @@ def test_the_outer_level_finds_the_noise_and_trusts_the_better_mean_by_it():
 
     net.__class__ = Means
     inner = GatedPolicyGradient(net, generator=seeded(3))
-    outer = OuterBatches(x, y, torch.arange(4000).expand(2, -1), 256, seeded(4))
+    outer = OuterData(OuterBatches(x, y, torch.arange(4000).expand(2, -1), 256, seeded(4)))
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=600)
     for step in range(1, 601):
-        objective.after_step(net, step, g)
+        objective.after_step(net, (x.expand(2, -1, -1), y.expand(2, -1, -1)), step, g)
     log_std, gate = inner.side.noise_and_gate(x)
     clear = x[:, 0].abs() > 0.2
     assert ((gate[0, clear] > 0.5).float() == noisy[clear]).float().mean() > 0.99
@@ -122,7 +123,7 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
     data = Samples(x, x + 0.1 * torch.randn(600, 2, generator=g))
     net = gated(members=2)
     inner = GatedPolicyGradient(net, generator=seeded(3))
-    outer = OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4))
+    outer = OuterData(OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4)))
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=800)
     fit(
         net, objective, data, data, generator=seeded(), steps=800, patience=None,

@@ -15,8 +15,15 @@ from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel, OuterBatches
+from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.network_problem import fisher_metric, training_problem
+from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
+from mbrl_bilevel.objectives.outer_steps import (
+    LARGEST_NORM,
+    ClosedForm,
+    HypergradientStep,
+    SobaStep,
+)
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
@@ -82,8 +89,15 @@ def bilevel(
     if isinstance(estimator, str):
         estimator = NAMED[estimator](inner, net)
     rows = torch.arange(len(outer.x)).expand(members, -1)
-    batches = OuterBatches(*outer, rows, 256, seeded(2))
-    return Bilevel(inner, batches, estimator=estimator, learning_rate=rate, steps=steps)
+    batches = OuterData(OuterBatches(*outer, rows, 256, seeded(2)))
+    step = _outer_step(estimator)
+    return Bilevel(inner, batches, step, every=2, learning_rate=rate, steps=steps)
+
+
+def _outer_step(estimator):
+    if estimator is None:
+        return ClosedForm()
+    return SobaStep(estimator) if isinstance(estimator, Soba) else HypergradientStep(estimator)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +158,7 @@ def test_an_implicit_step_moves_the_parameters_that_the_optimiser_holds():
     x, y = data.x[:32].expand(2, -1, -1), data.y[:32].expand(2, -1, -1)
     for step in (2, 4):
         objective(net, x, y, seeded())
-        objective.after_step(net, step, seeded())
+        objective.after_step(net, (x, y), step, seeded())
     after = dict(objective.inner.named_parameters())
     assert held == {id(p) for p in after.values() if p.requires_grad}
     assert (after["reward.log_diagonal"] - before["reward.log_diagonal"]).abs().min() > 1e-3
@@ -155,7 +169,8 @@ def test_the_closed_form_step_is_the_gradient_of_theory_t6():
     objective = bilevel(data, members=2)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
     U = objective.inner.reward.precision_diagonal().detach()
-    objective.after_step(net, 2, seeded())
+    batch = data.x.expand(2, -1, -1), data.y.expand(2, -1, -1)
+    objective.after_step(net, batch, 2, seeded())
     residual = net(data.x).mean - data.y
     covariance = residual.square().mean((0, 1))
     by_u = covariance / 1.0 - 0.5 / U  # dF/dU_ii; d/d log L_ii = 2 U dF/dU
@@ -254,7 +269,7 @@ def test_copies_stay_in_one_fold():
 def test_nothing_to_learn_and_no_interval_are_refused():
     data = noisy(50)
     reward = Mahalanobis(2).requires_grad_(False)
-    batches = OuterBatches(*data, torch.arange(50).expand(2, -1), 8, seeded())
+    batches = OuterData(OuterBatches(*data, torch.arange(50).expand(2, -1), 8, seeded()))
     with pytest.raises(InputError, match="no reward parameters"):
         Bilevel(PolicyGradient(reward), batches)
     with pytest.raises(InputError, match="every 0 inner steps"):
@@ -273,7 +288,7 @@ def outer_steps(objective, net, data, count):
     figures = []
     for step in range(2, 2 * count + 2, 2):
         objective(net, x, y, seeded())
-        figures.append(objective.after_step(net, step, seeded()))
+        figures.append(objective.after_step(net, (x, y), step, seeded()))
     return figures
 
 
@@ -299,11 +314,11 @@ def test_a_frozen_reward_rests(estimator):
 def test_a_direction_without_bound_is_clipped_and_one_that_is_not_finite_left_out():
     net, objective = untrained(noisy(200), "unrolled")
     data = noisy(200)
-    objective.outer.y = 1e6 * data.y
+    objective.outer.batches.y = 1e6 * data.y
     outer_steps(objective, net, data, 1)
     size = torch.stack([p.grad.norm() for p in objective.inner.parameters() if p.requires_grad])
-    assert size.norm().item() == pytest.approx(objective.clip_norm, rel=1e-4)
-    objective.outer.y = math.nan * data.y
+    assert size.norm().item() == pytest.approx(LARGEST_NORM, rel=1e-4)
+    objective.outer.batches.y = math.nan * data.y
     outer_steps(objective, net, data, 1)
     assert all((p.grad == 0).all() for p in objective.inner.parameters() if p.requires_grad)
 
@@ -377,10 +392,10 @@ def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
     trainer = Trainer(net, objective, data, data, seeded(), batch_size=64, steps=60)
     for _ in range(10):
         trainer.train_step()
-    objective.outer.y = data.y * torch.nan
+    objective.outer.batches.y = data.y * torch.nan
     for _ in range(4):
         trainer.train_step()
-    objective.outer.y = data.y
+    objective.outer.batches.y = data.y
     trainer.train_step()
     assert trainer.counts["outer/left_out"] == 2
     assert all(p.isfinite().all() for p in objective.inner.parameters())

@@ -16,7 +16,7 @@ import pytest
 from mbrl_bilevel.agents import planner_settings
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts.flags import Count, Range, check_flags
+from mbrl_bilevel.ranges import Count, Range, check_ranges
 from mbrl_bilevel.scripts.main import COMMANDS, run
 
 HUGE = "99999999999999999999"
@@ -191,8 +191,8 @@ class Flags:
 
 
 def test_ranges_hold_what_they_say() -> None:
-    check_flags(Flags())
-    check_flags(Flags(share=1.0, steps=(1, 2**31 - 1), limit=0.0))
+    check_ranges(Flags())
+    check_ranges(Flags(share=1.0, steps=(1, 2**31 - 1), limit=0.0))
     for bad, sentence in (
         (Flags(share=0.0), "--share 0.0: choose a number above 0"),
         (Flags(share=math.nan), "--share nan: choose a number above 0"),
@@ -203,7 +203,7 @@ def test_ranges_hold_what_they_say() -> None:
         (Flags(limit=math.nan), "--limit nan: choose at least 0"),
     ):
         with pytest.raises(InputError) as found:
-            check_flags(bad)
+            check_ranges(bad)
         assert str(found.value) == sentence
 
 

@@ -14,11 +14,10 @@ from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import find_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts import hypergradients
+from mbrl_bilevel.objectives import named_outer_steps
+from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.scripts.main import run
-from mbrl_bilevel.scripts.objectives import prepare
 from mbrl_bilevel.scripts.train_model import Config, build_model, split
-from mbrl_bilevel.training.trainer import Samples
 
 DATASET = "pendulum/random-v0"
 SMALL = ("--members", "2", "--hidden", "32", "32", "--steps", "300")
@@ -150,9 +149,9 @@ def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
     part, held_out, _ = split(dataset, seed=0)
     model = build_model(config, dataset, find_task(dataset.env_spec), generator)
     model.fit_standardizers(part)
-    held = Samples(*model.encode(held_out))
-    prepared = prepare(config, model, part, held, 10, generator)
-    for inner, outer in zip(prepared.rows, prepared.objective.outer.batches.rows, strict=True):
+    objective = build(config, model, part, held_out, steps=10, generator=generator)
+    outer_rows = objective.outer.batches.batches.rows
+    for inner, outer in zip(objective.rows, outer_rows, strict=True):
         assert not set(part.episode[inner].tolist()) & set(part.episode[outer].tolist())
 
 
@@ -172,7 +171,7 @@ def test_a_warning_is_one_line_under_the_progress_bar(datasets, tmp_path, capsys
     def strict(*arguments, **named):
         return Implicit(*arguments, **{**named, "max_residual": 1e-6})
 
-    monkeypatch.setattr(hypergradients, "Implicit", strict)
+    monkeypatch.setattr(named_outer_steps, "Implicit", strict)
     flags = ("--objective", "bilevel", "--hypergradient", "fisher", "--steps", "40")
     assert train(tmp_path / "run", *flags) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "unsolved" in line]

@@ -1,0 +1,59 @@
+"""Outer steps by name, at settings that hold in minibatch training."""
+
+from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
+from mbrl_bilevel.bilevel.implicit import Implicit
+from mbrl_bilevel.bilevel.linear_solve import CG
+from mbrl_bilevel.bilevel.soba import Soba
+from mbrl_bilevel.bilevel.unrolled import Unrolled
+from mbrl_bilevel.bilevel.value_gap import ValueGap
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.objectives.gated import GatedPolicyGradient
+from mbrl_bilevel.objectives.network_problem import fisher_metric, training_problem
+from mbrl_bilevel.objectives.outer_steps import (
+    ClosedForm,
+    HypergradientStep,
+    Inner,
+    OuterStep,
+    SobaStep,
+)
+from mbrl_bilevel.objectives.spec import HypergradientName
+
+
+def outer_step(name: HypergradientName, network: GaussianEnsemble, inner: Inner) -> OuterStep:
+    """The outer step that `--hypergradient` names; gated weights always take the closed form.
+
+    Few products a step: linear systems are warm-started and move little between steps. Those of
+    implicit and fisher whose relative residual still ends above 3 are set aside; the batches' own
+    noise leaves 1 to 2.
+
+    Raises:
+        InputError: Fisher products of a full covariance.
+    """
+    if name == "closed_form" or isinstance(inner, GatedPolicyGradient):
+        return ClosedForm()
+    if name == "unrolled":
+        return HypergradientStep(Unrolled(steps=5))
+    if name == "value_gap":
+        return HypergradientStep(ValueGap(nu=3e-4, steps=5))
+    if name != "implicit" and network.covariance == "full":
+        raise InputError(
+            f"--hypergradient {name} is for --covariance diagonal; use closed_form, implicit, "
+            "unrolled or value_gap"
+        )
+    fisher = GaussNewton(fisher_metric(inner))
+    if name in ("soba", "ma_soba"):
+        averaging = 0.1 if name == "ma_soba" else 1.0
+        problem = training_problem(network, inner)
+        return SobaStep(Soba(problem, fisher, damping=1e-3, averaging=averaging))
+    return HypergradientStep(
+        Implicit(
+            fisher if name == "fisher" else None,
+            CG(),
+            damping=1e-2,
+            max_iterations=5,
+            warn=False,
+            check_every=None,
+            max_residual=3.0,
+        )
+    )
