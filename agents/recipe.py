@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from mbrl_bilevel.agents.behaviour import Policy, load_policy
 from mbrl_bilevel.agents.caution import near_data
@@ -19,6 +20,7 @@ from mbrl_bilevel.agents.planner_settings import SCORING, planner_class
 from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.action_box import require_same_box
 from mbrl_bilevel.envs.make import flat_names, make_env
 from mbrl_bilevel.envs.rebuild import same_environment
 from mbrl_bilevel.envs.simulator import Simulator
@@ -71,18 +73,18 @@ def check_model(
     """Refuses the model in a folder where it cannot stand for an environment.
 
     Raises:
-        InputError: one of another environment (without `other_env`), of other sizes, or of
-            dimensions in another order.
+        InputError: one of another environment or box of actions (without `other_env`), of other
+            sizes, or of dimensions in another order.
     """
     spec = EnvSpec(spec) if isinstance(spec, str) else spec
     trained = model.env_spec
     if not other_env and trained is not None and not same_environment(trained, spec):
         raise InputError(
-            f"the model in {folder} was trained for {trained}, not for {spec}: leave --env out to "
-            "act where it was trained, or train another"
+            f"the model in {folder} was trained for {trained}, not for {spec}: choose a model "
+            "that was trained for the latter, or train one"
         )
     assert env.observation_space.shape is not None
-    assert env.action_space.shape is not None
+    assert isinstance(env.action_space, Box)
     sizes = (*env.observation_space.shape, *env.action_space.shape)
     if (model.obs_dim, model.act_dim) != sizes:
         raise InputError(
@@ -90,6 +92,9 @@ def check_model(
             f"action dimensions, {spec} has {sizes[0]} and {sizes[1]}: "
             "choose the environment that it was trained for"
         )
+    if not other_env:
+        whose = f"model in {folder}"
+        require_same_box(model.action_box, env.action_space, whose, str(spec))
     names, known = flat_names(env), model.observation_names
     if names is not None and names != known and sorted(names) == sorted(known):
         raise InputError(

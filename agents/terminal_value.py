@@ -144,6 +144,7 @@ def _cost(z: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _nothing(task: Task) -> str:
     return (
-        f"the starts of {task.env_id} are no states of rest that actions could hold: plan without "
-        "--terminal-value rest"
+        f"--terminal-value rest: by this model no actions hold {task.env_id} at rest near its "
+        "starts, because the model has learned too little or the task is not one of balance: train "
+        "it longer, or choose --terminal-value none"
     )

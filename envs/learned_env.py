@@ -17,6 +17,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
+from mbrl_bilevel.envs.action_box import require_same_box
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.rebuild import trusted
@@ -96,6 +97,7 @@ def learned_env(
         raise InputError(f"environment {model.env_id!r} has no time limit: give time_limit")
     assert isinstance(observation_space, Box)
     assert isinstance(action_space, Box)
+    require_same_box(model.action_box, action_space, f"model in {model_folder}", str(spec))
     return LearnedVectorEnv(
         model,
         planned_task(get_task(spec), model),

@@ -11,7 +11,8 @@ from mbrl_bilevel.envs.task_check import checked_endings, reward_disagreement
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
 
-REMEDY = "learn the reward by --learn-reward yes, or go on regardless by --unchecked-task"
+GO_ON = "go on regardless by --unchecked-task"
+REMEDY = f"learn the reward by --learn-reward yes, or {GO_ON}"
 
 
 def acting_environment(
@@ -60,7 +61,7 @@ def agreeing(dataset: Dataset, task: Task | None, *, reward: bool) -> Dataset:
         return dataset
     whose, data = f"data set {dataset.id!r}", dataset.transitions
     limit = dataset.env_spec.max_episode_steps if dataset.env_spec is not None else None
-    data = checked_endings(task, data, limit, whose, "go on regardless by --unchecked-task")
+    data = checked_endings(task, data, limit, whose, GO_ON)
     wrong = None
     if reward:
         wrong = reward_disagreement(task, data, (dataset.action_low, dataset.action_high))

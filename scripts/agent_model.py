@@ -19,7 +19,7 @@ from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
-from mbrl_bilevel.scripts.acting_environment import REMEDY
+from mbrl_bilevel.scripts.acting_environment import GO_ON, REMEDY
 from mbrl_bilevel.scripts.agent_flags import Flags
 from mbrl_bilevel.scripts.first_fit import HELD_OUT
 from mbrl_bilevel.training.fit import fit
@@ -124,11 +124,11 @@ def _checked_refit(
         InputError: the environment pays, or ends, otherwise than the task.
     """
     if len(data) <= start_steps:
-        wrong = termination_disagreement(task, data)
+        wrong, remedy = termination_disagreement(task, data), GO_ON
         if wrong is None and not model.learn_reward:
-            wrong = reward_disagreement(task, data)
+            wrong, remedy = reward_disagreement(task, data), REMEDY
         if wrong is not None:
-            raise InputError(f"the random steps in the environment hold {wrong}; {REMEDY}")
+            raise InputError(f"the random steps in the environment hold {wrong}; {remedy}")
     return fit_again(model, data)
 
 

@@ -182,7 +182,12 @@ def _contenders(config: Config, env_id: str) -> list[Contender]:
 
 def _backend(spec: EnvSpec) -> str | None:
     """The value of MUJOCO_GL for videos, None where other software draws the environment."""
-    env = make_env(spec, render_mode="rgb_array")
+    try:
+        env = make_env(spec, render_mode="rgb_array")
+    except InputError as error:  # the plain one has been made
+        raise InputError(
+            f"--video: {spec.name} cannot be drawn here ({error}); leave --video out"
+        ) from None
     try:
         if isinstance(env.unwrapped, MujocoEnv):
             return rendering_backend()

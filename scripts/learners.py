@@ -18,8 +18,10 @@ from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.world import World
+from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.envs.action_box import require_same_box
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.task_functions import check_task
@@ -35,7 +37,7 @@ def check(
     flags: Flags,
     settings: Mapping[str, Any],
     task: Task | None,
-    data: Transitions | None,
+    dataset: Dataset | None,
     model: DynamicsModel | None,
 ) -> None:
     """Refuses what no agent could be built of, before anything is written or trained.
@@ -51,6 +53,11 @@ def check(
     box = action_box(env)
     if not box.is_bounded():
         raise InputError(f"{flags.env} has actions {box}; agents here need a bounded box")
+    if (box.low >= box.high).any():
+        raise InputError(
+            f"{flags.env} has actions of which dimension {int((box.low >= box.high).argmax())} can "
+            "only be one value: leave it out of the action space, by a wrapper"
+        )
     if flags.agent != "pets":
         _sac(flags, settings, env, torch.Generator())
         _check_target_entropy(settings["target_entropy"], box)
@@ -64,7 +71,8 @@ def check(
     elites = len(model.elites) if model is not None else flags.elites or flags.members
     if settings.get("penalty") == "disagreement" and elites < 2:
         raise InputError("--penalty disagreement of one member: keep 2 --members and --elites")
-    if data is not None:
+    if dataset is not None:
+        data = dataset.transitions
         sizes = data.observation.shape[1], data.action.shape[1]
         if sizes != env_sizes(env):
             raise InputError(
@@ -72,6 +80,7 @@ def check(
                 f"{flags.env} has {env_sizes(env)[0]} and {env_sizes(env)[1]}: name by --env the "
                 "environment that it was collected in"
             )
+        require_same_box(dataset.action_box, box, f"data set {dataset.id}", str(flags.env))
     env.close()
 
 

@@ -72,9 +72,9 @@ def _run(config: Config) -> Outcome:
     settings = agent_settings(config.agent, env_id, **chosen)
     flags = _flags(config, spec)
     given = _given_model(config, spec, device)
-    check(flags, settings, task, dataset.transitions if dataset is not None else None, given)
-    if config.resume and dataset is not None:
-        require_unchanged(config.out, dataset)
+    check(flags, settings, task, dataset, given)
+    if config.resume and dataset is not None and config.dataset is not None:
+        require_unchanged(config.out, config.dataset, dataset)
     resolved = _resolved(config, spec, settings, dataset)
     if dataset is not None and not config.unchecked_task:
         learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
+from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import TASKS, Task, find_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
@@ -119,7 +121,7 @@ def _run(config: Config) -> Outcome:
     generator = torch.Generator(device).manual_seed(config.seed)
     train, held_out, test = split(dataset, config.seed, config.max_transitions)
     if config.resume:
-        require_unchanged(config.out, dataset)
+        require_unchanged(config.out, config.dataset, dataset)
     with RunFolder(config.out, resolved(config, dataset), resume=config.resume) as folder:
         say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
         say(
@@ -194,7 +196,12 @@ def _data(config: Config) -> tuple[Dataset, Task | None]:
     dataset = load_dataset(config.dataset, download=config.download)
     spec = dataset.env_spec
     if config.env is not None:
-        acting_environment(config.env, spec, f"data set {config.dataset}", "was collected in")
+        whose = f"data set {config.dataset}"
+        named = acting_environment(config.env, spec, whose, "was collected in")
+        if spec is None:  # the data set says nothing: the user does
+            make_env(named).close()  # which may register its task
+            spec = EnvSpec(named.name)
+            dataset = replace(dataset, env_spec=spec)
     task = find_task(spec)
     if spec is not None and task is None and spec.name in TASKS:
         warnings.warn(
@@ -261,6 +268,7 @@ def build_model(
             gated=needs_gate(config, config.covariance),
             env_spec=dataset.env_spec,
             observation_names=_names(dataset, task),
+            action_box=dataset.action_box,
             generator=generator,
         )
 

@@ -39,18 +39,22 @@ def described(name: str, dataset: Dataset) -> dict[str, Any]:
     return {"dataset": lasting_name(name), "fingerprint": fingerprint(dataset)}
 
 
-def require_unchanged(run: Path, dataset: Dataset) -> None:
+def require_unchanged(run: Path, given: str, dataset: Dataset) -> None:
     """Refuses to go on with a run whose data set has changed since it began.
 
-    Runs that say nothing of their data's content are left to `RunFolder`.
+    `given` is its name on the command line. Runs that say nothing of their data's content, or that
+    began with a data set of another name, are left to `RunFolder`.
 
     Raises:
         InputError: the data have changed, and how.
     """
     try:
-        before = read_yaml(run / CONFIG)["fingerprint"]
+        config = read_yaml(run / CONFIG)
+        before, name = config["fingerprint"], config["dataset"]
     except (OSError, ValueError, TypeError, KeyError):
         return
+    if name != lasting_name(given):
+        return  # another data set altogether, which `RunFolder` says
     found = changes(before, fingerprint(dataset)) if is_fingerprint(before) else []
     if found:
         raise InputError(

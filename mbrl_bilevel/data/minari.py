@@ -49,6 +49,11 @@ class Dataset:
         """The id of the environment that the metadata name."""
         return None if self.env_spec is None else self.env_spec.id
 
+    @property
+    def action_box(self) -> tuple[list[float], list[float]]:
+        """Lowest and highest actions, by the word of the metadata."""
+        return self.action_low.tolist(), self.action_high.tolist()
+
 
 def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     """Every transition of a Minari data set, given by its id or by its folder.

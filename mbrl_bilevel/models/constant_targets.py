@@ -39,6 +39,19 @@ def warn_of_constant(names: Sequence[str], targets: int) -> None:
         )
 
 
+def warn_of_constant_actions(action: Float[Tensor, "b a"]) -> None:
+    """Says which dimensions of the actions never change, so that nobody can learn what they do."""
+    still = torch.nonzero(is_constant(action)).squeeze(-1).tolist()
+    if still:
+        warnings.warn(
+            f"{len(still)} of {action.shape[1]} action dimensions are constant in the training "
+            f"part ({listed([f'action {i}' for i in still])}): the model cannot know what they "
+            "do, and no planner or policy can be trusted with them; collect data in which they "
+            "vary",
+            stacklevel=3,
+        )
+
+
 def listed(names: Sequence[str]) -> str:
     """A handful of names, and how many more there are."""
     more = len(names) - NAMED

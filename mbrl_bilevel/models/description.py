@@ -47,8 +47,9 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "env_id": lambda value: value is None or harmless(value),
         "env": _env,
         "observation_names": names,
+        "action_box": lambda value: value is None or _box(value, description["act_dim"]),
     }
-    optional = ("gated", "env")  # which came later than the first models
+    optional = ("gated", "env", "action_box")  # which came later than the first models
     missing = [name for name in allowed if name not in description and name not in optional]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")
@@ -72,6 +73,15 @@ def _env(value: Any) -> bool:
         return value is None or EnvSpec.from_plain(value) is not None
     except ValueError:
         return False
+
+
+def _box(value: Any, dims: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(bound, list) and len(bound) == dims for bound in value)
+        and all(type(v) in (int, float) and not math.isnan(v) for bound in value for v in bound)
+    )
 
 
 def _bounds(value: Any) -> bool:

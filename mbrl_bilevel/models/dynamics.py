@@ -12,7 +12,11 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.constant_targets import informative_targets, warn_of_constant
+from mbrl_bilevel.models.constant_targets import (
+    informative_targets,
+    warn_of_constant,
+    warn_of_constant_actions,
+)
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import (
@@ -62,6 +66,7 @@ class DynamicsModel(nn.Module):
         env_id: str | None = None,
         env_spec: EnvSpec | None = None,
         observation_names: Sequence[str] | None = None,
+        action_box: Sequence[Sequence[float]] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -73,6 +78,7 @@ class DynamicsModel(nn.Module):
         if len(names) != obs_dim:
             raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
         self.observation_names = tuple(names)
+        self.action_box = action_box
         kind = GatedEnsemble if gated else GaussianEnsemble
         self.network = kind(
             obs_dim + act_dim,
@@ -138,7 +144,8 @@ class DynamicsModel(nn.Module):
 
         So are the bounds of what `sample` and `trajectories` can reach from inside of them: the
         range of each dimension of the observation, widened by RANGE_MARGIN of itself. Targets that
-        are constant are left out of the network's, with a UserWarning that names them.
+        are constant are left out of the network's, with a UserWarning that names them; constant
+        actions are warned of too.
 
         Raises:
             InputError: all targets are constant, or values that are not finite.
@@ -150,6 +157,7 @@ class DynamicsModel(nn.Module):
         self.restrict(informative_targets(targets))
         rest = sorted(before - set(self.informative.tolist()))  # an earlier fit named the others
         warn_of_constant([self.target_names[i] for i in rest], targets.shape[1])
+        warn_of_constant_actions(train.action)
         seen = torch.cat([train.observation, train.next_observation])
         lowest, highest = seen.amin(0), seen.amax(0)
         margin = RANGE_MARGIN * (highest - lowest)
@@ -280,6 +288,7 @@ class DynamicsModel(nn.Module):
             "env_id": self.env_id,
             "env": None if self.env_spec is None else self.env_spec.to_plain(),
             "observation_names": list(self.observation_names),
+            "action_box": None if self.action_box is None else [*map(list, self.action_box)],
         }
 
     @classmethod

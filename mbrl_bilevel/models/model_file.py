@@ -61,9 +61,7 @@ def read_model(
         ) from None
     try:
         return build(description, weights)
-    except InputError:
-        raise
-    except MISFIT as error:
+    except (InputError, *MISFIT) as error:
         raise InputError(
             f"the model in {folder} does not fit its own description ({one_line(error)}); "
             "train it again"

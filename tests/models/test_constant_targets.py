@@ -255,6 +255,16 @@ def test_constant_targets_are_named_once():
     model.fit_standardizers(data)  # a warning here would be an error
 
 
+@pytest.mark.situation("warned")
+def test_constant_actions_are_warned_of():
+    """Whatever a planner chose there, the model would predict the same or nonsense."""
+    data = transitions()
+    data.action[:, 1] = 0.5
+    model = DynamicsModel(3, 3, members=1, hidden=(4,))
+    with pytest.warns(UserWarning, match=r"1 of 3 action dimensions .* \(action 1\): the model"):
+        model.fit_standardizers(data)
+
+
 def test_a_target_that_begins_to_move_is_learned_from_then_on():
     """Online data grow: what stood still at the first fit may move at the next."""
     model = dynamics()

@@ -425,3 +425,39 @@ def teardown_module() -> None:
     for name in ("Faulty-v0", "ByClass-v0", "Endless-v0"):
         gymnasium.registry.pop(name, None)
     sys.modules.pop(HERE, None)
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("agent", ["mbpo", "pets"])
+def test_another_termination_is_not_blamed_on_the_reward(
+    answer: Callable[[Answer], None], tmp_path: Path, capsys: pytest.CaptureFixture[str], agent: str
+) -> None:
+    answer(lambda count, step: (*step[:2], count == 10, False))
+    assert train(tmp_path / "run", agent, "--start-steps", "40", "--steps", "60") == 2
+    sentence = said(capsys)
+    assert "4 terminations where the task Faulty-v0 does not end" in sentence
+    assert "--unchecked-task" in sentence
+    assert "--learn-reward" not in sentence
+
+
+@pytest.mark.situation("refused")
+@pytest.mark.parametrize("agent", AGENTS)
+def test_an_action_that_can_only_be_one_value_is_refused_before_any_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    space = Box(np.float32([0.5]), np.float32([0.5]))
+    monkeypatch.setattr(Faulty, "action_space", space)
+    assert train(tmp_path / "run", agent, "--start-steps", "40", "--steps", "60") == 2
+    assert "Faulty-v0 has actions of which dimension 0 can only be one value" in said(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.situation("refused")
+def test_an_environment_that_does_not_know_how_to_draw_has_no_video(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = ("--agent", "policy", "--policy", "random", "--env", ENV, "--out", str(tmp_path))
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert main.run(["eval-agent", *flags, "--video"]) == 2
+    assert "--video: Faulty-v0 cannot be drawn here" in said(capsys)
+    assert not list(tmp_path.glob("eval-*"))

@@ -280,6 +280,20 @@ def test_a_run_does_not_go_on_with_data_that_have_changed(datasets, tmp_path, ca
     assert (tmp_path / "run/config.yaml").read_text() == before
 
 
+@pytest.mark.situation("refused")
+def test_a_run_does_not_go_on_with_another_data_set_which_has_not_changed(
+    datasets, tmp_path, capsys
+):
+    assert train(tmp_path / "run", "--steps", "20") == 0
+    copied = tmp_path / "copy"
+    shutil.copytree(Path(os.environ["MINARI_DATASETS_PATH"]) / DATASET, copied)
+    with h5py.File(copied / "data/main_data.hdf5", "a") as file:
+        file["episode_0/actions"][3] = 0.25
+    assert train(tmp_path / "run", "--steps", "20", "--resume", "--dataset", str(copied)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"dataset is {copied} now and was {DATASET} when the run in" in error
+
+
 def test_an_output_folder_with_another_run_is_left_alone(datasets, tmp_path, capsys):
     assert train(tmp_path / "run") == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
