@@ -124,7 +124,10 @@ def _suggestion(env_id: str) -> str:
     close = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3)
     if close:
         return f"did you mean {' or '.join(repr(name) for name in close)}?"
-    return "gymnasium.pprint_registry() lists the ids there are"
+    return (
+        "gymnasium.pprint_registry() lists the ids there are; one that a module of yours registers is "
+        f"named by --env my_module:{env_id}"
+    )
 
 
 def _complaint(env: gymnasium.Env) -> str | None:
