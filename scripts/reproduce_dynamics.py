@@ -85,7 +85,7 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
     finished = run / SUMMARY
     if finished.is_file():
         data = load_dataset(dataset)
-        require_unchanged(run, data)
+        require_unchanged(run, dataset, data)
         with RunFolder(run, train_model.resolved(flags, data), resume=True):  # of the same flags
             trained = json.loads(finished.read_text())
     else:

@@ -18,7 +18,8 @@ from tests.scripts.test_environment_of_data import MOPO, SMALL, command, here, t
 assert here  # the fixture of every test of this file
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")
 TRAIN = f"train-model --dataset my/run-v0 --out run {SMALL}"
-ACT = "eval-agent --model run --episodes 1 --max-steps 3 --horizon 2 --samples 4 --elites 2 --terminal-value none"
+ACT = "eval-agent --model run --episodes 1 --max-steps 3 --horizon 2 --samples 4 --elites 2"
+ACT += " --terminal-value none"
 
 
 def record(env: gymnasium.Env, named: gymnasium.Env | None = None, episodes: int = 20) -> None:
