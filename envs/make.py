@@ -125,8 +125,8 @@ def _suggestion(env_id: str) -> str:
     if close:
         return f"did you mean {' or '.join(repr(name) for name in close)}?"
     return (
-        "gymnasium.pprint_registry() lists the ids there are; one that a module of yours registers is "
-        f"named by --env my_module:{env_id}"
+        "gymnasium.pprint_registry() lists the ids there are; one that a module of yours registers "
+        f"is named by --env my_module:{env_id}"
     )
 
 
