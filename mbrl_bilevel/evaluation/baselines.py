@@ -42,12 +42,11 @@ class LinearModel:
     def paths(self, windows: Windows) -> Float[Tensor, "s k o"]:
         """Observations after 1 ... k steps of the recorded actions."""
         model, o = self.model, self.model.obs_dim
-        standard, target = model.input_standardizer, model.target_standardizer
+        target = model.target_standardizer
         state, visited = model.cast(windows.start), []
         lowest, highest = model.reachable(state, windows.steps)
         for action in windows.actions.unbind(1):
-            x = standard.standardize(torch.cat([state, action], -1))
-            change = x @ self.weight * target.std[:o] + target.mean[:o]
+            change = model.inputs(state, action) @ self.weight * target.std[:o] + target.mean[:o]
             state = (state + change).clamp(lowest, highest)
             visited.append(state)
         return torch.stack(visited, 1)

@@ -14,8 +14,10 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.constant_targets import (
     informative_targets,
+    sparse_targets,
     warn_of_constant,
     warn_of_constant_actions,
+    warn_of_sparse,
 )
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gated import GatedEnsemble
@@ -31,6 +33,7 @@ from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outs
 from mbrl_bilevel.models.sampling import deal, draw
 
 RANGE_MARGIN = 0.1
+INPUT_BOUND = 10.0  # standard deviations, beyond which an input tells the network no more
 REACH = 10.0  # standard deviations of the training changes that a state outside the range may move
 
 
@@ -158,19 +161,36 @@ class DynamicsModel(nn.Module):
         rest = sorted(before - set(self.informative.tolist()))  # an earlier fit named the others
         warn_of_constant([self.target_names[i] for i in rest], targets.shape[1])
         warn_of_constant_actions(train.action)
+        self._hold_sparse(targets)
         seen = torch.cat([train.observation, train.next_observation])
         lowest, highest = seen.amin(0), seen.amax(0)
         margin = RANGE_MARGIN * (highest - lowest)
         self.lowest.copy_(lowest - margin)
         self.highest.copy_(highest + margin)
 
+    def _hold_sparse(self, targets: Float[Tensor, "b n"]) -> None:
+        sparse = self.informative[sparse_targets(targets[:, self.informative])]
+        new = sparse[~self.network.held[sparse]].tolist()  # an earlier fit named the others
+        warn_of_sparse([self.target_names[i] for i in new], len(self.informative))
+        self.network.hold_std(sparse)
+
     @torch.no_grad()
     def encode(self, transitions: Transitions) -> tuple[Float[Tensor, "b i"], Float[Tensor, "b k"]]:
         """Standardised inputs x and informative targets y of real transitions."""
-        raw = torch.cat([transitions.observation, transitions.action], -1)
-        x = self.input_standardizer.standardize(raw)
+        x = self.inputs(transitions.observation, transitions.action)
         y = self.target_standardizer.standardize(self.targets(transitions))
         return x, y[:, self.informative]
+
+    def inputs(
+        self, obs: Float[Tensor, "*s o"], act: Float[Tensor, "*s a"]
+    ) -> Float[Tensor, "*s i"]:
+        """What the network sees: standardised, and clipped to INPUT_BOUND deviations.
+
+        A dimension that hardly moves in training, as a contact force, may come hundreds of
+        deviations away from it, where a network extrapolates to any mean and any deviation.
+        """
+        x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
+        return x.clamp(-INPUT_BOUND, INPUT_BOUND)
 
     def targets(self, transitions: Transitions) -> Float[Tensor, "b n"]:
         """Change of the observation, and the reward where it is learned, in their own units."""
@@ -183,8 +203,7 @@ class DynamicsModel(nn.Module):
 
         A target that is constant in the training part has that value and deviation 0.
         """
-        x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
-        return self._restore(self.network(x))
+        return self._restore(self.network(self.inputs(obs, act)))
 
     def _restore(self, standardised: Gaussian) -> Gaussian:
         scale = self.target_standardizer.std
@@ -231,8 +250,7 @@ class DynamicsModel(nn.Module):
     ) -> NextStep:
         """Every member moves its own rows one step; without a generator, by its mean."""
         obs = self.cast(obs)
-        x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
-        gaussian = network(x)
+        gaussian = network(self.inputs(obs, act))
         y = gaussian.mean if generator is None else draw(gaussian, generator)
         return self._next(obs, self.target_standardizer.restore(self.widen(y)))
 

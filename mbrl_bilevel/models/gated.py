@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble, soft_bound
+from mbrl_bilevel.models.gaussian import (
+    DiagonalGaussian,
+    Gaussian,
+    GaussianEnsemble,
+    rest,
+    soft_bound,
+)
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
 
 TYPICAL = 2.0  # minus the usual log deviation of standardised targets: centres the gate's inputs
@@ -23,6 +29,7 @@ class NoiseAndGate(EnsembleMLP):
     """
 
     informative: Tensor  # the targets that are predicted
+    held: Tensor  # [m], whose deviation no loss moves
 
     def __init__(
         self,
@@ -36,20 +43,32 @@ class NoiseAndGate(EnsembleMLP):
         super().__init__(members, inputs, hidden, outputs, generator)
         self.bounds, self.heads = bounds, outputs
         self.register_buffer("informative", torch.arange(outputs), persistent=False)
+        self.register_buffer("held", torch.zeros(outputs, dtype=torch.bool), persistent=False)
         last = [inputs, *hidden][-1]  # without hidden layers the gate reads the input
         self.gate = EnsembleLinear(members, last + outputs, outputs, generator)
         torch.nn.init.zeros_(self.gate.weight)  # at first both means count the same
 
+    def hold_std(self, held: Bool[Tensor, "m"]) -> None:
+        """Holds these deviations at 1, and no other."""
+        head = self.layers[-1]
+        assert isinstance(head, EnsembleLinear)
+        rest(head.weight, head.bias[:, 0], held & ~self.held, self.bounds)
+        self.held = held
+
     def log_std(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b n"]:
         """log s alone."""
-        return soft_bound(self._predicted(self(x)), *self.bounds)
+        return self._bounded(self(x))
+
+    def _bounded(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
+        heads = torch.where(self.held, heads.detach(), heads)
+        return soft_bound(self._predicted(heads), *self.bounds)
 
     def noise_and_gate(
         self, x: Float[Tensor, "*e b i"]
     ) -> tuple[Float[Tensor, "m b n"], Float[Tensor, "m b n"]]:
         """log s, and g in (0, 1)."""
         features = self.features(x)
-        log_std = soft_bound(self._predicted(self.layers[-1](features)), *self.bounds)
+        log_std = self._bounded(self.layers[-1](features))
         seen = log_std + TYPICAL
         if len(self.informative) < self.heads:  # the gate does not read heads that rest
             rest = log_std.new_zeros(*log_std.shape[:-1], self.heads)
@@ -89,6 +108,7 @@ class GatedEnsemble(GaussianEnsemble):
         """A network for deviation and gate, of the first two hidden layers' units."""
         side = self._side(members, generator)
         side.informative = self.informative
+        side.hold_std(self.held)
         return side
 
     def _side(self, members: int, generator: torch.Generator | None) -> NoiseAndGate:
@@ -98,7 +118,16 @@ class GatedEnsemble(GaussianEnsemble):
 
     def restrict(self, informative: Int[Tensor, "k"]) -> None:
         super().restrict(informative)
-        self.side.informative = informative
+        self.side.informative, self.side.held = informative, self.held
+
+    def hold_std(self, targets: Int[Tensor, "k"]) -> None:
+        super().hold_std(targets)
+        self.side.hold_std(self.held)
+
+    def _std_heads(self) -> tuple[Float[Tensor, "e h m"], Float[Tensor, "e m"]]:
+        head = self.side.layers[-1]
+        assert isinstance(head, EnsembleLinear)
+        return head.weight, head.bias[:, 0]
 
     def means(
         self, x: Float[Tensor, "*e b i"]

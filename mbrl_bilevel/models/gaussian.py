@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
@@ -108,16 +108,30 @@ def soft_bound_inverse(
     return high - softplus_inverse(high - value)
 
 
+@torch.no_grad()
+def rest(
+    weight: Float[Tensor, "e h m"],
+    bias: Float[Tensor, "e m"],
+    heads: Bool[Tensor, "m"],
+    bounds: tuple[float, float],
+) -> None:
+    """Makes these heads of log deviations say 0, for every input."""
+    weight[..., heads] = 0.0
+    bias[..., heads] = soft_bound_inverse(bias.new_zeros(()), *bounds)
+
+
 class GaussianEnsemble(nn.Module):
     """E networks, each predicting N(mu(x), S(x)) of a standardised target y of n dimensions.
 
     The heads share a trunk: n means, n log standard deviations bounded to `log_std_bounds`, and
     with `covariance="full"` the n (n - 1) / 2 entries under the diagonal of scale_tril, in units
     of their row's deviation. After `restrict` only the named targets are predicted, and the heads
-    of the others rest.
+    of the others rest. After `hold_std` the deviations of the named targets are the same for every
+    input, and only `set_std` moves them.
     """
 
     informative: Tensor
+    held: Tensor  # [m], whose deviation no loss moves
 
     def __init__(
         self,
@@ -143,6 +157,8 @@ class GaussianEnsemble(nn.Module):
         self.log_std_bounds = log_std_bounds
         self._build(generator)
         self.register_buffer("informative", torch.arange(outputs), persistent=False)
+        self.register_buffer("held", torch.zeros(outputs, dtype=torch.bool), persistent=False)
+        self.held_share = 0.0
 
     @property
     def outputs(self) -> int:
@@ -152,6 +168,32 @@ class GaussianEnsemble(nn.Module):
     def restrict(self, informative: Int[Tensor, "k"]) -> None:
         """Predicts only these of the targets from now on, in this order."""
         self.informative = informative
+        if (
+            self.held.is_meta
+        ):  # of a model that is loaded, whose weights say what its deviations are
+            self.held = torch.zeros(self.heads, dtype=torch.bool, device=informative.device)
+
+    @torch.no_grad()
+    def hold_std(self, targets: Int[Tensor, "k"]) -> None:
+        """Holds the deviations of these targets, and of no other: at 1 to begin with.
+
+        Targets are numbered as by `restrict`.
+        """
+        held = torch.zeros_like(self.held)
+        held[targets] = True
+        rest(*self._std_heads(), held & ~self.held, self.log_std_bounds)
+        self.held, self.held_share = held, len(targets) / self.outputs
+
+    def _log_std(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
+        if self.held_share:
+            heads = torch.where(self.held, heads.detach(), heads)
+        return soft_bound(self._predicted(heads), *self.log_std_bounds)
+
+    def _std_heads(self) -> tuple[Float[Tensor, "e h m"], Float[Tensor, "e m"]]:
+        """Weights and biases of the heads of log deviations, to be written to."""
+        head, n = self.network.layers[-1], self.heads
+        assert isinstance(head, EnsembleLinear)
+        return head.weight[..., n : 2 * n], head.bias[:, 0, n : 2 * n]
 
     def _predicted(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
         return heads if self.outputs == self.heads else heads[..., self.informative]
@@ -165,8 +207,7 @@ class GaussianEnsemble(nn.Module):
         """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
         n = self.heads
         out = self.network(x)
-        mean, log_std = self._predicted(out[..., :n]), self._predicted(out[..., n : 2 * n])
-        log_std = soft_bound(log_std, *self.log_std_bounds)
+        mean, log_std = self._predicted(out[..., :n]), self._log_std(out[..., n : 2 * n])
         if self.covariance == "diagonal":
             return DiagonalGaussian(mean, log_std)
         unit = torch.diag_embed(torch.ones_like(out[..., :n]))
@@ -189,16 +230,23 @@ class GaussianEnsemble(nn.Module):
         return chosen
 
     @torch.no_grad()
-    def set_std(self, std: Float[Tensor, "e n"]) -> None:
+    def set_std(self, std: Float[Tensor, "e n"], *, held_only: bool = False) -> None:
         """Makes member e predict the same deviations std[e] everywhere (clamped to the bounds).
 
         The way to a likelihood for a model whose training says nothing of its noise: plug in the
-        deviation of held-out residuals.
+        deviation of held-out residuals. `held_only` leaves the targets that are not held alone.
         """
-        n, (low, high) = self.heads, self.log_std_bounds
+        low, high = self.log_std_bounds
         margin = 1e-3 * (high - low)
         log_std = std.log().clamp(low + margin, high - margin)
-        head = self.network.layers[-1]
-        assert isinstance(head, EnsembleLinear)
-        head.weight[..., n : 2 * n] = 0.0
-        head.bias[:, 0, n + self.informative] = soft_bound_inverse(log_std, low, high)
+        weight, bias = self._std_heads()
+        chosen = self.held[self.informative] if held_only else torch.ones_like(log_std[0]).bool()
+        heads = self.informative[chosen]
+        weight[..., heads] = 0.0
+        bias[..., heads] = soft_bound_inverse(log_std[..., chosen], low, high)
+
+    @torch.no_grad()
+    def widen_std(self, factor: Float[Tensor, "e n"]) -> None:
+        """Multiplies member e's deviations by factor[e], wherever they are not near the bounds."""
+        bias = self._std_heads()[1]
+        bias[:, self.informative] += factor.log()

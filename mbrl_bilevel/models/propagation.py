@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.dynamics import INPUT_BOUND, DynamicsModel
 from mbrl_bilevel.models.sampling import deal, draw, noise_like
 from mbrl_bilevel.protocols import Trajectories
 
@@ -92,6 +92,7 @@ class Propagation:
         # States are kept in standard deviations all the way, so that no step needs to convert.
         start = (obs - inputs.mean[:size]) / inputs.std[:size]
         moves = ((actions - inputs.mean[size:]) / inputs.std[size:]).flatten(0, 1)
+        moves = moves.clamp(-INPUT_BOUND, INPUT_BOUND)
         scale, shift = self._change()
         lowest, highest = (
             ((bound - inputs.mean[:size]) / inputs.std[:size]).repeat_interleave(n, 0)
@@ -102,7 +103,8 @@ class Propagation:
         x = start.new_empty(self.particles, b * n, size + moves.shape[-1])
         rewards, spreads = [], []
         for t in range(horizon):
-            x[..., :size], x[..., size:] = states[:, :, t], moves[:, t]
+            x[..., :size] = states[:, :, t].clamp(-INPUT_BOUND, INPUT_BOUND)
+            x[..., size:] = moves[:, t]
             y, spread = self._step(x, generator)
             y = self.model.widen(y)
             after = torch.addcmul(shift + states[:, :, t], y[..., :size], scale)

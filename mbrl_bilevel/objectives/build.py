@@ -1,5 +1,6 @@
 """From the settings of an objective to the objective itself."""
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.gated import GatedPolicyGradient
-from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL, many_sparse
+from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
@@ -44,11 +45,17 @@ def build(
             gate that they need, or too few episodes to hold any out.
     """
     check_ranges(spec)
+    if spec.objective in ("pg", "bilevel") and model.network.held_share >= MANY:
+        warnings.warn(
+            f"objective {spec.objective} with many sparse targets fits the others badly, or their "
+            "noise; nll, beta_nll and mse are meant for such data",
+            stacklevel=2,
+        )
     match spec.objective:
         case "mse":
             return MSE()
         case "nll":
-            return NLL(sparse=many_sparse(model.encode(train)[1]))
+            return NLL()
         case "beta_nll":
             return BetaNLL(spec.beta)
         case "pg":

@@ -11,28 +11,17 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
 from mbrl_bilevel.training.objective import NothingLearned
 
-SPARSE_ABOVE = 0.5  # share of the rows in which a sparse target has one and the same value
-MANY = 0.1  # of the targets: fewer that are sparse do not decide what hidden layers learn
-ROWS = 50_000  # at most, that are looked at for it
+MANY = 0.1  # of the targets: fewer that are held do not decide what hidden layers learn
 NOISE_SHARE = 1e-3  # of the noise's gradient, beside sparse targets
-
-
-def many_sparse(y: Float[Tensor, "b n"]) -> bool:
-    """Whether a tenth of the targets or more have one value in most rows, as contact forces do.
-
-    Such targets have no density: a Gaussian can make their likelihood as large as its bounds allow.
-    """
-    y = y[:: -(-len(y) // ROWS)]
-    sparse = (y == y.median(0).values).double().mean(0) > SPARSE_ABOVE
-    return bool(sparse.double().mean() >= MANY)
 
 
 class NLL(NothingLearned):
     r"""Maximum likelihood: -log p(y | x), summed over dimensions.
 
-    Most rows drive the noise of sparse targets towards 0 and the others drive it up, by gradients
-    that leave hidden layers little else to follow. With many `sparse` targets a diagonal model is
-    therefore trained in two parts, whose optimum an unrestricted model has in common with the sum:
+    Where a tenth of the targets or more are sparse (`GaussianEnsemble.hold_std`), a row in which
+    they move has a large predicted noise in all others too: their means count for nothing there,
+    and the gradients of their noise leave hidden layers little else to follow. A diagonal model is
+    then trained in two parts, whose optimum an unrestricted model has in common with the sum:
 
         sum_d (y_d - mu_d)^2 / (2 mean_b s_d^2) + NLL of y under N(sg(mu), s^2),
 
@@ -42,10 +31,6 @@ class NLL(NothingLearned):
 
     name = "nll"
     selects_by: Literal["nll", "mse"] = "nll"
-    sparse = False
-
-    def __init__(self, sparse: bool = False) -> None:
-        self.sparse = sparse
 
     def __call__(
         self,
@@ -55,7 +40,7 @@ class NLL(NothingLearned):
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
         gaussian = network(x)
-        if self.sparse and isinstance(gaussian, DiagonalGaussian):
+        if network.held_share >= MANY and isinstance(gaussian, DiagonalGaussian):
             return _in_two_parts(gaussian, y).mean(-1), {}
         return -gaussian.log_prob(y).mean(-1), {}
 
@@ -79,7 +64,6 @@ class BetaNLL(NLL):
     def __init__(self, beta: float = 0.5) -> None:
         if not 0.0 <= beta <= 1.0:
             raise InputError(f"beta {beta} of beta_nll: choose a value from 0 (NLL) to 1 (MSE)")
-        super().__init__()
         self.beta = beta
 
     def __call__(

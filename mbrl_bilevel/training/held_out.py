@@ -43,6 +43,18 @@ def held_out_figures(
     }
 
 
+@torch.no_grad()
+def standardized_square(
+    network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+) -> Float[Tensor, "e n"]:
+    """Mean square of (y - mean) / std, 1 where the deviations are those of the residuals."""
+    total = x.new_zeros(network.members, y.shape[-1])
+    for x_chunk, y_chunk in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        gaussian = network(x_chunk)
+        total += ((y_chunk - gaussian.mean) / gaussian.std).square().sum(-2)
+    return total / len(x)
+
+
 class BestMembers:
     """Keeps, for each member apart, the parameters with the lowest held-out score so far.
 

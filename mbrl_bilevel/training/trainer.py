@@ -16,7 +16,12 @@ from mbrl_bilevel.training.averages import Averages
 from mbrl_bilevel.training.batches import Batches, Resampling, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import LeftOut, check_figures, check_finite, likely_cause
-from mbrl_bilevel.training.held_out import BestMembers, held_out_figures
+from mbrl_bilevel.training.held_out import (
+    CHUNK,
+    BestMembers,
+    held_out_figures,
+    standardized_square,
+)
 from mbrl_bilevel.training.objective import Objective
 
 Schedule = Literal["constant", "cosine", "plateau"]
@@ -158,6 +163,8 @@ class Trainer:
         self.check_finite()
         self.left_out.check(self.step, self._cause)
         self.objective.calibrate(self.network, *self.held_out)
+        if self.network.held_share:
+            self._set_held_std()
         figures = held_out_figures(self.network, *self.held_out)
         check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"], self._cause)
         score = figures["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
@@ -176,6 +183,26 @@ class Trainer:
         logged |= {name: total.sum().item() for name, total in self.counts.items()}
         logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         return logged
+
+    def _set_held_std(self) -> None:
+        """To the deviation of held-out residuals or that of training ones, whichever is larger.
+
+        A sparse target may not move at all in a small held-out part.
+        """
+        few = Samples(*(part[:: -(-len(part) // CHUNK)] for part in self.train))
+        found = [
+            held_out_figures(self.network, *part)["squared_error"] for part in (few, self.held_out)
+        ]
+        self.network.set_std(torch.maximum(*found).sqrt(), held_only=True)
+
+    def _widen_std(self) -> None:
+        """So that in no dimension the standardised errors of held-out rows are larger than 1.
+
+        Beside sparse targets the rows that move are few, and noise that was fitted to them is
+        smaller than that of other rows.
+        """
+        z = standardized_square(self.network, *self.held_out)
+        self.network.widen_std(z.sqrt().clamp(min=1.0))
 
     def check_finite(self) -> None:
         """Waits once for the device.
@@ -205,6 +232,8 @@ class Trainer:
 
     def finish(self, seconds: float, stopped_early: bool) -> FitResult:
         self.best.restore(self.network)
+        if self.network.held_share:
+            self._widen_std()
         figures = held_out_figures(self.network, *self.held_out)
         return FitResult(
             steps=self.step,

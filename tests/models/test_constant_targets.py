@@ -9,11 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.constant_targets import sparse_targets
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.objectives.bilevel import Bilevel
+from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
+from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
 
@@ -273,3 +277,77 @@ def test_a_target_that_begins_to_move_is_learned_from_then_on():
     model.fit_standardizers(moving)
     assert model.informative.tolist() == [0, 1, 3]
     assert model.network(model.encode(moving)[0]).mean.shape == (3, 60, 3)
+
+
+@pytest.mark.parametrize("kept", [0.4, 0.6])
+def test_targets_of_one_value_in_most_rows_are_sparse(kept):
+    y = torch.randn(100, 3, generator=seeded())
+    y[: int(100 * kept), 1] = -0.3
+    assert sparse_targets(y).tolist() == [False, kept > 0.5, False]
+
+
+def with_contacts(rows=600):
+    """Three dimensions that move, and two that are 0 but for one row of ten."""
+    data, g = transitions(2, episodes=12, steps=rows // 12), seeded(3)
+    touched = (torch.rand(rows, 2, generator=g) < 0.1) * torch.randn(rows, 2, generator=g)
+    data.next_observation[:, 3:] = data.observation[:, 3:] + touched
+    return data
+
+
+@pytest.mark.situation("warned")
+def test_sparse_targets_are_named_once():
+    model = DynamicsModel(5, 3, members=1, hidden=(4,))
+    with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse.*observation 3, obs"):
+        model.fit_standardizers(with_contacts())
+    model.fit_standardizers(with_contacts())  # a warning here would be an error
+
+
+@pytest.mark.situation("right")
+@pytest.mark.parametrize("objective", ["nll", "gated"])
+def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_path, objective):
+    """Of the training part, where it moves: in the held-out one it does not, as may happen."""
+    data = with_contacts()
+    model = DynamicsModel(
+        5, 3, members=2, hidden=(8, 8), gated=objective == "gated", generator=seeded()
+    )
+    with pytest.warns(UserWarning, match="sparse"):
+        model.fit_standardizers(data)
+    x, y = model.encode(data)
+    still = (y[:, 3:] == y[:, 3:].median(0).values).all(1)
+    held_out = Samples(x[still][:50], y[still][:50])
+    loss = NLL()
+    if objective == "gated":
+        inner = GatedPolicyGradient(model.network, generator=seeded())
+        rows = torch.arange(600).expand(2, -1)
+        loss = Bilevel(inner, OuterData(OuterBatches(x, y, rows, 64, seeded(1))), steps=40)
+    fit(model.network, loss, Samples(x, y), held_out, generator=seeded(), steps=40, progress=False)
+    model.save(tmp_path)
+    for network in (model.network, DynamicsModel.load(tmp_path).network):
+        gaussian = network(x)
+        residual = (gaussian.mean - y).square().mean(1).sqrt()[:, 3:]
+        expected = residual.unsqueeze(1).expand(2, 600, 2)
+        torch.testing.assert_close(gaussian.std[..., 3:], expected, rtol=1e-3, atol=0)
+        assert (gaussian.std[..., :3].std(1) > 0).all()
+
+
+@pytest.mark.situation("right")
+def test_an_input_far_beyond_the_training_data_is_clipped_for_the_network():
+    """A contact force, nearly constant in training, may come hundreds of deviations away."""
+    model = DynamicsModel(5, 3, members=2, hidden=(8, 8), generator=seeded())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit_standardizers(with_contacts())
+    inputs = model.input_standardizer
+    obs = inputs.mean[:5] + inputs.std[:5] * torch.tensor([0.0, 0.0, 0.0, 300.0, 0.0])
+    edge = inputs.mean[:5] + inputs.std[:5] * torch.tensor([0.0, 0.0, 0.0, 10.0, 0.0])
+    act = torch.zeros(1, 3)
+    far, near = (model.predict(start.view(1, 5), act) for start in (obs, edge))
+    torch.testing.assert_close(far.mean, near.mean)
+    torch.testing.assert_close(far.std, near.std)
+    model.lowest.fill_(-1e9)
+    model.highest.fill_(1e9)
+    imagined = model.propagated("mean").trajectories(
+        obs.view(1, 5), torch.zeros(1, 1, 1, 3), seeded()
+    )
+    moved = imagined.observations[:, 0, 0, 1] - obs
+    torch.testing.assert_close(moved, far.mean[:, 0], rtol=1e-3, atol=1e-3)
