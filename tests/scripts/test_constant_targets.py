@@ -5,12 +5,16 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.build import build
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts.main import run
 from tests.data.minari_files import write
+from tests.models.test_constant_targets import with_contacts
 
 DATASET = "still/columns-v0"
 BOX, ACTIONS = spaces.Box(-np.inf, np.inf, (5,)), spaces.Box(-1, 1, (2,), np.float32)
@@ -120,6 +124,17 @@ def test_what_stands_still_is_said_in_training_and_in_judging(tmp_path, capsys):
     assert "observation 3 (by up to 1)" in shown.err
     assert run(judge) == 0
     assert "2 of 6 target dimensions vary" in capsys.readouterr().out
+
+
+@pytest.mark.situation("warned")
+@pytest.mark.parametrize("objective", ["pg", "bilevel"])
+def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
+    data, g = with_contacts(), torch.Generator().manual_seed(0)
+    model = DynamicsModel(5, 3, members=2, hidden=(8,), gated=objective == "bilevel", generator=g)
+    with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
+        model.fit_standardizers(data)
+    with pytest.warns(UserWarning, match=f"{objective} with many sparse targets"):
+        build(ObjectiveSpec(objective=objective), model, data, data, steps=10, generator=g)
 
 
 @pytest.mark.slow
