@@ -27,8 +27,8 @@ class ObjectiveSpec:
     """
 
     objective: ObjectiveName = "nll"
-    """What one gradient step minimises; nll trains means and noise apart where many targets
-    are sparse (one value in most rows, as contact forces)."""
+    """What one gradient step minimises; nll trains means and noise apart where a tenth of the
+    targets or more are sparse (one value in more than half of the rows, as contact forces)."""
     beta: Annotated[float, Range(0, 1)] = 0.5
     """Exponent of beta_nll."""
     reward: Reward | None = None

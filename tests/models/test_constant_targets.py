@@ -346,7 +346,7 @@ def test_an_input_far_beyond_the_training_data_is_clipped_for_the_network():
     torch.testing.assert_close(far.std, near.std)
     model.lowest.fill_(-1e9)
     model.highest.fill_(1e9)
-    imagined = model.propagated("mean").trajectories(
+    imagined = Propagation(model, "mean").trajectories(
         obs.view(1, 5), torch.zeros(1, 1, 1, 3), seeded()
     )
     moved = imagined.observations[:, 0, 0, 1] - obs
