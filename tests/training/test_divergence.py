@@ -26,7 +26,7 @@ class Astray(NLL):
     def __init__(self, at, spoil, times=2):
         self.at, self.spoil, self.left = at, spoil, times
 
-    def after_step(self, network, step, generator):
+    def after_step(self, network, batch, step, generator):
         if step == self.at and self.left:
             self.left -= 1
             with torch.no_grad():
