@@ -69,6 +69,16 @@ def environment(
     return acting_environment(named, known, f"{what} in {folder}", other_env=other_env)
 
 
+def say_what_is_taken_on_trust(models: Sequence[Path], spec: EnvSpec) -> None:
+    """Names models that do not say which environment they are of, where they act in `spec`."""
+    for folder in models:
+        if folder != SIMULATOR and DynamicsModel.load(folder).env_spec is None:
+            say(
+                f"warning: the model in {folder} does not name its environment; that it is of "
+                f"{spec} is your word, only its sizes are checked"
+            )
+
+
 def planning_agents(
     models: Sequence[Path],
     planners: Sequence[str],

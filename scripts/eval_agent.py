@@ -28,6 +28,7 @@ from mbrl_bilevel.scripts.agents_to_judge import (
     check,
     environment,
     planning_agents,
+    say_what_is_taken_on_trust,
     trained_policies,
 )
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
@@ -117,6 +118,8 @@ def run(config: Config) -> Outcome:
     spec = environment(config.models, config.agent, config.env, other_env=config.other_env)
     contenders = _contenders(config, spec.id)
     limit, scores = check(contenders, spec, config.max_steps)
+    if config.agent == "mpc":
+        say_what_is_taken_on_trust(config.models, spec)
     backend = _backend(spec) if config.video else None
     flags = asdict(config) | {"env": spec.id, "environment": spec.to_plain()}
     results = Results.open(_parent(config, spec.id), contenders, flags, scores)

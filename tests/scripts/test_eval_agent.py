@@ -187,6 +187,17 @@ def test_bad_models(
     refused(flags, "cannot be written", capsys)
 
 
+@pytest.mark.situation("warned")
+def test_a_model_that_names_no_environment_is_taken_on_the_users_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
+    nameless = saved_model(tmp_path / "nameless")
+    flags = ("--env", "InvertedPendulum-v5", "--episodes", "1", "--max-steps", "2")
+    assert run("--model", nameless, *flags, "--planner", "random_shooting") == 0
+    assert "does not name its environment" in capsys.readouterr().err
+
+
 def test_a_video_without_a_renderer_is_refused(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
