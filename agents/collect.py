@@ -56,7 +56,7 @@ def new_dataset_path(dataset_id: str, *, overwrite: bool = False) -> Path:
     if not is_dataset_id(dataset_id):
         raise InputError(
             f"{dataset_id!r} is no data set id; it takes the form 'namespace/name-v0' "
-            "(letters, digits, - and _; the namespace may be left out)"
+            "(letters, digits, - and _; a namespace of 2 characters or more, or none)"
         )
     root = datasets_root()
     path = root / dataset_id

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, TextIO
 
 import torch
@@ -39,6 +41,11 @@ class Outcome:
 def say(line: str) -> None:
     """A line for the person who watches; never on stdout, which belongs to the outcome."""
     print(line, file=sys.stderr, flush=True)
+
+
+def how_to_watch(folder: Path) -> str:
+    """A run's folder and the command that shows it, to be pasted into a shell as it is."""
+    return f"run folder: {folder}   watch it: tensorboard --logdir {quote(str(folder))}"
 
 
 @contextmanager

@@ -4,13 +4,14 @@ import time
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
-from mbrl_bilevel.scripts.command import Command, Outcome, say
+from mbrl_bilevel.scripts.command import Command, Outcome, how_to_watch, say
 from mbrl_bilevel.scripts.flags import make_folder
 
 
@@ -71,7 +72,7 @@ def run(config: Config) -> Outcome:
     began = time.monotonic()
     out = config.out or next(p for i in count(1) if not (p := Path(f"runs/demo-{i}")).exists())
     make_folder("--out", out, empty=True)
-    say(f"run folder: {out}   watch it: tensorboard --logdir {out}")
+    say(how_to_watch(out))
     with datasets_in(out / "datasets"):
         found = {stop.env: _visit(stop, out, config) for stop in TOUR}
     seconds = time.monotonic() - began
@@ -146,7 +147,8 @@ def _text(found: dict[str, Any], out: Path, picture: Path, seconds: float) -> st
             )
     lines += [
         f"done in {seconds:.0f} s",
-        f"look next: {picture}, the figures/ folders beside it, and tensorboard --logdir {out}",
+        f"look next: {picture}, the figures/ folders beside it, and "
+        f"tensorboard --logdir {quote(str(out))}",
         "then: mbrl-bilevel train-model on data of your own (mbrl-bilevel collect, or a Minari id)",
     ]
     return "\n".join(lines)

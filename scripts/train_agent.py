@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config, Flags
 from mbrl_bilevel.scripts.command import (
     Outcome,
     fast_products,
+    how_to_watch,
     resolve_device,
     say,
     warnings_in_one_line,
@@ -88,7 +90,7 @@ def _run(config: Config) -> Outcome:
         assert task is not None
         check_memory(flags, settings, task, given, dataset.transitions, device)
     with RunFolder(config.out, resolved, config.resume) as folder:
-        say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
+        say(how_to_watch(config.out))
         if learner is None:
             assert task is not None
             assert dataset is not None
@@ -215,11 +217,12 @@ def _resolved(
 
 
 def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
+    out = quote(str(config.out))
     if found["mean_return"] is None:
-        again = f"--agent mpc --model {config.out}"
+        again = f"--agent mpc --model {out}"
         what = "the model is fitted to everything that was seen"
     else:
-        again = f"--agent policy --model {config.out}"
+        again = f"--agent policy --model {out}"
         what = (
             f"return {found['mean_return']:.1f} +- {found['std_return']:.1f} "
             f"({config.episodes} episodes)"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import torch
@@ -28,7 +29,14 @@ from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
+from mbrl_bilevel.scripts.command import (
+    Command,
+    Outcome,
+    how_to_watch,
+    resolve_device,
+    say,
+    warnings_in_one_line,
+)
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -123,7 +131,7 @@ def _run(config: Config) -> Outcome:
     if config.resume:
         require_unchanged(config.out, config.dataset, dataset)
     with RunFolder(config.out, resolved(config, dataset), resume=config.resume) as folder:
-        say(f"run folder: {config.out}   watch it: tensorboard --logdir {config.out}")
+        say(how_to_watch(config.out))
         say(
             f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
             f"{len(test)} to test, {dataset.transitions.episodes} episodes, on {device}"
@@ -318,9 +326,10 @@ def _plain(value: Any) -> Any:
 
 def _text(config: Config, test: OneStep, targets: str) -> str:
     where = f" --env {config.env}" if config.env and ":" in config.env else ""
+    out = quote(str(config.out))
     return (
         f"test episodes: RMSE {test.rmse:.4f}, NLL {test.nll:.3f} per dimension, R2 {test.r2:.4f}, "
         f"calibration error {test.ece:.3f} (standardised units, mixture of members; {targets})\n"
-        f"next: mbrl-bilevel eval-model --model {config.out}\n"
-        f"      mbrl-bilevel eval-agent --agent mpc --model {config.out}{where} --episodes 5"
+        f"next: mbrl-bilevel eval-model --model {out}\n"
+        f"      mbrl-bilevel eval-agent --agent mpc --model {out}{where} --episodes 5"
     )

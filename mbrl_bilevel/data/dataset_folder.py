@@ -32,7 +32,8 @@ def dataset_folder(dataset: str | Path, *, download: bool = False) -> Path:
     if not valid:
         raise InputError(
             f"{str(dataset)!r} is neither the folder of a Minari data set nor a data set id of the "
-            "form 'namespace/name-v0' (letters, digits, - and _)"
+            "form 'namespace/name-v0' (letters, digits, - and _; a namespace of 2 characters or "
+            "more, or none)"
         )
     if not download:
         raise InputError(

@@ -180,6 +180,13 @@ def test_a_warning_is_one_line_under_the_progress_bar(datasets, tmp_path, capsys
     assert ".py:" not in lines[0]
 
 
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(datasets, tmp_path, capsys):
+    assert train(tmp_path / "a run", "--steps", "20") == 0
+    captured = capsys.readouterr()
+    assert f"eval-model --model '{tmp_path}/a run'" in captured.out
+    assert f"--logdir '{tmp_path}/a run'" in captured.err
+
+
 def test_elites_are_the_best_members_by_held_out_error(datasets, tmp_path, capsys):
     assert train(tmp_path / "run", "--elites", "1", "--json") == 0
     model = DynamicsModel.load(tmp_path / "run")
