@@ -16,6 +16,7 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.trainer import Samples
 from tests.envs.imagined import PENDULUM, pendulum, seeded, walk
 
 
