@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,7 @@ import torch
 
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
+from mbrl_bilevel.warning_lines import SayOnce
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
 Tick = Callable[[Sequence[int], Sequence[float]], None]
@@ -136,6 +138,7 @@ def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> 
     _shared = lengths, totals, stop
     began.value = True
     end_with_parent()
+    warnings.showwarning = SayOnce()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
 

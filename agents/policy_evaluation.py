@@ -2,6 +2,7 @@
 
 import ctypes
 import multiprocessing
+import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import RawValue
@@ -19,6 +20,7 @@ from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_se
 from mbrl_bilevel.agents.recipe import PolicyAgent
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.warning_lines import SayOnce
 
 FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are others
 
@@ -118,4 +120,5 @@ def play(
 def _prepare(began: Any) -> None:
     began.value = True
     end_with_parent()
+    warnings.showwarning = SayOnce()
     torch.set_num_threads(1)

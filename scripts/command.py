@@ -1,16 +1,12 @@
 """What every command shares: its flags, its outcome and where its words go."""
 
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Seed
@@ -46,38 +42,6 @@ def say(line: str) -> None:
 def how_to_watch(folder: Path) -> str:
     """A run's folder and the command that shows it, to be pasted into a shell as it is."""
     return f"run folder: {folder}   watch it: tensorboard --logdir {quote(str(folder))}"
-
-
-@contextmanager
-def warnings_in_one_line() -> Iterator[None]:
-    """Warnings meanwhile are one line each, which leaves a progress bar whole.
-
-    None is said twice, by a command that another one runs either: both look at the same data.
-    """
-    if isinstance(warnings.showwarning, _SayOnce):
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.showwarning = _SayOnce()
-        yield
-
-
-class _SayOnce:
-    def __init__(self) -> None:
-        self.said: set[str] = set()
-
-    def __call__(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if str(message) not in self.said:
-            self.said.add(str(message))
-            tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def resolve_device(name: str) -> torch.device:

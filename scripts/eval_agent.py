@@ -32,6 +32,7 @@ from mbrl_bilevel.scripts.agents_to_judge import (
     trained_policies,
 )
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 PlannerName = Literal["icem", "cem", "mppi", "random_shooting"]
 
@@ -113,6 +114,11 @@ class Config(Command):
 
 
 def run(config: Config) -> Outcome:
+    with warnings_in_one_line():
+        return _run(config)
+
+
+def _run(config: Config) -> Outcome:
     check_main_script()
     _check_ranges(config)
     spec = environment(config.models, config.agent, config.env, other_env=config.other_env)

@@ -21,10 +21,11 @@ from mbrl_bilevel.evaluation.targets import how_many_vary, warn_of_moving
 from mbrl_bilevel.files import write_text
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.ranges import Count
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say, warnings_in_one_line
+from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
 from mbrl_bilevel.scripts.data_to_judge_on import Data, data_to_judge_on
 from mbrl_bilevel.scripts.flags import refuse_twice
+from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 EVALUATION, EVENTS = "evaluation.json", "eval"
 

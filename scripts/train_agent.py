@@ -30,12 +30,12 @@ from mbrl_bilevel.scripts.command import (
     how_to_watch,
     resolve_device,
     say,
-    warnings_in_one_line,
 )
 from mbrl_bilevel.scripts.learners import check, check_memory, offline, online
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
+from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 TEN_LINES = """
     import torch

@@ -35,7 +35,6 @@ from mbrl_bilevel.scripts.command import (
     how_to_watch,
     resolve_device,
     say,
-    warnings_in_one_line,
 )
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
@@ -44,6 +43,7 @@ from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule
+from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 DRAW_EVERY = 10  # evaluations between two figures of the learned reward in TensorBoard
 PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held out, test
