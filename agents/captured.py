@@ -14,7 +14,7 @@ from mbrl_bilevel.files import one_line
 
 WARM_UP = 3  # updates before capture: libraries choose kernels and allocate workspaces in them
 
-Figures = dict[str, torch.Tensor]
+Metrics = dict[str, torch.Tensor]
 
 
 class _Graph:
@@ -26,16 +26,16 @@ class _Graph:
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(sac.generator)  # fresh noise at every replay
         with torch.cuda.graph(self.graph):  # records; nothing is computed yet
-            self.figures = sac.update(self.batch, imitate=imitate, behaviour=self.behaviour)
+            self.metrics = sac.update(self.batch, imitate=imitate, behaviour=self.behaviour)
 
-    def replay(self, batch: Batch, behaviour: Batch | None) -> Figures:
+    def replay(self, batch: Batch, behaviour: Batch | None) -> Metrics:
         for ours, given in zip(self.batch, batch, strict=True):
             ours.copy_(given)
         if self.behaviour is not None and behaviour is not None:
             for ours, given in zip(self.behaviour, behaviour, strict=True):
                 ours.copy_(given)
         self.graph.replay()
-        return {name: value.clone() for name, value in self.figures.items()}
+        return {name: value.clone() for name, value in self.metrics.items()}
 
 
 class CapturedUpdate:
@@ -53,7 +53,7 @@ class CapturedUpdate:
 
     def __call__(
         self, batch: Batch, *, imitate: bool = False, behaviour: Batch | None = None
-    ) -> Figures:
+    ) -> Metrics:
         rows = 0 if behaviour is None else len(behaviour.reward)
         kind = len(batch.reward), imitate, rows
         if kind in self.graphs:
@@ -73,9 +73,9 @@ class CapturedUpdate:
                 return self.graphs[kind].replay(batch, behaviour)
         self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
         with torch.cuda.stream(self.stream):
-            figures = self.sac.update(batch, imitate=imitate, behaviour=behaviour)
+            metrics = self.sac.update(batch, imitate=imitate, behaviour=behaviour)
         torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
-        return figures
+        return metrics
 
     def forget(self) -> None:
         """Captures anew: after tensors were replaced, or a rate that graphs hold was changed."""

@@ -35,7 +35,7 @@ from mbrl_bilevel.training.divergence import TrainingDiverged
 
 REMEDY = "lower the learning rate, the updates per step or the rollout length"
 RECENT = 1_000  # real states, the latest, of which a share of rollouts begins
-MANY = 0.1  # of the updates since the last figures: left out because they were not finite
+MANY = 0.1  # of the updates since the last metrics were skipped: not finite
 DIVERGED = 10.0  # times the largest value that rewards and entropy could add up to
 
 Update = Callable[..., dict[str, Tensor]]
@@ -136,13 +136,13 @@ class Dyna:
 
     def _imagine(self, world: World) -> None:
         assert self.imagined is not None
-        batch, figures = world.imagine(self._starts(world.rollouts), self._sample, self.step)
+        batch, metrics = world.imagine(self._starts(world.rollouts), self._sample, self.step)
         self.largest_reward = torch.maximum(self.largest_reward, batch.reward.abs().amax())
         batch = self._rewarded(batch)
         if self.multi_step:
             batch = multi_step(batch, world.rollouts, self.sac.discount)
         self.imagined.add(batch)
-        self._add({f"rollout/{k}": v for k, v in figures.items()})
+        self._add({f"rollout/{k}": v for k, v in metrics.items()})
 
     def _starts(self, count: int) -> Tensor:
         """Real states to branch from, [count, o]."""
@@ -166,13 +166,13 @@ class Dyna:
             parts.append(self.imagined.sample(count, self.generator, newest=newest))
         batch = Batch(*(torch.cat(c) for c in zip(*parts, strict=True)))
         behaviour = parts[0] if self.env is None and self.real else None
-        figures = self._learn(batch, behaviour=behaviour)
-        self._add({f"policy/{k}": v for k, v in figures.items()})
+        metrics = self._learn(batch, behaviour=behaviour)
+        self._add({f"policy/{k}": v for k, v in metrics.items()})
 
     def _imitate(self) -> None:
         batch = self._rewarded(self.replay.sample(self.batch_size, self.generator))
-        figures = self._learn(batch, imitate=True)
-        self._add({f"policy/{k}": v for k, v in figures.items()})
+        metrics = self._learn(batch, imitate=True)
+        self._add({f"policy/{k}": v for k, v in metrics.items()})
 
     def _rewarded(self, batch: Batch) -> Batch:
         reward = batch.reward - self.termination_cost * batch.terminated
@@ -196,17 +196,17 @@ class Dyna:
             action = self._sample(row.unsqueeze(0))[0]
         return action.cpu().numpy()
 
-    def _add(self, figures: dict[str, Tensor]) -> None:
+    def _add(self, metrics: dict[str, Tensor]) -> None:
         """Sums on the device: reading a figure out at every update would wait for it.
 
-        Of `largest_...` figures the largest is kept.
+        Of `largest_...` metrics the largest is kept.
         """
-        for name, value in figures.items():
+        for name, value in metrics.items():
             old = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
             self.sums[name] = torch.maximum(old, value) if "largest" in name else old + value
             self.counts[name] = 1 if "largest" in name else self.counts.get(name, 0) + 1
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Averages since the last call; waits for the device once.
 
         Raises:
@@ -222,9 +222,9 @@ class Dyna:
         self._check(found)
         return {k: float(v) for k, v in found.items()}
 
-    def _check(self, figures: dict[str, float]) -> None:
+    def _check(self, metrics: dict[str, float]) -> None:
         largest, temperature = (
-            figures.get(f"policy/{name}") for name in ("largest_q", "temperature")
+            metrics.get(f"policy/{name}") for name in ("largest_q", "temperature")
         )
         if largest is None or temperature is None:
             return
@@ -233,12 +233,12 @@ class Dyna:
         a_step = self.reward_scale * reward + temperature * self.replay.act_dim
         end = self.reward_scale * self.termination_cost
         bound = DIVERGED * (a_step / (1 - self.sac.discount) + end)
-        if figures["policy/left_out"] >= MANY:
+        if metrics["policy/skipped_steps"] >= MANY:
             raise TrainingDiverged(
-                f"{figures['policy/left_out']:.0%} of the updates before step {self.step} were not "
-                f"finite; {REMEDY}, or look for outliers in the data"
+                f"{metrics['policy/skipped_steps']:.0%} of the updates before step {self.step} "
+                f"were not finite; {REMEDY}, or look for outliers in the data"
             )
-        values = [v for k, v in figures.items() if k.startswith("policy/")]
+        values = [v for k, v in metrics.items() if k.startswith("policy/")]
         if largest > bound or not all(map(math.isfinite, values)):
             raise TrainingDiverged(
                 f"the critic diverged by step {self.step}: values up to {largest:.3g} where the "
@@ -253,9 +253,9 @@ class Dyna:
     def slowed(self) -> bool:
         return self.sac.slowed
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Of the policy's learning."""
-        self.sac.slow_down(factor)
+        self.sac.scale_learning_rate(factor)
         self._forget_captured()
 
     def _forget_captured(self) -> None:

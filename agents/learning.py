@@ -11,21 +11,21 @@ from tqdm import tqdm
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
+from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
-from mbrl_bilevel.training.keeper import Keeper
+from mbrl_bilevel.training.rollback import SLOWER
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.way_back import SLOWER
 
 
 @runtime_checkable
 class Learner(Protocol):
     """An agent that learns step by step.
 
-    `steady` says whether `save` leads back to this very point; `figures` averages since its last
+    `steady` says whether `save` leads back to this very point; `metrics` averages since its last
     call, and raises TrainingDiverged for an agent that is lost; `policy` is what is evaluated, or
-    None where playing it would cost as much as the training. `slowed` says whether `slow_down` has
-    been called in this run, or that there is nothing to slow.
+    None where playing it would cost as much as the training. `slowed` says whether
+    `scale_learning_rate` has been called in this run, or that there is nothing to scale.
     """
 
     @property
@@ -37,11 +37,11 @@ class Learner(Protocol):
     @property
     def slowed(self) -> bool: ...
 
-    def slow_down(self, factor: float) -> None: ...
+    def scale_learning_rate(self, factor: float) -> None: ...
 
     def train_step(self) -> None: ...
 
-    def figures(self) -> dict[str, float]: ...
+    def metrics(self) -> dict[str, float]: ...
 
     def policy(self) -> dict[str, ndarray] | None: ...
 
@@ -61,11 +61,11 @@ def learn(
     resume: bool = False,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, float]:
-    """Trains for `steps` steps and returns the figures of the last evaluation.
+    """Trains for `steps` steps and returns the metrics of the last evaluation.
 
     An evaluation plays beside the training and is written down at the next `log_every` steps, or
     before the next checkpoint: metrics.jsonl is the same however often a run is interrupted, but
-    for `time/...` figures.
+    for `time/...` metrics.
 
     Raises:
         InputError: a checkpoint that is damaged, or of another run.
@@ -78,21 +78,29 @@ def learn(
     if resume:
         _load(learner, run.path)
     run.continue_from(learner.step)
-    keeper = Keeper(learner, run, checkpoint_seconds)
+    checkpointer = Checkpointer(learner, run, checkpoint_seconds)
     with Interruption() as interruption, evaluation, _bar(steps, learner.step) as bar:
-        watch = _Watch(
-            learner, run, evaluation, keeper, interruption, bar, steps, log_every, evaluate_every
+        watch = TrainingMonitor(
+            learner,
+            run,
+            evaluation,
+            checkpointer,
+            interruption,
+            bar,
+            steps,
+            log_every,
+            evaluate_every,
         )
         while learner.step < steps:
             try:
                 learner.train_step()
                 watch.after_step()
             except TrainingDiverged as error:
-                watch.go_back(error)
+                watch.roll_back(error)
         return watch.last_evaluation()
 
 
-class _Watch:
+class TrainingMonitor:
     """What happens around the steps: metrics, evaluations, checkpoints, the end by a signal."""
 
     def __init__(
@@ -100,7 +108,7 @@ class _Watch:
         learner: Learner,
         run: RunFolder,
         evaluation: PolicyEvaluation,
-        keeper: Keeper,
+        checkpointer: Checkpointer,
         interruption: Interruption,
         bar: tqdm,
         steps: int,
@@ -108,7 +116,7 @@ class _Watch:
         evaluate_every: int,
     ) -> None:
         self.learner, self.run, self.evaluation = learner, run, evaluation
-        self.keeper, self.interruption, self.bar = keeper, interruption, bar
+        self.checkpointer, self.interruption, self.bar = checkpointer, interruption, bar
         self.steps, self.log_every, self.evaluate_every = steps, log_every, evaluate_every
         self.last: dict[str, float] = {}
         self._start_clock()
@@ -119,7 +127,7 @@ class _Watch:
             self._collect()
             rate = (self.learner.step - self.first) / (time.monotonic() - self.began)
             self.run.log(
-                self.learner.step, self.learner.figures() | {"time/steps_per_second": rate}
+                self.learner.step, self.learner.metrics() | {"time/steps_per_second": rate}
             )
             self._start_clock()
         policy = self.learner.policy() if self._due(self.evaluate_every) else None
@@ -134,18 +142,18 @@ class _Watch:
             self.bar.set_postfix_str("stops at the next fit; Ctrl-C again stops at once")
         elif self.interruption.signal is not None:
             self._collect()
-            self.keeper.stop(self.interruption)
-        elif ended or (self.keeper.due and self.learner.steady):
+            self.checkpointer.stop(self.interruption)
+        elif ended or (self.checkpointer.due and self.learner.steady):
             self._collect()
-            self.keeper.save()
+            self.checkpointer.save()
 
-    def go_back(self, error: TrainingDiverged) -> None:
+    def roll_back(self, error: TrainingDiverged) -> None:
         """To the last checkpoint, at a lower rate; once."""
-        if self.learner.slowed or self.keeper.saved is None:
-            raise TrainingDiverged(f"{error}{self.keeper.kept()}") from None
+        if self.learner.slowed or self.checkpointer.saved is None:
+            raise TrainingDiverged(f"{error}{self.checkpointer.kept()}") from None
         self.evaluation.collect()  # of a policy that is given up
         self.learner.load(self.run.path)
-        self.learner.slow_down(SLOWER)
+        self.learner.scale_learning_rate(SLOWER)
         self.run.continue_from(self.learner.step)
         self.bar.update(self.learner.step - self.bar.n)
         self._start_clock()
@@ -155,7 +163,7 @@ class _Watch:
         )
 
     def last_evaluation(self) -> dict[str, float]:
-        """Its figures; of a finished run that was resumed it is made anew."""
+        """Its metrics; of a finished run that was resumed it is made anew."""
         if not self.last and (policy := self.learner.policy()) is not None:
             self.evaluation.start(self.learner.step, policy)
             self.last = (self.evaluation.collect() or (0, {}))[1]

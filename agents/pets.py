@@ -45,9 +45,9 @@ class Pets:
 
     @property
     def slowed(self) -> bool:
-        return True  # its fits find their own way back
+        return True  # its fits roll back by themselves
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Nothing: see `slowed`."""
 
     @property
@@ -78,7 +78,7 @@ class Pets:
         unit = torch.rand(box.shape, generator=self.generator, device=self.generator.device)
         return box.low + unit.cpu().numpy() * (box.high - box.low)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Returns of the episodes that ended since the last call, and the model's errors."""
         found = dict(self.latest)
         if self.env.finished:

@@ -64,7 +64,7 @@ class PolicyEvaluation:
         self._waiting = step, job
 
     def collect(self) -> tuple[int, dict[str, float]] | None:
-        """Step and figures of the evaluation under way, once it is done; None if there is none.
+        """Step and metrics of the evaluation under way, once it is done; None if there is none.
 
         Raises:
             WorkerDied: its process was killed or crashed.

@@ -113,7 +113,7 @@ class SAC:
     def update(
         self, batch: Batch, *, imitate: bool = False, behaviour: Batch | None = None
     ) -> dict[str, Tensor]:
-        """One gradient step of everything; figures stay on the device.
+        """One gradient step of everything; metrics stay on the device.
 
         To `imitate` moves the actor to the batch's own actions, J(pi) = -mean log pi(a | s), leaves
         the temperature as it is, and so teaches the critics what that behaviour is worth.
@@ -148,21 +148,21 @@ class SAC:
 
         self.optimizer.zero_grad(set_to_none=True)
         (critic_loss + actor_loss + temperature_loss).backward()
-        finite = self._leave_out_if_not_finite()
+        finite = self._skip_if_not_finite()
         self.optimizer.step()
         _approach(self.target, self.critic, self.target_rate)
         _approach(self.average, self.actor, self.averaging_rate)
-        figures = {
+        metrics = {
             "critic_loss": critic_loss.detach(),
             "q": q.detach().mean(),
             "largest_q": q.detach().abs().amax(),
             "entropy": -log_prob.detach().mean(),
             "temperature": temperature,
         }
-        figures = {name: torch.where(finite, value, 0.0) for name, value in figures.items()}
-        return figures | {"left_out": 1.0 - finite.to(q.dtype)}
+        metrics = {name: torch.where(finite, value, 0.0) for name, value in metrics.items()}
+        return metrics | {"skipped_steps": 1.0 - finite.to(q.dtype)}
 
-    def _leave_out_if_not_finite(self) -> Tensor:
+    def _skip_if_not_finite(self) -> Tensor:
         """Makes every gradient zero where one is not finite: the step goes on by momentum alone.
 
         Nobody waits for the device; returns whether all were finite.
@@ -181,7 +181,7 @@ class SAC:
         """Whether it learns at less than its first rate."""
         return bool(self.optimizer.param_groups[0]["lr"] != self.learning_rate)
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Multiplies every learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] *= factor

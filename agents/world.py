@@ -56,7 +56,7 @@ class World:
     """A dynamics model and how a policy's imagined experience comes out of it.
 
     Args:
-        refit: fits the model to transitions, in place, and returns its held-out figures.
+        refit: fits the model to transitions, in place, and returns its held-out metrics.
         rollouts: branches at a time, each from a real state.
         penalty: uncertainty that is taken off the reward, `penalty_weight` times (MOPO, Yu et al.
             2020); "none" takes nothing off.
@@ -92,16 +92,16 @@ class World:
     def learn(self, data: Batch, added: int) -> dict[str, float]:
         """Fits the model to real data, oldest first; judges it before on what is new to it."""
         transitions = in_blocks(data)
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self.learned_from:
             fresh = transitions[-(added - self.learned_from) :]
             error = one_step(
                 self.model.network.select(self.model.elites), *self.model.encode(fresh)
             )
-            figures = {"model/fresh_rmse": error.rmse, "model/fresh_nll": error.nll}
-        figures |= {f"model/{k}": v for k, v in self.refit(self.model, transitions).items()}
+            metrics = {"model/fresh_rmse": error.rmse, "model/fresh_nll": error.nll}
+        metrics |= {f"model/{k}": v for k, v in self.refit(self.model, transitions).items()}
         self.learned_from = added
-        return figures
+        return metrics
 
     @torch.no_grad()
     def imagine(
@@ -133,13 +133,13 @@ class World:
             penalties.append(moved.penalty.mean())
             obs = moved.observation
         batch = Batch(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-        figures = {
+        metrics = {
             "rollout_length": torch.tensor(float(length)),
             "penalty": torch.stack(penalties).mean(),
             "imagined_reward": batch.reward.mean(),
             "imagined_terminations": batch.terminated.mean(),
         }
-        return batch, figures
+        return batch, metrics
 
     def _note_bounds(self, starts: Float[Tensor, "m o"]) -> None:
         """Gives up bounds that real observations do not keep to, with a warning once for each."""

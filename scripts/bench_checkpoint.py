@@ -14,10 +14,10 @@ from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.scripts.bench_fit import BATCH, HIDDEN, INPUTS, MEMBERS, OUTPUTS
 from mbrl_bilevel.scripts.timing import take_turns
 from mbrl_bilevel.training.checkpoint import FILE
-from mbrl_bilevel.training.keeper import Keeper
+from mbrl_bilevel.training.checkpointer import Checkpointer
+from mbrl_bilevel.training.rollback import Rollback
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples, Trainer
-from mbrl_bilevel.training.way_back import WayBack
 
 SECONDS = 20.0  # between two checkpoints, the default of train-model
 EVERY = 200  # steps between two evaluations, whose state stays in memory
@@ -43,8 +43,8 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     step = (time.perf_counter() - started) / 20
     with tempfile.TemporaryDirectory(dir=".") as folder, RunFolder(Path(folder) / "run", {}) as run:
         run.log(1, {})
-        keeper = Keeper(trainer, run, SECONDS)
-        keeper.save()
+        checkpointer = Checkpointer(trainer, run, SECONDS)
+        checkpointer.save()
         raw = (run.path / FILE).read_bytes()
 
         def bare() -> None:
@@ -53,7 +53,11 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
                 file.flush()
                 os.fsync(file.fileno())
 
-        contenders = {"save": keeper.save, "limit": bare, "remember": WayBack(trainer).remember}
+        contenders = {
+            "save": checkpointer.save,
+            "limit": bare,
+            "remember": Rollback(trainer).remember,
+        }
         seconds = {k: median(v) for k, v in take_turns(contenders, max(rounds, 7)).items()}
     share = 100 * (seconds["save"] / SECONDS + seconds["remember"] / (EVERY * step))
     limit = 100 * seconds["limit"] / SECONDS

@@ -111,7 +111,7 @@ class Bilevel(NothingLearned):
             p.grad = None if found is None else found.masked_fill(lost, 0.0)
         self.optimizer.step()
         self.schedule.step()
-        return metrics | {"left_out": lost.long()}
+        return metrics | {"skipped_steps": lost.long()}
 
     @torch.no_grad()
     def precision_diagonal(
@@ -134,7 +134,7 @@ class Bilevel(NothingLearned):
                 "learning rate, or learn the reward on data held out from the model"
             )
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         self.optimizer.param_groups[0]["lr"] *= factor
         self.schedule.base_lrs = [factor * lr for lr in self.schedule.base_lrs]
         self.schedule.eta_min *= factor

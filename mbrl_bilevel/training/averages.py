@@ -1,11 +1,11 @@
-"""Averages of training figures over steps, on the device."""
+"""Averages of training metrics over steps, on the device."""
 
 import math
 
 import torch
 from torch import Tensor
 
-TOGETHER = 256  # steps' figures that are summed at once: memory stays bounded, steps stay quick
+TOGETHER = 256  # steps' metrics that are summed at once: memory stays bounded, steps stay quick
 
 
 class Averages:

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: steps left out and counted, and how a lost training ends."""
+"""Numbers that are not finite: steps skipped and counted, and how a lost training ends."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -36,7 +36,7 @@ def likely_cause(learning_rate: float, y: Float[Tensor, "b n"]) -> str:
     )
 
 
-class LeftOut:
+class SkippedSteps:
     """Counts steps whose loss or gradient was not finite, by member and on the device.
 
     `total` since the start, `streak` up to now, `longest` streak since the last check.
@@ -48,7 +48,7 @@ class LeftOut:
         ).unbind()
 
     @torch.no_grad()
-    def leave_out(
+    def skip(
         self,
         parameters: Sequence[nn.Parameter],
         loss: Float[Tensor, "e"],
@@ -117,14 +117,14 @@ def check_finite(
     raise TrainingDiverged(f"training diverged by step {step}: {what} not finite; {cause()}")
 
 
-def check_figures(
+def check_metrics(
     step: int,
     y: Float[Tensor, "b n"],
     nll: Float[Tensor, "e"],
     mse: Float[Tensor, "e"],
     cause: Cause,
 ) -> None:
-    """Judges held-out figures of the members, targets y.
+    """Judges held-out metrics of the members, targets y.
 
     Raises:
         TrainingDiverged: a figure that is not finite, or an exploded squared error.

@@ -10,13 +10,13 @@ from tqdm import tqdm
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.batches import Resampling
+from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
-from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.objective import Objective
+from mbrl_bilevel.training.rollback import Rollback
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule, Trainer
-from mbrl_bilevel.training.way_back import WayBack
 
 
 def fit(
@@ -98,7 +98,7 @@ def fit(
         if resume:
             trainer.load(run.path)
         run.continue_from(trainer.step)
-    keeper, way_back = Keeper(trainer, run, checkpoint_seconds), WayBack(trainer)
+    checkpointer, rollback = Checkpointer(trainer, run, checkpoint_seconds), Rollback(trainer)
     began = time.monotonic()
     stopped = False
     with (
@@ -118,26 +118,26 @@ def fit(
             while trainer.step < until and interruption.signal is None:
                 trainer.train_step()
                 bar.update()
-                if checkpoint_seconds and keeper.due:
+                if checkpoint_seconds and checkpointer.due:
                     break
             seconds = time.monotonic() - started
             try:
                 if trainer.step == until:
-                    figures = trainer.evaluate(names)
-                    way_back.remember()
-                    nll, mse = figures["held_out/nll"], figures["held_out/mse"]
+                    metrics = trainer.evaluate(names)
+                    rollback.remember()
+                    nll, mse = metrics["held_out/nll"], metrics["held_out/mse"]
                     bar.set_postfix({"held-out nll": f"{nll:.4f}", "held-out mse": f"{mse:.4f}"})
                     if on_evaluation is not None:
                         on_evaluation(until)
                     if run is not None:
                         rate = (until - first) / seconds
-                        run.log(until, figures | {"train/steps_per_second": rate})
+                        run.log(until, metrics | {"train/steps_per_second": rate})
                 if interruption.signal is not None:
-                    keeper.stop(interruption)
-                if keeper.due or trainer.step == steps or trainer.stale(patience):
-                    keeper.save()
+                    checkpointer.stop(interruption)
+                if checkpointer.due or trainer.step == steps or trainer.stale(patience):
+                    checkpointer.save()
             except TrainingDiverged as error:
-                way_back.go_back(error, keeper.kept())
+                rollback.roll_back(error, checkpointer.kept())
                 bar.update(trainer.step - bar.n)
     return trainer.finish(time.monotonic() - began, stopped)
 

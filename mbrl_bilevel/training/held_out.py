@@ -1,4 +1,4 @@
-"""Held-out figures while training, and the best state that each member has had by them."""
+"""Held-out metrics while training, and the best state that each member has had by them."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ CHUNK = 16_384  # rows per forward pass: bounds the memory of an evaluation
 
 
 @torch.no_grad()
-def held_out_figures(
+def held_out_metrics(
     network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
 ) -> dict[str, Tensor]:
     """Figures per member in standardised units.

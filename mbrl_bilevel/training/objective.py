@@ -47,7 +47,7 @@ class Objective(Protocol):
     ) -> dict[str, Tensor]:
         """Called after every gradient step, with its batch, to move what the objective learns."""
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Multiplies the learning rate of what the objective itself learns."""
 
     def state(self) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class NothingLearned:
         """Nothing moves."""
         return {}
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Nothing moves."""
 
     def state(self) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.averages import Averages
 from mbrl_bilevel.training.batches import Batches, Resampling, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
-from mbrl_bilevel.training.divergence import LeftOut, check_figures, check_finite, likely_cause
+from mbrl_bilevel.training.divergence import SkippedSteps, check_finite, check_metrics, likely_cause
 from mbrl_bilevel.training.held_out import (
     CHUNK,
     BestMembers,
-    held_out_figures,
+    held_out_metrics,
     standardized_square,
 )
 from mbrl_bilevel.training.objective import Objective
@@ -41,7 +41,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a fit ended: held-out figures of the restored best members, and their order."""
+    """How a fit ended: held-out metrics of the restored best members, and their order."""
 
     steps: int
     seconds: float
@@ -98,7 +98,7 @@ class Trainer:
         self.step = 0
         self.averages = Averages()
         self.counts: dict[str, Tensor] = {}
-        self.left_out = LeftOut(network.members, generator.device)
+        self.skipped_steps = SkippedSteps(network.members, generator.device)
         self.slowed = False
         self.clip_norm = clip_norm
         lr_schedulers = torch.optim.lr_scheduler
@@ -124,18 +124,18 @@ class Trainer:
             y = self.train.y[rows[0]].expand(members, -1, -1)
         else:
             x, y = self.train.x[rows], self.train.y[rows]
-        loss, figures = self.objective(self.network, x, y, self.generator)
+        loss, metrics = self.objective(self.network, x, y, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()
         norm = clip_by_member(self.parameters, self.clip_norm)
-        self.left_out.leave_out(self.parameters, loss.detach(), norm)
+        self.skipped_steps.skip(self.parameters, loss.detach(), norm)
         self.optimizer.step()
         if self.by_step is not None:
             self.by_step.step()
         self.step += 1
         self._add("train/loss", loss.detach())
         self._add("train/gradient_norm", norm)
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self._add(f"train/{name}", value)
         for name, value in self.objective.after_step(
             self.network, (x, y), self.step, self.generator
@@ -154,32 +154,32 @@ class Trainer:
             self.counts[name] = self.counts.get(name, torch.zeros_like(value)) + value
 
     def evaluate(self, names: Sequence[str]) -> dict[str, float]:
-        """Held-out figures and the averages of the training figures since the last evaluation.
+        """Held-out metrics and the averages of the training metrics since the last evaluation.
 
         Raises:
             TrainingDiverged: a number that is not finite in what a checkpoint would hold, a member
                 whose steps are all left out, or a held-out error without bound.
         """
         self.check_finite()
-        self.left_out.check(self.step, self._cause)
+        self.skipped_steps.check(self.step, self._cause)
         self.objective.calibrate(self.network, *self.held_out)
         if self.network.held_share:
             self._set_held_std()
-        figures = held_out_figures(self.network, *self.held_out)
-        check_figures(self.step, self.held_out.y, figures["nll"], figures["mse"], self._cause)
-        score = figures["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
+        metrics = held_out_metrics(self.network, *self.held_out)
+        check_metrics(self.step, self.held_out.y, metrics["nll"], metrics["mse"], self._cause)
+        score = metrics["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
         self.best.update(self.network, score)
         if self.by_score is not None:
             self.by_score.step(score.mean().item())
-        rmse = figures["squared_error"].mean(0).sqrt().tolist()
-        logged = {f"held_out/{k}": figures[k].mean().item() for k in ("nll", "mse")}
+        rmse = metrics["squared_error"].mean(0).sqrt().tolist()
+        logged = {f"held_out/{k}": metrics[k].mean().item() for k in ("nll", "mse")}
         logged |= {f"held_out_rmse/{name}": v for name, v in zip(names, rmse, strict=True)}
         for name in ("nll", "mse"):
             logged |= {
-                f"held_out_{name}/member_{e}": v for e, v in enumerate(figures[name].tolist())
+                f"held_out_{name}/member_{e}": v for e, v in enumerate(metrics[name].tolist())
             }
         logged |= self.averages.take()
-        logged["train/left_out"] = self.left_out.total.sum().item()
+        logged["train/skipped_steps"] = self.skipped_steps.total.sum().item()
         logged |= {name: total.sum().item() for name, total in self.counts.items()}
         logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         return logged
@@ -191,7 +191,7 @@ class Trainer:
         """
         few = Samples(*(part[:: -(-len(part) // CHUNK)] for part in self.train))
         found = [
-            held_out_figures(self.network, *part)["squared_error"] for part in (few, self.held_out)
+            held_out_metrics(self.network, *part)["squared_error"] for part in (few, self.held_out)
         ]
         self.network.set_std(torch.maximum(*found).sqrt(), held_only=True)
 
@@ -217,14 +217,14 @@ class Trainer:
     def _cause(self) -> str:
         return likely_cause(self.optimizer.param_groups[0]["lr"], self.train.y)
 
-    def slow_down(self, factor: float) -> None:
+    def scale_learning_rate(self, factor: float) -> None:
         """Multiplies the learning rate by `factor`, now and for the rest of the schedule."""
         self.slowed = True
         self.optimizer.param_groups[0]["lr"] *= factor
         if self.by_step is not None:
             self.by_step.base_lrs = [factor * lr for lr in self.by_step.base_lrs]
             self.by_step.eta_min *= factor
-        self.objective.slow_down(factor)
+        self.objective.scale_learning_rate(factor)
 
     def stale(self, patience: int | None) -> bool:
         """Whether no member has made progress for `patience` evaluations."""
@@ -234,13 +234,13 @@ class Trainer:
         self.best.restore(self.network)
         if self.network.held_share:
             self._widen_std()
-        figures = held_out_figures(self.network, *self.held_out)
+        metrics = held_out_metrics(self.network, *self.held_out)
         return FitResult(
             steps=self.step,
             seconds=seconds,
             stopped_early=stopped_early,
-            nll=figures["nll"].tolist(),
-            mse=figures["mse"].tolist(),
+            nll=metrics["nll"].tolist(),
+            mse=metrics["mse"].tolist(),
             order=self.best.score.argsort().tolist(),
         )
 
@@ -254,7 +254,7 @@ class Trainer:
         tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
         tensors |= {f"counts.{k}": v for k, v in self.counts.items()}
         tensors |= {f"averages.{k}": v for k, v in self.averages.state().items()}
-        tensors |= {f"left_out.{k}": v for k, v in self.left_out.state().items()}
+        tensors |= {f"skipped_steps.{k}": v for k, v in self.skipped_steps.state().items()}
         tensors["generator"] = self.generator.get_state()
         schedulers = {
             name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
@@ -281,7 +281,7 @@ class Trainer:
         self.objective.load_state(part("objective."))
         self.counts = part("counts.")
         self.averages.load_state(part("averages."))
-        self.left_out.load_state(part("left_out."))
+        self.skipped_steps.load_state(part("skipped_steps."))
         self.generator.set_state(tensors["generator"].cpu())
         self.step, self.slowed = state["step"], state["slowed"]
         self.optimizer.param_groups[0]["lr"] = state["lr"]

@@ -25,7 +25,7 @@ def test_replayed_updates_are_those_made_kernel_by_kernel():
         if i == 6 * WARM_UP:
             assert len(update.graphs) == 3
             for sac in (plain, captured):
-                sac.slow_down(0.1)
+                sac.scale_learning_rate(0.1)
             update.forget()
     for (name, ours), theirs in zip(captured.state().items(), plain.state().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5, msg=name)

@@ -76,7 +76,7 @@ def steps(agent, count):
 
 
 def batches_of(agent, monkeypatch):
-    """The batches that its policy learns from, and the figures of each update."""
+    """The batches that its policy learns from, and the metrics of each update."""
     seen, update = [], agent.sac.update
 
     def spy(batch, **how):
@@ -231,21 +231,21 @@ def test_offline_imitation_comes_first_and_then_the_real_rows_are_what_to_stay_n
         assert torch.equal(flags["behaviour"].observation, batch.observation[:8])
 
 
-def test_figures_are_averages_since_they_were_last_asked_for(monkeypatch):
+def test_metrics_are_averages_since_they_were_last_asked_for(monkeypatch):
     agent = make("sac", start_steps=30)
     seen = batches_of(agent, monkeypatch)
     steps(agent, 33)
-    found = agent.figures()
-    told = [figures for _, figures in seen]
+    found = agent.metrics()
+    told = [metrics for _, metrics in seen]
     for name in ("critic_loss", "q", "entropy", "temperature"):
-        mean = np.mean([figures[name].item() for figures in told])
+        mean = np.mean([metrics[name].item() for metrics in told])
         assert found[f"policy/{name}"] == pytest.approx(mean, rel=1e-6)
-    largest = max(figures["largest_q"].item() for figures in told)
+    largest = max(metrics["largest_q"].item() for metrics in told)
     assert found["policy/largest_q"] == pytest.approx(largest)
     assert 1 <= found["real/length"] <= 20
     steps(agent, 1)
-    assert agent.figures()["policy/q"] == pytest.approx(seen[-1][1]["q"].item())
-    assert "real/return" not in agent.figures()
+    assert agent.metrics()["policy/q"] == pytest.approx(seen[-1][1]["q"].item())
+    assert "real/return" not in agent.metrics()
 
 
 @pytest.mark.parametrize(
@@ -255,12 +255,12 @@ def test_figures_are_averages_since_they_were_last_asked_for(monkeypatch):
 def test_a_critic_beyond_all_rewards_ends_the_training(factor, words):
     agent = make("sac", start_steps=30)
     steps(agent, 32)
-    agent.figures()
+    agent.metrics()
     with torch.no_grad():
         agent.sac.critic.linear_layers()[-1].weight.mul_(factor)
     steps(agent, 1)
     with pytest.raises(TrainingDiverged, match=words):
-        agent.figures()
+        agent.metrics()
 
 
 def test_a_state_that_is_not_finite_replaces_nothing(tmp_path):
@@ -290,7 +290,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, kind, first, more):
     assert again.step == first
     steps(whole, more)
     steps(again, more)
-    assert whole.figures() == again.figures()
+    assert whole.metrics() == again.metrics()
     one, other = whole.state(), again.state()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -31,7 +31,7 @@ class Counting:
     def slowed(self):
         return self.pace != 1.0
 
-    def slow_down(self, factor):
+    def scale_learning_rate(self, factor):
         self.pace *= factor
 
     @property
@@ -43,7 +43,7 @@ class Counting:
         self.since += 1
         self.at.get(self.step, lambda: None)()
 
-    def figures(self):
+    def metrics(self):
         found, self.since = {"steps": float(self.since)}, 0
         return found
 

@@ -77,7 +77,7 @@ def test_random_actions_fill_the_box_before_the_first_plan():
     assert action.mean().item() == pytest.approx(-0.25, abs=4 * 0.043)
     assert action.var().item() == pytest.approx(0.1875, abs=4 * 0.017)
     assert agent.agent is None
-    assert "time/planning_ms_per_step" not in agent.figures()
+    assert "time/planning_ms_per_step" not in agent.metrics()
 
 
 @pytest.mark.parametrize("at", [40, START, START + EVERY])
@@ -93,7 +93,7 @@ def test_it_goes_on_from_a_steady_step_bit_for_bit(tmp_path, at):
     one, other = whole.state(), again.state()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    a, b = whole.figures(), again.figures()
+    a, b = whole.metrics(), again.metrics()
     assert a.pop("time/planning_ms_per_step") > 0
     assert b.pop("time/planning_ms_per_step") > 0
     assert a == b

@@ -167,8 +167,8 @@ def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate, soft_valu
     reference = Reference(sac, layer_norm, (actor_rate or 1e-3, 1e-3))
     for seed in range(3):
         batch = transitions(32, seed)
-        figures = sac.update(batch)
-        assert figures["critic_loss"].item() == pytest.approx(reference.update(batch), rel=1e-4)
+        metrics = sac.update(batch)
+        assert metrics["critic_loss"].item() == pytest.approx(reference.update(batch), rel=1e-4)
     close = {"rtol": 1e-4, "atol": 2e-6}
     torch.testing.assert_close(sac.log_temperature, reference.log_alpha, **close)
     pairs = [(sac.actor.network, 0, reference.actor)]
@@ -256,12 +256,12 @@ def test_a_bandit_is_learned_to_its_soft_optimum():
         anywhere = -0.5 + 1.5 * torch.rand(128, 1, generator=generator)
         action = torch.where(torch.rand(128, 1, generator=generator) < 0.5, near, anywhere).detach()
         reward = -((action - c) ** 2)[:, 0] / (2 * w**2)
-        figures = sac.update(Batch(one, action, reward, one, torch.ones(128)))
+        metrics = sac.update(Batch(one, action, reward, one, torch.ones(128)))
     mean, _ = sac.actor(one[:1])
     deviation = math.sqrt(alpha) * w
     assert (0.25 + 0.75 * mean.tanh()).item() == pytest.approx(c, abs=deviation)
     entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(deviation / 0.75)
-    assert figures["entropy"].item() == pytest.approx(entropy, abs=0.15)
+    assert metrics["entropy"].item() == pytest.approx(entropy, abs=0.15)
     actions = torch.linspace(0.0, 0.8, 9).unsqueeze(-1)
     q = sac.value(sac.critic, torch.ones(9, 1), actions).detach()
     expected = -((actions - c) ** 2)[:, 0] / (2 * w**2)
@@ -398,19 +398,19 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(bad):
     )
     spoilt = good._replace(reward=torch.full((8,), bad))
     before = {k: v.clone() for k, v in sac.state().items() if "adam" not in k}
-    figures = sac.update(spoilt)
-    assert figures["left_out"] == 1.0
-    assert all(value.isfinite() for value in figures.values())
+    metrics = sac.update(spoilt)
+    assert metrics["skipped_steps"] == 1.0
+    assert all(value.isfinite() for value in metrics.values())
     for name, value in before.items():  # no momentum yet
         torch.testing.assert_close(sac.state()[name], value, rtol=0, atol=0)
-    assert sac.update(good)["left_out"] == 0.0
+    assert sac.update(good)["skipped_steps"] == 0.0
     assert not torch.equal(sac.state()["log_temperature"], before["log_temperature"])
 
 
 def test_a_lower_rate_is_part_of_its_state():
     first, second = (agent(actor_learning_rate=2e-4) for _ in range(2))
     assert not first.slowed
-    first.slow_down(0.1)
+    first.scale_learning_rate(0.1)
     second.load_state(first.state())
     assert second.slowed
     rates = [group["lr"] for group in second.optimizer.param_groups]

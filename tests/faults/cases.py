@@ -76,8 +76,8 @@ def dataset_state(place: Path) -> State | None:
     return {k: _digest(v) for k, v in vars(data.transitions).items() if torch.is_tensor(v)}
 
 
-def _timeless(figures: State) -> State:
-    return {k: v for k, v in figures.items() if "second" not in k and k != "run"}
+def _timeless(metrics: State) -> State:
+    return {k: v for k, v in metrics.items() if "second" not in k and k != "run"}
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -397,10 +397,10 @@ def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
         trainer.train_step()
     objective.outer.batches.y = data.y
     trainer.train_step()
-    assert trainer.counts["outer/left_out"] == 2
+    assert trainer.counts["outer/skipped_steps"] == 2
     assert all(p.isfinite().all() for p in objective.inner.parameters())
     figures = trainer.evaluate(["a", "b"])
-    assert figures["outer/left_out"] == 2
+    assert figures["outer/skipped_steps"] == 2
 
 
 def test_a_slower_outer_level_is_resumed_as_slow():
@@ -410,7 +410,7 @@ def test_a_slower_outer_level_is_resumed_as_slow():
         objective = bilevel(noisy(100), steps=40)
         objective.optimizer.step()
         objective.schedule.step()
-        objective.slow_down(0.5)
+        objective.scale_learning_rate(0.5)
         if resumed:
             state, objective = objective.state(), bilevel(noisy(100), steps=40)
             objective.load_state(state)

@@ -1,4 +1,4 @@
-"""Averages of training figures: of what is finite, the same however often they are interrupted."""
+"""Averages of training metrics: of what is finite, the same however often they are interrupted."""
 
 import torch
 

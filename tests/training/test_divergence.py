@@ -1,4 +1,4 @@
-"""A training that goes astray: steps left out, one way back, then one sentence; nothing spoilt."""
+"""A training that diverges: steps skipped, one rollback, then one sentence; nothing spoilt."""
 
 import json
 
@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
+from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import RUN, TrainingDiverged, likely_cause
 from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.keeper import Keeper
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import Samples
 
@@ -47,15 +47,15 @@ class Spoilt(NLL):
         self.member, self.steps, self.what, self.step = member, steps, what, 0
 
     def __call__(self, network, x, y, generator):
-        loss, figures = super().__call__(network, x, y, generator)
+        loss, metrics = super().__call__(network, x, y, generator)
         self.step += 1
         if self.step in self.steps:
             factor = torch.ones(network.members)
             factor[self.member] = torch.nan
             if self.what == "loss":
-                return loss * factor, figures
+                return loss * factor, metrics
             loss.register_hook(lambda gradient: gradient * factor)
-        return loss, figures
+        return loss, metrics
 
 
 def nan_in_member_1(objective, network):
@@ -123,9 +123,11 @@ def test_the_first_time_it_goes_back_and_on_at_a_tenth_of_the_learning_rate(tmp_
         assert [line[key] for line in slow[:2]] == [line[key] for line in calm[:2]]
 
 
-def test_a_checkpoint_between_evaluations_is_a_way_back_too(tmp_path, monkeypatch):
+def test_a_checkpoint_between_evaluations_is_a_rollback_too(tmp_path, monkeypatch):
     """Due at every step, it finds what an evaluation would have found only later."""
-    monkeypatch.setattr(Keeper, "due", property(lambda keeper: keeper.run is not None))
+    monkeypatch.setattr(
+        Checkpointer, "due", property(lambda checkpointer: checkpointer.run is not None)
+    )
     with pytest.warns(UserWarning, match="by step 25: .*; going on from step 20"):
         train(tmp_path, Astray(25, nan_in_member_1, times=1), seconds=1e-9)
     assert metrics(tmp_path)[-1]["step"] == 60
@@ -141,15 +143,15 @@ def test_before_the_first_checkpoint_none_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_steps_that_are_not_finite_are_left_out_counted_and_nobody_else_notices(tmp_path, what):
+def test_steps_that_are_not_finite_are_skipped_counted_and_nobody_else_notices(tmp_path, what):
     """Bit for bit: members share batches and the clock, but no number."""
     whole = train(tmp_path, NLL(), folder="whole")
-    left_out = train(tmp_path, Spoilt(1, (3, 4, 27), what))
-    for a, b in zip(whole.parameters(), left_out.parameters(), strict=True):
+    skipping = train(tmp_path, Spoilt(1, (3, 4, 27), what))
+    for a, b in zip(whole.parameters(), skipping.parameters(), strict=True):
         assert torch.equal(a[[0, 2]], b[[0, 2]])
         assert not torch.equal(a[1], b[1])
         assert b.isfinite().all()
-    assert [line["train/left_out"] for line in metrics(tmp_path)] == [2, 2, 3, 3, 3, 3]
+    assert [line["train/skipped_steps"] for line in metrics(tmp_path)] == [2, 2, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize(("length", "lost"), [(RUN - 1, False), (RUN, True)])
@@ -161,7 +163,7 @@ def test_a_run_of_them_means_that_the_member_is_lost(tmp_path, length, lost):
         return
     with pytest.warns(UserWarning, match=f"of member 2 was not finite in {RUN} steps running; the"):
         train(tmp_path, objective)
-    assert metrics(tmp_path)[-1]["train/left_out"] == RUN
+    assert metrics(tmp_path)[-1]["train/skipped_steps"] == RUN
 
 
 def test_a_run_that_goes_on_names_the_step_at_which_it_began(tmp_path):
@@ -172,7 +174,7 @@ def test_a_run_that_goes_on_names_the_step_at_which_it_began(tmp_path):
         train(tmp_path, Spoilt(0, range(18, 1000)))
 
 
-def test_a_resumed_run_does_not_get_a_second_way_back(tmp_path):
+def test_a_resumed_run_does_not_get_a_second_rollback(tmp_path):
     with pytest.warns(UserWarning, match="going on from step 20"):
         train(tmp_path, Astray(25, explode, times=1), steps=40)
     with pytest.raises(TrainingDiverged, match="by step 60"):
@@ -186,7 +188,7 @@ def test_the_likely_cause_is_outliers_where_there_are_any():
     assert "a target lies 1e+05 standard deviations" in likely_cause(3e-3, y)
 
 
-def test_counts_run_on_and_other_figures_are_averaged(tmp_path):
+def test_counts_run_on_and_other_metrics_are_averaged(tmp_path):
     """Odd steps up to a step: half of it. A resumed run goes on from the checkpoint's count."""
     train(tmp_path, Astray(0, None, times=0))
     lines = metrics(tmp_path)

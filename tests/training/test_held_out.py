@@ -1,11 +1,11 @@
-"""Held-out figures by which members and steps are chosen."""
+"""Held-out metrics by which members and steps are chosen."""
 
 import pytest
 import torch
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
-from mbrl_bilevel.training.held_out import WORST, held_out_figures
+from mbrl_bilevel.training.held_out import WORST, held_out_metrics
 from mbrl_bilevel.training.trainer import Samples, Trainer
 
 
@@ -30,7 +30,7 @@ def sure_and_unsure(covariance="diagonal"):
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_a_dimension_counts_for_a_bounded_likelihood(covariance):
     network, data = sure_and_unsure(covariance)
-    found = held_out_figures(network, *data)
+    found = held_out_metrics(network, *data)
     assert found["nll"][0] > 1e6
     own = torch.log(torch.tensor(0.1)) + 0.9189385 + 0.125
     rounding = 1e-6 if covariance == "diagonal" else 1e-6 * found["nll"][0].item()

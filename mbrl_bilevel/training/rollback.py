@@ -5,10 +5,10 @@ import warnings
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.trainer import Trainer
 
-SLOWER = 0.1  # of the learning rate, after a fit has gone astray
+SLOWER = 0.1  # of the learning rate, after a fit has diverged
 
 
-class WayBack:
+class Rollback:
     """Keeps the state of the last good evaluation."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -20,20 +20,20 @@ class WayBack:
         tensors, plain = self.trainer.state()
         self.good = {name: t.clone() for name, t in tensors.items()}, plain
 
-    def go_back(self, error: TrainingDiverged, kept: str) -> None:
+    def roll_back(self, error: TrainingDiverged, kept: str) -> None:
         """From what `error` says to the last good state, with a UserWarning, at a lower pace.
 
-        The count of steps left out goes on. `kept` says what is left where there is no way back.
+        The count of skipped steps goes on. `kept` says what is left after the second time.
 
         Raises:
             TrainingDiverged: the second time, for good.
         """
         if self.trainer.slowed:
             raise TrainingDiverged(f"{error}{kept}") from None
-        total = self.trainer.left_out.total.clone()
+        total = self.trainer.skipped_steps.total.clone()
         self.trainer.load_state(*self.good)
-        self.trainer.left_out.total.copy_(total)
-        self.trainer.slow_down(SLOWER)
+        self.trainer.skipped_steps.total.copy_(total)
+        self.trainer.scale_learning_rate(SLOWER)
         self.remember()
         warnings.warn(
             f"{error}; going on from step {self.trainer.step} at {SLOWER:g} of the learning rate",

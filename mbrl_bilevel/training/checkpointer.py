@@ -21,7 +21,7 @@ class Resumable(Protocol):
     def save(self, folder: Path) -> None: ...
 
 
-class Keeper:
+class Checkpointer:
     """Saves a training into its run's folder now and then, and when it is interrupted.
 
     `saved` is the step of the newest checkpoint, None before the first. Without a run nothing is
