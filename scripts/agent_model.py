@@ -17,8 +17,8 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
-from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
+from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.scripts.acting_environment import GO_ON, REMEDY
 from mbrl_bilevel.scripts.agent_flags import Flags
 from mbrl_bilevel.scripts.first_fit import HELD_OUT
@@ -38,7 +38,7 @@ def untrained_model(
         learn_reward=flags.learn_reward == "yes" or task.reward is None,
         members=flags.members,
         hidden=flags.hidden,
-        gated=needs_gate(flags.objective, "diagonal"),
+        two_means=needs_two_means(flags.objective, "diagonal"),
         env_spec=replace(flags.env, id=flags.env.name),
         observation_names=task.observation_names,
         generator=generator,
@@ -88,7 +88,7 @@ def refit(
     model.fit_standardizers(train)
     held = Samples(*model.encode(held_out))
     goal = build(objective, model, train, held_out, steps=steps, generator=generator)
-    if isinstance(goal, Bilevel) and isinstance(goal.inner, GatedPolicyGradient):
+    if isinstance(goal, Bilevel) and isinstance(goal.inner, TwoMeanRegression):
         goal.inner.adopt(model.network)
     result = fit(
         model.network,

@@ -19,14 +19,14 @@ from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
-from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.policy_gradient import Estimator, PolicyGradient
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.scripts import collect
@@ -57,9 +57,9 @@ class Repetition:
     test: Samples
     generator: torch.Generator
 
-    def network(self, *, gated: bool = False) -> GaussianEnsemble:
+    def network(self, *, two_means: bool = False) -> GaussianEnsemble:
         """A new network, of one member."""
-        kind = GatedEnsemble if gated else GaussianEnsemble
+        kind = TwoMeanEnsemble if two_means else GaussianEnsemble
         with torch.device(self.generator.device):
             return kind(
                 self.train.x.shape[1], self.train.y.shape[1], members=1, hidden=HIDDEN,
@@ -173,9 +173,9 @@ def _learned(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
     return r.network(), _bilevel(r, inner)
 
 
-def _gated(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
-    network = r.network(gated=True)
-    inner = GatedPolicyGradient(network, generator=r.generator).to(r.generator.device)
+def _two_means(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
+    network = r.network(two_means=True)
+    inner = TwoMeanRegression(network, generator=r.generator).to(r.generator.device)
     return network, _bilevel(r, inner)
 
 
@@ -203,7 +203,7 @@ def _reward(r: Repetition, form: Form) -> Mahalanobis:
     return Mahalanobis(r.train.y.shape[1], form=form).to(r.generator.device)
 
 
-def _bilevel(r: Repetition, inner: PolicyGradient | GatedPolicyGradient) -> Bilevel:
+def _bilevel(r: Repetition, inner: PolicyGradient | TwoMeanRegression) -> Bilevel:
     return Bilevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
 
 
@@ -219,7 +219,7 @@ ROWS: dict[str, tuple[Make, Pair | None]] = {
     "PG, diagonal U*, residual": (partial(_residual, "diagonal", diagonal_rule), None),
     "PG, full U*, marginal": (partial(_fixed, "full", full_rule), (6.015, 2.538)),
     "PG, full U*, residual": (partial(_residual, "full", full_rule), None),
-    "bilevel, gated": (_gated, None),
+    "bilevel, two means": (_two_means, None),
 }
 
 

@@ -19,7 +19,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveName, ObjectiveSpec, needs_gate
+from mbrl_bilevel.objectives.spec import ObjectiveName, ObjectiveSpec, needs_two_means
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.trainer import Samples, Trainer
@@ -182,7 +182,7 @@ def train_one(
     with torch.device(device):
         model = DynamicsModel(
             0, fitted.action.shape[1], learn_reward=True, members=MEMBERS, hidden=HIDDEN,
-            gated=needs_gate(flags, "diagonal"), generator=generator,
+            two_means=needs_two_means(flags, "diagonal"), generator=generator,
         )  # fmt: skip
     model.fit_standardizers(fitted)
     held = Samples(*model.encode(held_out))

@@ -26,7 +26,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
+from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_two_means
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
@@ -273,7 +273,7 @@ def build_model(
             members=config.members,
             hidden=config.hidden,
             covariance=config.covariance,
-            gated=needs_gate(config, config.covariance),
+            two_means=needs_two_means(config, config.covariance),
             env_spec=dataset.env_spec,
             observation_names=_names(dataset, task),
             action_box=dataset.action_box,

@@ -20,7 +20,6 @@ from mbrl_bilevel.models.constant_targets import (
     warn_of_sparse,
 )
 from mbrl_bilevel.models.description import check_description
-from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import (
     Covariance,
     DiagonalGaussian,
@@ -31,6 +30,7 @@ from mbrl_bilevel.models.gaussian import (
 from mbrl_bilevel.models.model_file import check_weights, read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
+from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
 RANGE_MARGIN = 0.1
 INPUT_BOUND = 10.0  # standard deviations, beyond which an input tells the network no more
@@ -64,7 +64,7 @@ class DynamicsModel(nn.Module):
         members: int = 5,
         hidden: Sequence[int] = (200, 200, 200),
         covariance: Covariance = "diagonal",
-        gated: bool = False,
+        two_means: bool = False,
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
         env_id: str | None = None,
         env_spec: EnvSpec | None = None,
@@ -82,7 +82,7 @@ class DynamicsModel(nn.Module):
             raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
         self.observation_names = tuple(names)
         self.action_box = action_box
-        kind = GatedEnsemble if gated else GaussianEnsemble
+        kind = TwoMeanEnsemble if two_means else GaussianEnsemble
         self.network = kind(
             obs_dim + act_dim,
             obs_dim + learn_reward,
@@ -300,7 +300,7 @@ class DynamicsModel(nn.Module):
             "members": self.members,
             "hidden": list(self.network.hidden),
             "covariance": self.network.covariance,
-            "gated": isinstance(self.network, GatedEnsemble),
+            "gated": isinstance(self.network, TwoMeanEnsemble),
             "log_std_bounds": list(self.network.log_std_bounds),
             "elites": len(self.elites),
             "env_id": self.env_id,
@@ -324,6 +324,7 @@ class DynamicsModel(nn.Module):
         sizes = dict(description)
         elites = sizes.pop("elites")
         bounds = sizes.pop("log_std_bounds")
+        sizes["two_means"] = sizes.pop("gated", False)  # the key in files, since version 0.1
         spec = sizes.pop("env", None)  # which models before version 0.2 do not have
         env_spec = None if spec is None else EnvSpec.from_plain(spec)
         with torch.device("meta"):  # nothing is allocated for a description that does not fit

@@ -9,10 +9,10 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State, load_moments, moments, nest, part
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.outer_data import OuterData
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.objective import NothingLearned
 
@@ -43,7 +43,7 @@ class Bilevel(NothingLearned):
 
     def __init__(
         self,
-        inner: PolicyGradient | GatedPolicyGradient,
+        inner: PolicyGradient | TwoMeanRegression,
         outer: OuterData,
         outer_step: OuterStep | None = None,
         *,
@@ -118,7 +118,7 @@ class Bilevel(NothingLearned):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b n"] | None:
         """U_ii(x) of the learned reward, to look at; None for a reward that has no U."""
-        if isinstance(self.inner, GatedPolicyGradient):
+        if isinstance(self.inner, TwoMeanRegression):
             return self.inner.precision_diagonal(network, x)
         if not hasattr(self.inner.reward, "precision_diagonal"):
             return None

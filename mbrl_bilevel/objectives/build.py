@@ -11,12 +11,12 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
-from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_gate
+from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.ranges import check_ranges
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
@@ -130,10 +130,10 @@ def _outer_data(
 
 def _learned_inner(
     spec: ObjectiveSpec, model: DynamicsModel, generator: torch.Generator
-) -> PolicyGradient | GatedPolicyGradient:
+) -> PolicyGradient | TwoMeanRegression:
     network = model.network
-    if needs_gate(spec, network.covariance):
-        return GatedPolicyGradient(network, generator=generator)
+    if needs_two_means(spec, network.covariance):
+        return TwoMeanRegression(network, generator=generator)
     reward = _learned_reward(spec, model, generator)
     weights = None
     if spec.weights != "none" and isinstance(reward, Mahalanobis):

@@ -8,7 +8,6 @@ from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.network_problem import fisher_metric, training_problem
 from mbrl_bilevel.objectives.outer_steps import (
     ClosedForm,
@@ -18,10 +17,11 @@ from mbrl_bilevel.objectives.outer_steps import (
     SobaStep,
 )
 from mbrl_bilevel.objectives.spec import HypergradientName
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 
 
 def outer_step(name: HypergradientName, network: GaussianEnsemble, inner: Inner) -> OuterStep:
-    """The outer step that `--hypergradient` names; gated weights always take the closed form.
+    """The outer step that `--hypergradient` names; two means always take the closed form.
 
     Few products a step: linear systems are warm-started and move little between steps. Those of
     implicit and fisher whose relative residual still ends above 3 are set aside; the batches' own
@@ -30,7 +30,7 @@ def outer_step(name: HypergradientName, network: GaussianEnsemble, inner: Inner)
     Raises:
         InputError: Fisher products of a full covariance.
     """
-    if name == "closed_form" or isinstance(inner, GatedPolicyGradient):
+    if name == "closed_form" or isinstance(inner, TwoMeanRegression):
         return ClosedForm()
     if name == "unrolled":
         return HypergradientStep(Unrolled(steps=5))

@@ -17,13 +17,13 @@ from mbrl_bilevel.bilevel.soba import Soba
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.network_problem import training_problem
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 
 LARGEST_NORM = 100.0  # of a hypergradient that comes from a linear system
 
-Inner = PolicyGradient | GatedPolicyGradient
+Inner = PolicyGradient | TwoMeanRegression
 InnerBatch = tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]]
 OuterBatch = tuple[Float[Tensor, "e m d"], Float[Tensor, "e m n"]]
 
@@ -208,8 +208,8 @@ def _problem_data(
     network: GaussianEnsemble, inner: Inner, inner_batch: InnerBatch, generator: torch.Generator
 ) -> tuple[Params, Params, tuple[Any, ...]]:
     """theta, phi, and the inner batch with the noise of sampled estimators, frozen in one solve."""
-    if isinstance(inner, GatedPolicyGradient):
-        raise InputError("gated weights are learned by the closed form: choose ClosedForm()")
+    if isinstance(inner, TwoMeanRegression):
+        raise InputError("two means are gated by the closed form: choose ClosedForm()")
     x, y = inner_batch
     noise: Tensor | None = None
     if inner.estimator != "exact":

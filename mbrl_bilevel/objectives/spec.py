@@ -22,8 +22,8 @@ class ObjectiveSpec:
     """An objective by its settings, which are the flags of `train-model`; `build` makes it.
 
     Raises:
-        InputError: settings that exclude one another, from `build` and `needs_gate`; numbers out of
-            range, from `build`.
+        InputError: settings that exclude one another, from `build` and `needs_two_means`; numbers
+            out of range, from `build`.
     """
 
     objective: ObjectiveName = "nll"
@@ -67,7 +67,7 @@ class ObjectiveSpec:
     1e-3 for soba and ma_soba, whose linear system has to keep up, 3e-3 for the rest."""
 
 
-def needs_gate(spec: ObjectiveSpec, covariance: Covariance) -> bool:
+def needs_two_means(spec: ObjectiveSpec, covariance: Covariance) -> bool:
     """Whether the objective needs a model of two means and a gate.
 
     Raises:

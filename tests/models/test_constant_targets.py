@@ -11,13 +11,13 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.constant_targets import sparse_targets
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
 
@@ -82,7 +82,7 @@ def dynamics(learn_reward=True, **arguments):
     return model
 
 
-KINDS = [{}, {"covariance": "full"}, {"gated": True}]
+KINDS = [{}, {"covariance": "full"}, {"two_means": True}]
 
 
 @pytest.mark.situation("right")
@@ -189,7 +189,7 @@ def test_a_restricted_network_predicts_the_same_targets_with_the_same_parameters
 
 
 def test_a_gate_does_not_read_the_heads_that_rest():
-    network = GatedEnsemble(4, 5, members=2, hidden=(8, 8), generator=seeded())
+    network = TwoMeanEnsemble(4, 5, members=2, hidden=(8, 8), generator=seeded())
     network.restrict(torch.tensor(MOVES))
     network.side.gate.weight.normal_(generator=seeded(2))
     x = torch.randn(7, 4, generator=seeded(1))
@@ -303,12 +303,12 @@ def test_sparse_targets_are_named_once():
 
 
 @pytest.mark.situation("right")
-@pytest.mark.parametrize("objective", ["nll", "gated"])
+@pytest.mark.parametrize("objective", ["nll", "two means"])
 def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_path, objective):
     """Of the training part, where it moves: in the held-out one it does not, as may happen."""
     data = with_contacts()
     model = DynamicsModel(
-        5, 3, members=2, hidden=(8, 8), gated=objective == "gated", generator=seeded()
+        5, 3, members=2, hidden=(8, 8), two_means=objective == "two means", generator=seeded()
     )
     with pytest.warns(UserWarning, match="sparse"):
         model.fit_standardizers(data)
@@ -316,8 +316,8 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
     still = (y[:, 3:] == y[:, 3:].median(0).values).all(1)
     held_out = Samples(x[still][:50], y[still][:50])
     loss = NLL()
-    if objective == "gated":
-        inner = GatedPolicyGradient(model.network, generator=seeded())
+    if objective == "two means":
+        inner = TwoMeanRegression(model.network, generator=seeded())
         rows = torch.arange(600).expand(2, -1)
         loss = Bilevel(inner, OuterData(OuterBatches(x, y, rows, 64, seeded(1))), steps=40)
     fit(model.network, loss, Samples(x, y), held_out, generator=seeded(), steps=40, progress=False)

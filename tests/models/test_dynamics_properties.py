@@ -67,7 +67,7 @@ def cases(draw: st.DrawFn) -> Case:
         members=draw(st.integers(1, 3)),
         hidden=draw(st.sampled_from([(4,), (4, 4)])),
         covariance=draw(st.sampled_from(["diagonal", "full"])),
-        gated=False,
+        two_means=False,
         generator=g,
     )
     with warnings.catch_warnings():

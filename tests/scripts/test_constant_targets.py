@@ -130,7 +130,9 @@ def test_what_stands_still_is_said_in_training_and_in_judging(tmp_path, capsys):
 @pytest.mark.parametrize("objective", ["pg", "bilevel"])
 def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
     data, g = with_contacts(), torch.Generator().manual_seed(0)
-    model = DynamicsModel(5, 3, members=2, hidden=(8,), gated=objective == "bilevel", generator=g)
+    model = DynamicsModel(
+        5, 3, members=2, hidden=(8,), two_means=objective == "bilevel", generator=g
+    )
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
         model.fit_standardizers(data)
     with pytest.warns(UserWarning, match=f"{objective} with many sparse targets"):

@@ -1,4 +1,4 @@
-"""An ensemble whose every member blends two means and takes its noise from a network apart."""
+"""An ensemble of two means a member, blended by a gate; the noise has a network of its own."""
 
 from collections.abc import Sequence
 
@@ -86,7 +86,7 @@ class NoiseAndGate(EnsembleMLP):
         return chosen
 
 
-class GatedEnsemble(GaussianEnsemble):
+class TwoMeanEnsemble(GaussianEnsemble):
     """N(g(x) m1(x) + (1 - g(x)) m2(x), s(x)^2) per dimension, for a diagonal covariance.
 
     m1 and m2 are networks of `hidden` units, meant for two weightings of the same data. The gate g
@@ -97,7 +97,7 @@ class GatedEnsemble(GaussianEnsemble):
     def _build(self, generator: torch.Generator | None) -> None:
         if self.covariance != "diagonal":
             raise InputError(
-                "gated weights (--weights learned) go with a diagonal covariance; "
+                "a model of two means (--weights learned) goes with a diagonal covariance; "
                 "choose --weights power or none for a full one"
             )
         self.network = EnsembleMLP(self.members, self.inputs, self.hidden, self.heads, generator)

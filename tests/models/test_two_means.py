@@ -1,15 +1,15 @@
-"""Gated ensembles: the blend against its formula, copies, and a gate that is worth learning."""
+"""Ensembles of two means: their blend against its formula, copies, a gate worth learning."""
 
 import pytest
 import torch
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.objectives.gated import GatedPolicyGradient
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
+from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
 
@@ -18,12 +18,12 @@ def seeded(seed=1):
     return torch.Generator().manual_seed(seed)
 
 
-def gated(members=3, **arguments):
-    return GatedEnsemble(2, 2, members=members, hidden=(16, 16), generator=seeded(), **arguments)
+def two_means(members=3, **arguments):
+    return TwoMeanEnsemble(2, 2, members=members, hidden=(16, 16), generator=seeded(), **arguments)
 
 
 def test_the_mean_is_the_blend_and_the_noise_the_side_networks():
-    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    net, x = two_means(), torch.randn(5, 2, generator=seeded())
     first, second = net.means(x)
     net.side.gate.weight.normal_(0.0, 0.2, generator=seeded(2))
     log_std, gate = net.side.noise_and_gate(x)
@@ -37,7 +37,7 @@ def test_the_mean_is_the_blend_and_the_noise_the_side_networks():
 
 def test_the_gate_never_moves_the_noise():
     """A gate that could would trade likelihood of the noise for the blend of the means."""
-    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    net, x = two_means(), torch.randn(5, 2, generator=seeded())
     side = net.side_network(1, seeded(7))
     side.noise_and_gate(x)[1].sum().backward()
     assert all(layer.weight.grad is None for layer in side.layers)
@@ -45,7 +45,7 @@ def test_the_gate_never_moves_the_noise():
 
 
 def test_every_member_adopts_a_copy_of_the_learned_side_network():
-    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    net, x = two_means(), torch.randn(5, 2, generator=seeded())
     learned = net.side_network(1, seeded(7))
     learned.gate.weight.data.normal_(generator=seeded(8))
     net.adopt(learned)
@@ -55,28 +55,28 @@ def test_every_member_adopts_a_copy_of_the_learned_side_network():
 
 
 def test_members_can_be_selected_and_models_saved(tmp_path):
-    net, x = gated(), torch.randn(5, 2, generator=seeded())
+    net, x = two_means(), torch.randn(5, 2, generator=seeded())
     chosen = net.select(torch.tensor([2, 0]))
     torch.testing.assert_close(chosen(x).mean, net(x).mean[[2, 0]])
-    model = DynamicsModel(3, 1, members=2, hidden=(8, 8), gated=True, generator=seeded())
+    model = DynamicsModel(3, 1, members=2, hidden=(8, 8), two_means=True, generator=seeded())
     model.save(tmp_path)
     loaded = DynamicsModel.load(tmp_path)
     obs, act = torch.randn(4, 3), torch.randn(4, 1)
-    assert isinstance(loaded.network, GatedEnsemble)
+    assert isinstance(loaded.network, TwoMeanEnsemble)
     assert torch.equal(loaded.predict(obs, act).mean, model.predict(obs, act).mean)
 
 
 def test_a_full_covariance_and_a_plain_model_are_refused():
     with pytest.raises(InputError, match="diagonal"):
-        gated(covariance="full")
+        two_means(covariance="full")
     with pytest.raises(InputError, match="two means"):
-        GatedPolicyGradient(GaussianEnsemble(2, 2))
+        TwoMeanRegression(GaussianEnsemble(2, 2))
 
 
 def test_gradients_of_both_means_are_those_of_mse_and_of_nll():
     """b = 1 gives the first mean half the gradient of MSE, b = 0 the second that of NLL."""
-    net, g = gated(members=1), seeded()
-    inner = GatedPolicyGradient(net, generator=seeded(3))
+    net, g = two_means(members=1), seeded()
+    inner = TwoMeanRegression(net, generator=seeded(3))
     x, y = torch.randn(1, 6, 2, generator=g), torch.randn(1, 6, 2, generator=g)
     inner(net, x, y)[0].sum().backward()
     first, second = (m.detach().requires_grad_() for m in net.means(x))
@@ -95,16 +95,16 @@ def test_the_outer_level_finds_the_noise_and_trusts_the_better_mean_by_it():
     noisy = (x[:, :1] < 0).float()
     std = (0.05 + 0.45 * noisy).expand(-1, 2)
     y = x + std * torch.randn(4000, 2, generator=g)
-    net = gated(members=2)
+    net = two_means(members=2)
 
-    class Means(GatedEnsemble):
+    class Means(TwoMeanEnsemble):
         def means(self, x):
             truth = x.expand(2, *x.shape[-2:]) if x.ndim == 2 else x
             here = (truth[..., :1] < 0).float()
             return truth + 0.3 * (1 - here), truth + 0.3 * here
 
     net.__class__ = Means
-    inner = GatedPolicyGradient(net, generator=seeded(3))
+    inner = TwoMeanRegression(net, generator=seeded(3))
     outer = OuterData(OuterBatches(x, y, torch.arange(4000).expand(2, -1), 256, seeded(4)))
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=600)
     for step in range(1, 601):
@@ -121,8 +121,8 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
     g = seeded()
     x = torch.randn(600, 2, generator=g)
     data = Samples(x, x + 0.1 * torch.randn(600, 2, generator=g))
-    net = gated(members=2)
-    inner = GatedPolicyGradient(net, generator=seeded(3))
+    net = two_means(members=2)
+    inner = TwoMeanRegression(net, generator=seeded(3))
     outer = OuterData(OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4)))
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=800)
     fit(
@@ -134,6 +134,8 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
 
 
 def test_a_gate_without_hidden_layers_reads_the_input():
-    network = GatedEnsemble(3, 2, members=2, hidden=(), generator=torch.Generator().manual_seed(0))
+    network = TwoMeanEnsemble(
+        3, 2, members=2, hidden=(), generator=torch.Generator().manual_seed(0)
+    )
     gaussian = network(torch.randn(5, 3))
     assert gaussian.mean.shape == gaussian.std.shape == (2, 5, 2)

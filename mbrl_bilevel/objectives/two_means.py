@@ -1,4 +1,4 @@
-"""The inner level solved under two weightings at once; the outer level learns which to trust."""
+"""Two weighted regressions as the inner level; the outer level learns which mean to trust."""
 
 import math
 from typing import Literal
@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gated import GatedEnsemble
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
 
-class GatedPolicyGradient(nn.Module):
-    """Two exact inner objectives -J (theory T2) under one reward U(x), weighted as mse and as nll.
+class TwoMeanRegression(nn.Module):
+    """Two weighted least-squares means: -J (theory T2) under U(x), weighted as mse and as nll.
 
     With U(x) = (lam / 2) s(x)^-2 the weights w(x) = s(x)^(2 b) leave the optimum of an unrestricted
     model where it is, but decide where a limited one spends its capacity: b = 1 where the noise is
@@ -38,7 +38,7 @@ class GatedPolicyGradient(nn.Module):
     ) -> None:
         super().__init__()
         self.exponents = exponents
-        self.side = _gated(network).side_network(1, generator)
+        self.side = _two_means(network).side_network(1, generator)
 
     def forward(
         self,
@@ -53,7 +53,7 @@ class GatedPolicyGradient(nn.Module):
             variance = torch.exp(2 * self._log_std(same))
         losses = [
             (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
-            for b, mean in zip(self.exponents, _gated(network).means(x), strict=True)
+            for b, mean in zip(self.exponents, _two_means(network).means(x), strict=True)
         ]
         figures = {
             f"weighted_error_b{b:g}": loss.detach()
@@ -74,7 +74,7 @@ class GatedPolicyGradient(nn.Module):
         inputs, it is learned by the squared error in units of the mean variance.
         """
         with torch.no_grad():
-            first, second = _gated(network).means(x)
+            first, second = _two_means(network).means(x)
         log_std, gate = self._noise_and_gate(x)
         error = (torch.lerp(second, first, gate) - y).square()
         nll = 0.5 * error * torch.exp(-2 * log_std) + log_std + 0.5 * math.log(2 * math.pi)
@@ -84,7 +84,7 @@ class GatedPolicyGradient(nn.Module):
 
     def adopt(self, network: GaussianEnsemble) -> None:
         """Goes on from the gate and the noise that the model has, where it was fitted before."""
-        mine, theirs = self.side.state_dict(), _gated(network).side.state_dict()
+        mine, theirs = self.side.state_dict(), _two_means(network).side.state_dict()
         for name, tensor in mine.items():
             tensor.copy_(theirs[name][:1])
 
@@ -92,7 +92,7 @@ class GatedPolicyGradient(nn.Module):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
         """Hands the gate and the noise over to the model."""
-        _gated(network).adopt(self.side)
+        _two_means(network).adopt(self.side)
 
     def precision_diagonal(
         self, network: GaussianEnsemble, x: Float[Tensor, "*x b d"]
@@ -113,9 +113,10 @@ def _rows(x: Float[Tensor, "*x d"]) -> Float[Tensor, "1 r d"]:
     return x.reshape(1, -1, x.shape[-1])
 
 
-def _gated(network: GaussianEnsemble) -> GatedEnsemble:
-    if not isinstance(network, GatedEnsemble):
+def _two_means(network: GaussianEnsemble) -> TwoMeanEnsemble:
+    if not isinstance(network, TwoMeanEnsemble):
         raise InputError(
-            "gated weights need a model of two means: build it by DynamicsModel(..., gated=True)"
+            "two weighted regressions need a model of two means: build it by "
+            "DynamicsModel(..., two_means=True)"
         )
     return network
