@@ -1,10 +1,10 @@
 """Settings of every agent that learns: the defaults of library and command line, in one place.
 
-An agent's settings are composed of groups; the name of a setting is unique within the agent, so that
-flags and presets address it by its name alone. Nothing here imports torch: `--help` is quick.
+An agent's settings are composed of groups; the name of a setting is unique within the agent, so
+that flags and presets address it by its name alone. Nothing here imports torch: `--help` is quick.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from mbrl_bilevel.errors import InputError
@@ -222,7 +222,7 @@ class MBPOSettings:
     """Real steps, the random ones included."""
     start_steps: Count = 1_000
     """Real steps by random actions before anything is learned."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     model: ModelSettings = ModelSettings()
     refits: RefitSettings = RefitSettings()
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
@@ -243,7 +243,7 @@ class MOPOSettings:
     name: ClassVar[str] = "mopo"
     steps: Count = 100_000
     """Policy updates, those of behaviour cloning included."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     model: ModelSettings = ModelSettings(model_steps=20_000)
     rollout: RolloutSettings = RolloutSettings(
         rollouts=10_000,
@@ -271,7 +271,7 @@ class PETSSettings:
     """Real steps by random actions before anything is learned."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Planner, with its settings for the task."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     model: ModelSettings = ModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()
 

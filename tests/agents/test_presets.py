@@ -44,14 +44,14 @@ def test_rules_between_settings_see_the_new_values_of_all():
 
 @pytest.mark.situation("refused")
 def test_a_setting_of_another_agent():
-    with pytest.raises(InputError, match="^--rollouts 10 is no setting of sac: leave it out, or"):
+    with pytest.raises(InputError, match=r"^--rollouts 10 is no setting of sac: leave it out, or"):
         updated(SACSettings(), rollouts=10)
-    with pytest.raises(InputError, match="--recent-starts 0.5 is no setting of mopo"):
+    with pytest.raises(InputError, match=r"--recent-starts 0.5 is no setting of mopo"):
         updated(MOPOSettings(), recent_starts=0.5)
 
 
 def test_a_weight_that_is_asked_for_needs_a_penalty_and_a_default_one_does_not():
-    with pytest.raises(InputError, match="--penalty-weight 2.0 of no penalty: choose one"):
+    with pytest.raises(InputError, match=r"--penalty-weight 2.0 of no penalty: choose one"):
         updated(MBPOSettings(), penalty_weight=2.0)
     assert updated(MBPOSettings(), penalty="disagreement", penalty_weight=2.0).rollout.penalty
     assert updated(MOPOSettings(), penalty="none").rollout.penalty_weight == 2.0
