@@ -34,10 +34,11 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 
-PACKAGES = (
-    "data models objectives rewards bilevel training planning evaluation sanity agents envs"
-).split()
-PUBLIC = "mbrl_bilevel mbrl_bilevel.agents mbrl_bilevel.envs".split()
+PACKAGES = [
+    *("data", "models", "objectives", "rewards", "bilevel", "training", "planning"),
+    *("evaluation", "sanity", "agents", "envs"),
+]
+PUBLIC = ["mbrl_bilevel", "mbrl_bilevel.agents", "mbrl_bilevel.envs"]
 GENERATED = Path(__file__).parent / "api" / "generated"
 
 

@@ -17,7 +17,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """A tab of Chromium: `open` a page, `evaluate` JavaScript in it, read the `errors` it printed."""
+    """A tab of Chromium: `open` a page, `evaluate` JavaScript in it, read its `errors`."""
 
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read, self._buffer, self._last = write, read, b"", 0

@@ -13,7 +13,7 @@ from tests.docs.browser import browser, find_chromium
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-# What is left of a formula that was not rendered. A dollar alone may be a price or a shell's prompt.
+# What is left of a formula that was not rendered. One dollar may be a price or a shell's prompt.
 RAW_FORMULA = re.compile(r"\$[^$\n]+\$|\\\(|\\\[|\\(frac|theta|lambda|sum|phi|hat|mathrm|log)\b")
 # The text of a page without code, and without the formulas themselves.
 TEXT_IN_BROWSER = """(() => {
