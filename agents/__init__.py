@@ -1,1 +1,1 @@
-"""What acts: model-predictive control, Dyna agents, and the policies that collect data."""
+"""What acts: model-predictive control, agents that learn, and the policies that collect data."""

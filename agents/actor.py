@@ -18,12 +18,13 @@ UNIFORM_GAIN = 3**-0.5  # the deviation of U(-1/sqrt(inputs), 1/sqrt(inputs)), t
 class Actor(nn.Module):
     """A squashed Gaussian policy in the box of actions.
 
-    unit action = tanh(mean(s) + exp(log_std(s)) noise), action = middle + half_width unit action;
+    unit action = tanh(mean(s) + exp(log_std(s)) noise),
+    action      = action_bias + action_scale unit action;
     its log density is that of the unit action, the change of variables included.
     """
 
-    middle: Tensor
-    half_width: Tensor
+    action_bias: Tensor
+    action_scale: Tensor
 
     def __init__(
         self,
@@ -34,8 +35,8 @@ class Actor(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.register_buffer("middle", (low + high) / 2)
-        self.register_buffer("half_width", (high - low) / 2)
+        self.register_buffer("action_bias", (low + high) / 2)
+        self.register_buffer("action_scale", (high - low) / 2)
         self.network = two_layers(1, obs_dim, hidden, 2 * len(low), generator)
 
     def forward(self, obs: Float[Tensor, "b o"]) -> tuple[Tensor, Tensor]:
@@ -50,12 +51,13 @@ class Actor(nn.Module):
         mean, log_std = self(obs)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         raw = mean + log_std.exp() * noise
-        return self.middle + self.half_width * raw.tanh(), squashed_log_prob(raw, noise, log_std)
+        action = self.action_bias + self.action_scale * raw.tanh()
+        return action, squashed_log_prob(raw, noise, log_std)
 
     def log_prob(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
         """Log density of given actions; one on the bounds counts as a little inside."""
         mean, log_std = self(obs)
-        unit = ((act - self.middle) / self.half_width).clamp(-INSIDE, INSIDE)
+        unit = ((act - self.action_bias) / self.action_scale).clamp(-INSIDE, INSIDE)
         raw = torch.atanh(unit)
         return squashed_log_prob(raw, (raw - mean) * (-log_std).exp(), log_std)
 
@@ -69,8 +71,8 @@ class Actor(nn.Module):
         found |= dict(zip(names[0], w3.chunk(2), strict=True))
         found |= dict(zip(names[1], b3.chunk(2), strict=True))
         found |= {
-            "action_low": self.middle - self.half_width,
-            "action_high": self.middle + self.half_width,
+            "action_low": self.action_bias - self.action_scale,
+            "action_high": self.action_bias + self.action_scale,
         }
         return {k: v.detach().to("cpu", copy=True).contiguous().numpy() for k, v in found.items()}
 

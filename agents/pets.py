@@ -1,51 +1,81 @@
-"""PETS (Chua et al. 2018): plan in a probabilistic ensemble, act, fit it again to all there is."""
+"""PETS: planning in a probabilistic ensemble that is fitted as data come in (Chua et al. 2018).
+
+    for each real step
+        every refit_every steps                   the ensemble is fitted to all real data
+        plan by sampled action sequences in the ensemble, act by the first action of the plan
+        add (s, a, r, s', d) to the replay
+
+The first start_steps actions are uniformly random.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from gymnasium.spaces import Box
 from numpy import ndarray
-from torch import Tensor
 
+from mbrl_bilevel.agents.learner_state import (
+    ModelState,
+    Part,
+    joint_state,
+    load_joint_state,
+    newest_state,
+)
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.real_env import RealEnv
-from mbrl_bilevel.agents.world import World
+from mbrl_bilevel.agents.refit import ModelFits
+from mbrl_bilevel.agents.settings import PETSSettings
+from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Replay
+from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
+from mbrl_bilevel.nested_state import State
+from mbrl_bilevel.training.checkpoint import save_checkpoint
 
 
-class Pets:
+class PETS:
     """Online model-predictive control whose model learns from what the control does.
 
     Args:
         plan: an MPC agent that looks ahead with the given model.
-        start_steps: real steps by uniformly random actions, before the first fit.
-        refit_every: real steps between fits of the model.
+        check_task: hold the task against the random steps before the first fit.
     """
+
+    slowed = True  # nothing to slow: fits of the model roll back by themselves
 
     def __init__(
         self,
+        settings: PETSSettings,
         env: RealEnv,
-        world: World,
-        replay: Replay,
+        model: DynamicsModel,
+        task: Task,
         generator: torch.Generator,
         plan: Callable[[DynamicsModel], MPC],
         *,
-        start_steps: int,
-        refit_every: int,
+        check_task: bool = True,
     ) -> None:
-        self.env, self.world, self.replay, self.generator = env, world, replay, generator
-        self.plan, self.start_steps, self.refit_every = plan, start_steps, refit_every
+        self.settings, self.env, self.generator = settings, env, generator
+        self.model, self.plan = model, plan
+        self.spaces = Spaces.of(env.env)
+        self.replay = Replay(
+            settings.steps, self.spaces.obs_dim, self.spaces.act_dim, generator.device
+        )
+        self.fits = ModelFits(
+            settings.refits,
+            settings.model,
+            settings.objective,
+            model,
+            generator,
+            task=task if check_task else None,
+        )
+        self.parts: dict[str, Part] = {
+            "env": env,
+            "replay": self.replay,
+            "model": ModelState(model),
+            "fits": self.fits,
+        }
         self.agent: MPC | None = None
         self.step = 0
-        self.latest: dict[str, float] = {}
-
-    @property
-    def slowed(self) -> bool:
-        return True  # its fits roll back by themselves
 
     def scale_learning_rate(self, factor: float) -> None:
         """Nothing: see `slowed`."""
@@ -53,18 +83,18 @@ class Pets:
     @property
     def steady(self) -> bool:
         """Not amid the plans of one model: what a planner remembers is in no checkpoint."""
-        return self.step <= self.start_steps or self._refits_next
+        return self.step <= self.settings.start_steps or self._refits_next
 
     @property
     def _refits_next(self) -> bool:
-        since = self.step - self.start_steps
-        return since >= 0 and since % self.refit_every == 0
+        since_start = self.step - self.settings.start_steps
+        return since_start >= 0 and since_start % self.settings.refits.refit_every == 0
 
     def train_step(self) -> None:
         """One real step, and the fit that is due before it."""
         if self._refits_next:
-            self.latest |= self.world.learn(self.replay.in_order(), self.replay.added)
-            self.agent = self.plan(self.world.model)
+            self.fits.fit(self.replay)
+            self.agent = self.plan(self.model)
         elif self.agent is not None and self.env.begins:
             self.agent.reset()
         self.replay.add(self.env.step(self._action()).batch())
@@ -73,18 +103,13 @@ class Pets:
     def _action(self) -> ndarray:
         if self.agent is not None:
             return self.agent.act(self.env.observation)
-        box = self.env.env.action_space
-        assert isinstance(box, Box)
+        box = self.spaces.action
         unit = torch.rand(box.shape, generator=self.generator, device=self.generator.device)
         return box.low + unit.cpu().numpy() * (box.high - box.low)
 
     def metrics(self) -> dict[str, float]:
         """Returns of the episodes that ended since the last call, and the model's errors."""
-        found = dict(self.latest)
-        if self.env.finished:
-            totals, lengths = np.array(self.env.finished).T
-            found |= {"real/return": float(totals.mean()), "real/length": float(lengths.mean())}
-            self.env.finished = []
+        found = self.fits.latest | self.env.metrics()
         if self.agent is not None:
             found["time/planning_ms_per_step"] = self.agent.planning_ms_per_step
         return found
@@ -95,33 +120,18 @@ class Pets:
     def save(self, folder: Path) -> None:
         """Writes checkpoint and model."""
         save_checkpoint(folder, self.state(), {"step": self.step})
-        self.world.model.save(folder)
+        self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        loaded = load_checkpoint(folder, str(self.replay.rows.device))
-        if loaded is not None:
-            self.load_state(loaded[0])
+        state = newest_state(folder, self.generator.device)
+        if state is not None:
+            self.load_state(state)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> State:
         """Every tensor that decides how it goes on."""
-        parts = {
-            "env": self.env.state(),
-            "replay": self.replay.state(),
-            "world": self.world.state(),
-            "latest": {k: torch.tensor(v, dtype=torch.float64) for k, v in self.latest.items()},
-        }
-        tensors = {f"{part}/{k}": v for part, state in parts.items() for k, v in state.items()}
-        return tensors | {"step": torch.tensor(self.step), "generator": self.generator.get_state()}
+        return joint_state(self.parts, self.step, self.generator)
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        def part(name: str) -> dict[str, Tensor]:
-            prefix = f"{name}/"
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.env.load_state(part("env"))
-        self.replay.load_state(part("replay"))
-        self.world.load_state(part("world"))
-        self.latest = {k: v.item() for k, v in part("latest").items()}
-        self.step = int(tensors["step"])
-        self.generator.set_state(tensors["generator"].cpu())
+    def load_state(self, state: State) -> None:
+        """Goes on from `state`, that of an agent of the same settings."""
+        self.step = load_joint_state(self.parts, state, self.generator)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from mbrl_bilevel.agents.settings import RolloutLength
+from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import flag
 

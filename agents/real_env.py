@@ -75,6 +75,14 @@ class RealEnv:
             self._begin(self.episode + 1)
         return RealStep(observation, step.action, step.reward, step.observation, step.terminated)
 
+    def metrics(self) -> dict[str, float]:
+        """Mean return and length of the episodes that ended since the last call; empty of none."""
+        if not self.finished:
+            return {}
+        totals, lengths = np.array(self.finished).T
+        self.finished = []
+        return {"real/return": float(totals.mean()), "real/length": float(lengths.mean())}
+
     def state(self) -> dict[str, Tensor]:
         size = (0, *(self.env.action_space.shape or ()))
         actions = np.stack(self.actions) if self.actions else np.zeros(size, np.float32)

@@ -4,197 +4,21 @@ An agent's settings are composed of groups; the name of a setting is unique with
 that flags and presets address it by its name alone. Nothing here imports torch: `--help` is quick.
 """
 
-from dataclasses import astuple, dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+from mbrl_bilevel.agents.setting_groups import (
+    ImitationSettings,
+    ModelSettings,
+    PolicySettings,
+    RefitSettings,
+    RolloutLength,
+    RolloutSettings,
+    StartStateSettings,
+)
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.spec import ObjectiveSpec
-from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range, check_ranges, flag
-
-WHOLE = Range(0, 2**31 - 1)
-
-WholeNumber = Annotated[int, WHOLE]
-Share = Annotated[float, Range(0, 1)]
-Rate = Annotated[float, Range(0, 1, above=True)]
-Weight = Annotated[float, Range(0, 1e6)]
-Scale = Annotated[float, Range(1e-9, 1e6)]
-
-
-@dataclass(frozen=True)
-class RolloutLength:
-    """Steps of a model rollout: grows linearly from (first_step, shortest) to (last_step, longest).
-
-    MBPO's schedule (Janner et al. 2019, appendix C): whole numbers that never fall.
-
-    Raises:
-        InputError: numbers out of range, or lengths or steps that fall.
-    """
-
-    shortest: int = 1
-    """Length up to real step first_step."""
-    longest: int = 1
-    """Length from real step last_step on."""
-    first_step: int = 0
-    """Real step at which lengths begin to grow."""
-    last_step: int = 1
-    """Real step at which they stop growing."""
-
-    def __post_init__(self) -> None:
-        shown = f"{flag('rollout_length')} {' '.join(map(str, astuple(self)))}"
-        for number in astuple(self):
-            if number not in WHOLE:
-                raise InputError(f"{shown}: choose {WHOLE.remedy(number)}")
-        if not (1 <= self.shortest <= self.longest and self.first_step < self.last_step):
-            raise InputError(
-                f"{shown}: rollout lengths from {self.shortest} at step {self.first_step} to "
-                f"{self.longest} at step {self.last_step}: lengths start at 1, and neither they "
-                "nor the steps may fall"
-            )
-
-    def __call__(self, step: int) -> int:
-        """The length at a real step."""
-        share = (step - self.first_step) / (self.last_step - self.first_step)
-        share = min(max(share, 0.0), 1.0)
-        return int(self.shortest + share * (self.longest - self.shortest))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicySettings:
-    """Soft actor-critic: networks, optimiser and targets of the policy and its critics."""
-
-    policy_hidden: Count = 256
-    """Units of each of the two hidden layers of actor and critics."""
-    policy_learning_rate: Positive = 3e-4
-    """Adam's learning rate for critics and temperature, and for the actor by default."""
-    actor_learning_rate: Positive | None = None
-    """Adam's learning rate for the actor; default: --policy-learning-rate."""
-    policy_batch_size: Count = 256
-    """Transitions in the batch of a policy update."""
-    updates_per_step: Count = 1
-    """Policy updates per step."""
-    discount: Annotated[float, Range(0, 0.999999)] = 0.99
-    """Discount factor gamma."""
-    temperature: Scale = 1.0
-    """Initial entropy temperature alpha."""
-    scale_temperature: bool = True
-    """Multiply the initial temperature by --reward-scale: alpha is then in unscaled rewards."""
-    target_entropy: Annotated[float, Range(-1e6, 1e6)] | None = None
-    """Target entropy of the action in [-1, 1], in nats; default: -1 per action dimension."""
-    entropy_in_values: bool | None = None
-    """Soft values: critics include the policy's entropy at later steps; default: yes, but not with
-    --multi-step."""
-    target_rate: Rate = 0.005
-    """Polyak rate tau of the target critics."""
-    averaging_rate: Rate = 1.0
-    """Polyak rate of the averaged actor, which is evaluated and saved; 1: the actor itself."""
-    layer_norm: bool = False
-    """Layer normalisation in the critics; stabilises many updates per step."""
-    termination_cost: Weight = 0.0
-    """Subtracted from the reward of a transition that terminates the episode; not from the returns
-    that are reported."""
-    reward_scale: Scale = 1.0
-    """Factor on every reward that the policy learns from."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The ensemble that models the environment, and how long it is trained."""
-
-    members: Count = 5
-    """Ensemble members of the model."""
-    elites: Count | None = None
-    """Members used for rollouts, the best by held-out error; default: all."""
-    hidden: tuple[Count, ...] = (200, 200, 200)
-    """Units of the model's hidden layers."""
-    learn_reward: Literal["auto", "yes"] = "auto"
-    """Let the model predict the reward; auto: where the task's reward function is unknown."""
-    model_steps: Count = 400
-    """Gradient steps of each fit of the model."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.elites is not None and self.elites > self.members:
-            raise InputError(
-                f"--elites {self.elites}: choose from 1 to the number of members, {self.members}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefitSettings:
-    """Fits of the model to all real data so far, again and again."""
-
-    refit_every: Count = 250
-    """Real steps between fits of the model."""
-    model_learning_rate: Positive = 1e-3
-    """Adam's learning rate in the fits of the model."""
-    model_weight_decay: NotNegative = 1e-5
-    """Decoupled weight decay in the fits of the model."""
-    model_schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    """Learning rate schedule within a fit of the model."""
-    model_evaluations: Count = 4
-    """Held-out evaluations in a fit of the model; each member keeps its best parameters."""
-    model_held_out: Annotated[float, Range(0.001, 0.5)] = 0.1
-    """Share of the real data held out in a fit of the model."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutSettings:
-    """Rollouts of the policy in the model, branched from real states."""
-
-    rollouts: Count = 1_000
-    """Rollouts per round, each branched from a real state."""
-    rollout_length: RolloutLength = RolloutLength()
-    """SHORTEST LONGEST FIRST LAST: steps of a rollout, growing linearly between steps FIRST and
-    LAST."""
-    imagine_every: Count = 25
-    """Steps between rounds of rollouts."""
-    imagined_rounds: Count = 4
-    """Rounds of rollouts that the policy learns from, the latest."""
-    real_ratio: Share = 0.05
-    """Share of real transitions in the batch of a policy update."""
-    multi_step: bool = False
-    """Train critics on n-step targets along each rollout, instead of one-step targets."""
-    penalty: Literal["none", "aleatoric", "disagreement"] = "none"
-    """Uncertainty subtracted from rewards in the model: aleatoric: the largest predicted standard
-    deviation of a member; disagreement: the standard deviation of the members' means."""
-    penalty_weight: Weight = 0.0
-    """Reward per unit of the uncertainty, which is in training standard deviations."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartStateSettings:
-    """Real states that rollouts are branched from."""
-
-    recent_starts: Share = 0.5
-    """Share of rollouts that start in one of the latest real states; the others start in any."""
-    recent_states: Count = 1_000
-    """How many real states are the latest."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImitationSettings:
-    """How an offline policy starts from, and stays near, the data's behaviour."""
-
-    imitate_steps: WholeNumber = 10_000
-    """First steps, which train the policy by behaviour cloning and the critics on its values."""
-    value_weight: Weight = 2.5
-    """Weight of the normalised value beside behaviour cloning in the actor's loss (TD3+BC's
-    alpha)."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+from mbrl_bilevel.ranges import Count, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +46,7 @@ class MBPOSettings:
     """Real steps, the random ones included."""
     start_steps: Count = 1_000
     """Real steps by random actions before anything is learned."""
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    objective: ObjectiveSpec = ObjectiveSpec()
     model: ModelSettings = ModelSettings()
     refits: RefitSettings = RefitSettings()
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
@@ -243,7 +67,7 @@ class MOPOSettings:
     name: ClassVar[str] = "mopo"
     steps: Count = 100_000
     """Policy updates, those of behaviour cloning included."""
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    objective: ObjectiveSpec = ObjectiveSpec()
     model: ModelSettings = ModelSettings(model_steps=20_000)
     rollout: RolloutSettings = RolloutSettings(
         rollouts=10_000,
@@ -271,7 +95,7 @@ class PETSSettings:
     """Real steps by random actions before anything is learned."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Planner, with its settings for the task."""
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    objective: ObjectiveSpec = ObjectiveSpec()
     model: ModelSettings = ModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()
 

@@ -23,6 +23,9 @@ ERROR = 2.0  # times the error on record of a reward that is approximate
 BIAS = 0.25  # of the error on record: that of the shipped tasks is below 0.1
 BORDERLINE = 0.01  # of the terminations: values within rounding of a threshold
 
+GO_ON = "go on regardless by --unchecked-task"
+LEARN_REWARD = f"learn the reward by --learn-reward yes, or {GO_ON}"
+
 Bounds = tuple[Tensor, Tensor]
 
 

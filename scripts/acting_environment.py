@@ -7,12 +7,14 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.rebuild import same_environment, trusted
-from mbrl_bilevel.envs.task_check import checked_endings, reward_disagreement
+from mbrl_bilevel.envs.task_check import (
+    GO_ON,
+    LEARN_REWARD,
+    checked_endings,
+    reward_disagreement,
+)
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
-
-GO_ON = "go on regardless by --unchecked-task"
-REMEDY = f"learn the reward by --learn-reward yes, or {GO_ON}"
 
 
 def acting_environment(
@@ -66,5 +68,5 @@ def agreeing(dataset: Dataset, task: Task | None, *, reward: bool) -> Dataset:
     if reward:
         wrong = reward_disagreement(task, data, (dataset.action_low, dataset.action_high))
     if wrong is not None:
-        raise InputError(f"{whose} holds {wrong}; {REMEDY}")
+        raise InputError(f"{whose} holds {wrong}; {LEARN_REWARD}")
     return replace(dataset, transitions=data)

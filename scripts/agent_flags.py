@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mbrl_bilevel.agents.agent_settings import DEFAULTS
-from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.agents.presets import by_name_of
+from mbrl_bilevel.agents.settings import AGENTS
 from mbrl_bilevel.models.uncertainty import Penalty
 from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import Count, Positive, Range, Threads
 from mbrl_bilevel.scripts.command import Command
 
-SETTINGS = frozenset[str]().union(*DEFAULTS.values())  # flags whose default is by agent and task
+SETTINGS = frozenset[str]().union(*(by_name_of(kind()) for kind in AGENTS.values()))
 
 WholeNumber = Annotated[int, Range(0, 2**31 - 1)]
 Share = Annotated[float, Range(0, 1)]
@@ -122,22 +122,3 @@ class Config(ObjectiveSpec, Command):
     """Seconds between two checkpoints."""
     threads: Threads = 1
     """Of torch: networks this small gain little from more, and lose much on a busy machine."""
-
-
-@dataclass(frozen=True)
-class Flags:
-    """What decides an agent beside its settings."""
-
-    agent: str
-    env: EnvSpec
-    learn_reward: Literal["auto", "yes"]
-    unchecked_task: bool
-    seed: int
-    max_steps: int | None
-    objective: ObjectiveSpec
-    members: int
-    elites: int | None
-    hidden: tuple[int, ...]
-    policy_hidden: int
-    policy_learning_rate: float
-    planner: str

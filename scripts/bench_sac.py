@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from mbrl_bilevel.agents.captured import CapturedUpdate
-from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.cuda_graph import CudaGraphUpdate
+from mbrl_bilevel.agents.policy_updates import SoftActorCritic
+from mbrl_bilevel.agents.setting_groups import PolicySettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.scripts.command import fast_products, plain_products
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
@@ -51,8 +52,8 @@ def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:
     replay = Replay(ROWS, OBS, ACT, generator.device)
     replay.add(data)
     one = torch.ones(ACT, device=generator.device)
-    sac = SAC(OBS, -one, one, generator, hidden=HIDDEN)
-    update = CapturedUpdate(sac) if one.is_cuda else sac.update
+    sac = SoftActorCritic(PolicySettings(policy_hidden=HIDDEN), OBS, -one, one, generator)
+    update = CudaGraphUpdate(sac) if one.is_cuda else sac.update
 
     def run() -> None:
         fast_products()

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mbrl_bilevel.agents.agent_settings import agent_settings
 from mbrl_bilevel.agents.policy_evaluation import play
+from mbrl_bilevel.agents.presets import preset
+from mbrl_bilevel.agents.settings import SACSettings
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
@@ -80,7 +81,7 @@ def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
 
     torch.set_num_threads(1)
     plain_products()
-    start = agent_settings("sac", env)["start_steps"]
+    start = preset(SACSettings, env).start_steps
     agent = SAC("MlpPolicy", env, seed=seed % 2**32, device="cpu", learning_starts=start)
     curve: dict[str, float] = {}
     seconds = 0.0

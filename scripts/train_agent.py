@@ -1,29 +1,33 @@
 """`train-agent`: a policy, trained online in the real environment or offline from a data set."""
 
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import torch
 
-from mbrl_bilevel.agents.agent_settings import agent_settings
+from mbrl_bilevel.agents.build import check_memory, make_agent
+from mbrl_bilevel.agents.checks import Acting, check_agent, task_of
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.agents.presets import by_name_of, preset, updated
 from mbrl_bilevel.agents.recipe import check_model
+from mbrl_bilevel.agents.setting_groups import RolloutLength
+from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.envs.tasks import TASKS, Task, get_task, planned_task
+from mbrl_bilevel.envs.tasks import get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
-from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config, Flags
+from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config
 from mbrl_bilevel.scripts.command import (
     Outcome,
     fast_products,
@@ -31,24 +35,12 @@ from mbrl_bilevel.scripts.command import (
     resolve_device,
     say,
 )
-from mbrl_bilevel.scripts.learners import check, check_memory, offline, online
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-TEN_LINES = """
-    import torch
-    from mbrl_bilevel.envs.tasks import Task, register_task
-
-    def reward(obs, act, next_obs):
-        return -next_obs[..., 0].abs() - 0.01 * act.square().sum(-1)
-
-    def terminated(next_obs):
-        return next_obs[..., 0].abs() > 5.0
-
-    register_task(Task("{env_id}", reward, terminated, observation_names=("x", "vel_x")))
-"""
+SHARED = frozenset({"elites", *(f.name for f in fields(ObjectiveSpec))})  # flags of several agents
 
 
 def run(config: Config) -> Outcome:
@@ -68,41 +60,38 @@ def _run(config: Config) -> Outcome:
     _check(config)
     dataset = _dataset(config)
     spec = _environment(config, dataset)
-    env_id = spec.id
-    task = _task(config.agent, spec)
-    chosen = {f.name: getattr(config, f.name) for f in fields(config) if f.name in SETTINGS}
-    settings = agent_settings(config.agent, env_id, **chosen)
-    flags = _flags(config, spec)
+    settings = _settings(config, spec)
+    acting = Acting(
+        env=spec,
+        seed=config.seed,
+        max_steps=config.max_steps,
+        check_task=not config.unchecked_task,
+    )
     given = _given_model(config, spec, device)
-    check(flags, settings, task, dataset, given)
+    check_agent(settings, acting, dataset=dataset, model=given)
     if config.resume and dataset is not None and config.dataset is not None:
         require_unchanged(config.out, config.dataset, dataset)
     resolved = _resolved(config, spec, settings, dataset)
     if dataset is not None and not config.unchecked_task:
         learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)
-        dataset = agreeing(dataset, task, reward=not learned)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    learner = None
+        dataset = agreeing(dataset, task_of(spec), reward=not learned)
     # before there is a folder: memory may not be enough
-    if dataset is None:
-        learner = online(flags, settings, task, generator)
+    if isinstance(settings, MOPOSettings):
+        assert dataset is not None
+        check_memory(settings, acting, dataset, given, device)
     else:
-        assert task is not None
-        check_memory(flags, settings, task, given, dataset.transitions, device)
+        learner = make_agent(settings, acting, device=device)
     with RunFolder(config.out, resolved, config.resume) as folder:
         say(how_to_watch(config.out))
-        if learner is None:
-            assert task is not None
-            assert dataset is not None
+        if isinstance(settings, MOPOSettings):
             model = given or DynamicsModel.load(_trained_model(config, settings), device)
-            data = dataset.transitions.to(device)
-            learner = offline(flags, settings, task, model, data, generator)
+            learner = make_agent(settings, acting, device=device, dataset=dataset, model=model)
         began = time.monotonic()
         figures = learn(
             learner,
             folder,
             PolicyEvaluation(spec, config.seed, config.episodes, config.max_steps),
-            steps=settings["steps"],
+            steps=settings.steps,
             log_every=config.log_every,
             evaluate_every=config.evaluate_every,
             resume=config.resume,
@@ -110,23 +99,19 @@ def _run(config: Config) -> Outcome:
         )
         found: dict[str, Any] = {
             "run": str(config.out),
-            "steps": settings["steps"],
+            "steps": settings.steps,
             "seconds": round(time.monotonic() - began, 2),
             "mean_return": figures.get("evaluation/return"),
             "std_return": figures.get("evaluation/return_std"),
             "agent": config.agent,
-            "env": env_id,
+            "env": spec.id,
             "seed": config.seed,
         }
         folder.summarize(found)
-    return Outcome(found, _text(config, env_id, found))
+    return Outcome(found, _text(config, spec.id, found))
 
 
 def _check(config: Config) -> None:
-    if config.elites is not None and config.elites > config.members:
-        raise InputError(
-            f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
-        )
     if config.agent == "mopo" and config.dataset is None:
         raise InputError("--agent mopo learns from a data set: name one by --dataset")
     if config.agent != "mopo" and config.dataset is not None:
@@ -155,20 +140,19 @@ def _environment(config: Config, dataset: Dataset | None) -> EnvSpec:
     return acting_environment(config.env, dataset.env_spec, whose, "was collected in")
 
 
-def _task(agent: str, spec: EnvSpec) -> Task | None:
-    """What imagined steps need to know: their reward and when they end."""
-    env = make_env(spec)  # which may register a task on its import
-    name = env.spec.id if env.spec is not None else spec.id
-    env.close()
-    if agent == "sac":
-        return None
-    if name not in TASKS:
-        raise InputError(
-            f"no task for environment {name!r}, so that nobody knows when an imagined episode "
-            f"ends: register one where the environment is registered, in ten lines:\n"
-            + TEN_LINES.format(env_id=name)
-        )
-    return get_task(spec)
+def _settings(config: Config, spec: EnvSpec) -> AgentSettings:
+    """The preset of agent and task, with every flag that was given in its place.
+
+    Flags that are not None without being given are ignored by agents that lack them.
+    """
+    start = preset(AGENTS[config.agent], spec.id)
+    known = by_name_of(start)
+    values = {n: v for n in SETTINGS if (v := getattr(config, n, None)) is not None}
+    strict = {f.name for f in fields(Config) if f.default is None} - SHARED
+    given = {n: v for n, v in values.items() if n in known or n in strict}
+    if "rollout_length" in given:
+        given["rollout_length"] = RolloutLength(*given["rollout_length"])
+    return updated(start, **given)
 
 
 def _given_model(config: Config, spec: EnvSpec, device: torch.device) -> DynamicsModel | None:
@@ -182,7 +166,7 @@ def _given_model(config: Config, spec: EnvSpec, device: torch.device) -> Dynamic
     return model
 
 
-def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
+def _trained_model(config: Config, settings: MOPOSettings) -> Path:
     """The folder of a model that is trained now, or was when the run was interrupted."""
     folder = config.out / "model"
     if not (folder / SUMMARY).is_file():
@@ -192,26 +176,22 @@ def _trained_model(config: Config, settings: dict[str, Any]) -> Path:
         own |= {name: getattr(config, name) for name in ("learn_reward", "unchecked_task")}
         own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}
         resume = (folder / "config.yaml").is_file()
-        steps = settings["model_steps"]
+        steps = settings.model.model_steps
         train_model.run(train_model.Config(out=folder, steps=steps, resume=resume, **own))
     return folder
 
 
-def _flags(config: Config, spec: EnvSpec) -> Flags:
-    own = (f.name for f in fields(Flags) if f.name not in ("env", "objective"))
-    values = {name: getattr(config, name) for name in own}
-    return Flags(env=spec, objective=config, **values)
-
-
 def _resolved(
-    config: Config, spec: EnvSpec, settings: dict[str, Any], dataset: Dataset | None
+    config: Config, spec: EnvSpec, settings: AgentSettings, dataset: Dataset | None
 ) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
     ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
-    values = asdict(config) | {"env": spec.id, "environment": spec.to_plain()} | settings
+    values = asdict(config) | {"env": spec.id, "environment": spec.to_plain()}
+    values |= by_name_of(settings)
     if dataset is not None and config.dataset is not None:
         values |= described(config.dataset, dataset)
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+    plain = {k: astuple(v) if isinstance(v, RolloutLength) else v for k, v in plain.items()}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
     return {k: v for k, v in plain.items() if k not in ignored}
 

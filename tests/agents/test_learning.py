@@ -11,13 +11,11 @@ import torch
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
-from mbrl_bilevel.scripts.agent_model import refit
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interrupted
 from mbrl_bilevel.training.run_folder import RunFolder
-from tests.agents.test_dyna import make
+from tests.agents.small_agents import mbpo
 
 
 class Counting:
@@ -216,14 +214,14 @@ def test_ctrl_c_amid_a_fit_of_the_model_ends_the_step_and_keeps_it(tmp_path):
     """The fit is finished first: a policy that goes on from there is the uninterrupted one's."""
 
     def build(interrupts=False):
-        agent = make("mbpo", real_ratio=0.5)
-        fit = partial(refit, ObjectiveSpec(), None, 5, agent.generator)
+        agent = mbpo(real_ratio=0.5)
+        fit = agent.fits.fit_to
 
-        def interrupted(model, data):
+        def interrupted(data):
             interrupt()
-            return fit(model, data)
+            return fit(data)
 
-        agent.world.refit = interrupted if interrupts else fit
+        agent.fits.fit_to = interrupted if interrupts else fit
         return agent
 
     whole, cut = build(), build(interrupts=True)

@@ -6,45 +6,35 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_bilevel.agents.pets import Pets
+from mbrl_bilevel.agents.pets import PETS
 from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.recipe import mpc_agent
-from mbrl_bilevel.agents.world import World
-from mbrl_bilevel.data.replay import Replay
+from mbrl_bilevel.agents.refit import ModelFits
+from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
+from mbrl_bilevel.agents.settings import PETSSettings
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
-from mbrl_bilevel.scripts.agent_model import refit
 from tests.agents.point import TASK, point
 
 START, EVERY = 102, 5
 
 
-def make(seed=0, planner="icem"):
+def make(seed=0, planner="icem", refit_every=EVERY):
     generator = torch.Generator().manual_seed(seed)
     env = point()
     model = DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
-    world = World(
-        model,
-        TASK,
-        partial(refit, ObjectiveSpec(), None, 5, generator),
-        generator,
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-    )
-    settings = planner_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
+    planning = planner_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
     plan = partial(
-        mpc_agent, env=env, task=TASK, planner=planner, settings=settings, generator=generator
+        mpc_agent, env=env, task=TASK, planner=planner, settings=planning, generator=generator
     )
-    return Pets(
-        RealEnv(point(), seed),
-        world,
-        Replay(300, 2, 1),
-        generator,
-        plan,
+    settings = PETSSettings(
+        steps=300,
         start_steps=START,
-        refit_every=EVERY,
+        model=ModelSettings(members=2, hidden=(8,), model_steps=5),
+        refits=RefitSettings(refit_every=refit_every),
     )
+    real = RealEnv(point(), seed)
+    return PETS(settings, real, model, TASK, generator, plan, check_task=False)
 
 
 def steps(agent, count):
@@ -53,13 +43,13 @@ def steps(agent, count):
 
 
 def test_it_is_steady_before_it_plans_and_wherever_it_fits_next(monkeypatch):
-    agent, fitted, learn = make(), [], World.learn
+    agent, fitted, fit = make(), [], ModelFits.fit
 
-    def spy(world, data, added):
+    def spy(fits, replay):
         fitted.append(agent.step)
-        return learn(world, data, added)
+        return fit(fits, replay)
 
-    monkeypatch.setattr(World, "learn", spy)
+    monkeypatch.setattr(ModelFits, "fit", spy)
     steady = []
     for _ in range(START + 2 * EVERY + 1):
         agent.train_step()
@@ -101,13 +91,12 @@ def test_it_goes_on_from_a_steady_step_bit_for_bit(tmp_path, at):
 
 
 def test_the_plan_of_an_episode_is_forgotten_at_the_next(monkeypatch):
-    agent = make()
+    agent = make(refit_every=1000)
     steps(agent, START + 1)
     forgotten = []
     assert agent.agent is not None
     monkeypatch.setattr(agent.agent, "reset", lambda: forgotten.append(agent.step))
     ends = []
-    agent.refit_every = 1000
     for _ in range(25):
         if agent.env.begins:
             ends.append(agent.step)
@@ -122,5 +111,5 @@ def test_it_has_no_policy_and_leaves_a_model(tmp_path):
     steps(agent, START + 1)
     agent.save(tmp_path)
     model = DynamicsModel.load(tmp_path)
-    for ours, saved in zip(agent.world.model.parameters(), model.parameters(), strict=True):
+    for ours, saved in zip(agent.model.parameters(), model.parameters(), strict=True):
         assert np.array_equal(ours.detach().numpy(), saved.detach().numpy())

@@ -3,12 +3,12 @@
 import pytest
 
 from mbrl_bilevel.agents.presets import PRESETS, by_name_of, preset, updated
+from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.agents.settings import (
     AGENTS,
     MBPOSettings,
     MOPOSettings,
     PETSSettings,
-    RolloutLength,
     SACSettings,
 )
 from mbrl_bilevel.errors import InputError

@@ -7,19 +7,17 @@ from typing import get_type_hints
 import pytest
 
 from mbrl_bilevel.agents.presets import by_name_of
-from mbrl_bilevel.agents.settings import (
-    AGENTS,
+from mbrl_bilevel.agents.setting_groups import (
     ImitationSettings,
-    MBPOSettings,
     ModelSettings,
-    PETSSettings,
     PolicySettings,
     RefitSettings,
     RolloutLength,
     RolloutSettings,
-    SACSettings,
     StartStateSettings,
+    soft_values,
 )
+from mbrl_bilevel.agents.settings import AGENTS, MBPOSettings, PETSSettings, SACSettings
 from mbrl_bilevel.errors import InputError
 
 BAD = {
@@ -93,3 +91,15 @@ def test_names_are_unique_within_an_agent_and_every_number_has_a_range(agent):
 
     names = list(settings(AGENTS[agent]()))
     assert len(names) == len(set(names)) == len(by_name_of(AGENTS[agent]()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "multi_step", "soft"),
+    [(None, False, True), (None, True, False), (True, True, True), (False, False, False)],
+)
+def test_values_are_soft_unless_targets_are_multi_step_or_it_is_said(wanted, multi_step, soft):
+    policy, rollout = (
+        PolicySettings(entropy_in_values=wanted),
+        RolloutSettings(multi_step=multi_step),
+    )
+    assert soft_values(policy, rollout) == soft

@@ -325,7 +325,7 @@ NUMBERS = (
 @pytest.mark.parametrize(("flag", "value"), NUMBERS)
 def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
     """Before the environment is made, let alone stepped."""
-    monkeypatch.setattr(train_agent, "make_env", lambda *_: pytest.fail("made an environment"))
+    monkeypatch.setattr(train_agent, "check_agent", lambda *_: pytest.fail("made an environment"))
     assert train(tmp_path / "run", *MBPO, f"--{flag}", *value.split()) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"mbrl-bilevel train-agent: --{flag} ")

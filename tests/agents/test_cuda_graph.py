@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mbrl_bilevel.agents.captured import WARM_UP, CapturedUpdate
-from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.cuda_graph import WARM_UP, CudaGraphUpdate
+from mbrl_bilevel.agents.policy_updates import SoftActorCritic
+from mbrl_bilevel.agents.setting_groups import PolicySettings
 from mbrl_bilevel.data.replay import Batch, Replay
 
 OBS, ACT, BATCH = 5, 2, 64
@@ -14,7 +15,7 @@ OBS, ACT, BATCH = 5, 2, 64
 def test_replayed_updates_are_those_made_kernel_by_kernel():
     """Imitation, then updates of both kinds; a slower rate, then anew: the same to rounding."""
     plain, captured = learner(), learner()
-    update = CapturedUpdate(captured)
+    update = CudaGraphUpdate(captured)
     replay, draws = data(), torch.Generator("cuda").manual_seed(2)
     for i in range(8 * WARM_UP):
         batch, near = replay.sample(BATCH, draws), replay.sample(BATCH // 2, draws)
@@ -33,7 +34,8 @@ def test_replayed_updates_are_those_made_kernel_by_kernel():
 
 def learner():
     one = torch.ones(ACT, device="cuda")
-    return SAC(OBS, -one, one, torch.Generator("cuda").manual_seed(0), hidden=32)
+    small, generator = PolicySettings(policy_hidden=32), torch.Generator("cuda").manual_seed(0)
+    return SoftActorCritic(small, OBS, -one, one, generator)
 
 
 def data():

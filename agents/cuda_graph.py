@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from mbrl_bilevel.agents.sac import SAC
+from mbrl_bilevel.agents.policy_updates import SoftActorCritic
 from mbrl_bilevel.data.replay import Batch
 from mbrl_bilevel.files import one_line
 
@@ -20,13 +20,15 @@ Metrics = dict[str, torch.Tensor]
 class _Graph:
     """One captured update, with the tensors that it reads and those that it writes."""
 
-    def __init__(self, sac: SAC, batch: Batch, imitate: bool, behaviour: Batch | None) -> None:
+    def __init__(
+        self, learner: SoftActorCritic, batch: Batch, imitate: bool, behaviour: Batch | None
+    ) -> None:
         self.batch = Batch(*(column.clone() for column in batch))
         self.behaviour = None if behaviour is None else Batch(*(c.clone() for c in behaviour))
         self.graph = torch.cuda.CUDAGraph()
-        self.graph.register_generator_state(sac.generator)  # fresh noise at every replay
+        self.graph.register_generator_state(learner.generator)  # fresh noise at every replay
         with torch.cuda.graph(self.graph):  # records; nothing is computed yet
-            self.metrics = sac.update(self.batch, imitate=imitate, behaviour=self.behaviour)
+            self.metrics = learner.update(self.batch, imitate=imitate, behaviour=self.behaviour)
 
     def replay(self, batch: Batch, behaviour: Batch | None) -> Metrics:
         for ours, given in zip(self.batch, batch, strict=True):
@@ -38,16 +40,16 @@ class _Graph:
         return {name: value.clone() for name, value in self.metrics.items()}
 
 
-class CapturedUpdate:
-    """`SAC.update`, captured after a few calls of each kind and size and replayed from then on.
+class CudaGraphUpdate:
+    """`SoftActorCritic.update`, captured after a few calls of each kind and size, then replayed.
 
     The calls before are updates like any other, on a stream of their own, as capture demands. Where
     it fails, updates go on without, with one UserWarning.
     """
 
-    def __init__(self, sac: SAC) -> None:
-        self.sac, self.failed = sac, False
-        self.stream = torch.cuda.Stream(sac.generator.device)
+    def __init__(self, learner: SoftActorCritic) -> None:
+        self.learner, self.failed = learner, False
+        self.stream = torch.cuda.Stream(learner.generator.device)
         self.calls: dict[tuple[object, ...], int] = {}
         self.graphs: dict[tuple[object, ...], _Graph] = {}
 
@@ -61,7 +63,7 @@ class CapturedUpdate:
         self.calls[kind] = self.calls.get(kind, 0) + 1
         if self.calls[kind] > WARM_UP and not self.failed:
             try:
-                self.graphs[kind] = _Graph(self.sac, batch, imitate, behaviour)
+                self.graphs[kind] = _Graph(self.learner, batch, imitate, behaviour)
             except RuntimeError as error:
                 self.failed = True
                 warnings.warn(
@@ -73,7 +75,7 @@ class CapturedUpdate:
                 return self.graphs[kind].replay(batch, behaviour)
         self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
         with torch.cuda.stream(self.stream):
-            metrics = self.sac.update(batch, imitate=imitate, behaviour=behaviour)
+            metrics = self.learner.update(batch, imitate=imitate, behaviour=behaviour)
         torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
         return metrics
 

@@ -1,0 +1,151 @@
+"""Rollouts of a policy in the learned model, branched from real states, and the replay of them."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbrl_bilevel.agents.metric_sums import MetricSums
+from mbrl_bilevel.agents.multi_step import multi_step
+from mbrl_bilevel.agents.policy_learner import PolicyLearner
+from mbrl_bilevel.agents.setting_groups import RolloutSettings, StartStateSettings
+from mbrl_bilevel.agents.spaces import Spaces
+from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
+from mbrl_bilevel.envs.observation_bounds import outside_bounds, unbounded, warn_of_bounds
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.nested_state import State, nest, part
+from mbrl_bilevel.protocols import Task
+
+ANYWHERE = StartStateSettings(recent_starts=0.0)
+
+
+class ModelRollouts:
+    """Transitions that the model imagines for the policy: branched, kept, and sampled.
+
+    Args:
+        task: ends rollouts, and pays for them unless the model has learned the reward.
+        policy: acts in them, and shapes their rewards.
+        starts: which real states they branch from; by default any.
+    """
+
+    def __init__(
+        self,
+        settings: RolloutSettings,
+        model: DynamicsModel,
+        task: Task,
+        policy: PolicyLearner,
+        spaces: Spaces,
+        generator: torch.Generator,
+        *,
+        starts: StartStateSettings = ANYWHERE,
+    ) -> None:
+        self.settings, self.starts = settings, starts
+        self.model, self.task, self.policy, self.spaces = model, task, policy, spaces
+        self.generator = generator
+        # Older rounds come from models and policies that have been left behind.
+        capacity = settings.imagined_rounds * settings.rollouts * settings.rollout_length.longest
+        self.replay = Replay(capacity, spaces.obs_dim, spaces.act_dim, generator.device)
+        self.outside = torch.zeros(spaces.obs_dim, dtype=torch.bool, device=generator.device)
+        """Dimensions in which real observations have been outside the observation space."""
+        self.largest_reward = torch.zeros((), device=generator.device)
+        self.sums = MetricSums("rollout")
+
+    def branch(self, real: Replay, step: int) -> None:
+        """One round: rollouts of the policy from real states, into the replay."""
+        count = self.settings.rollouts
+        batch, metrics = self.imagine(self.start_states(real, count), step)
+        self.largest_reward = torch.maximum(self.largest_reward, batch.reward.abs().amax())
+        batch = self.policy.shaped(batch)
+        if self.settings.multi_step:
+            batch = multi_step(batch, count, self.policy.settings.discount)
+        self.replay.add(batch)
+        self.sums.add(metrics)
+
+    def start_states(self, real: Replay, count: int) -> Float[Tensor, "b o"]:
+        """Real states to branch from: a share of recent ones, the others from all.
+
+        What the policy does now is otherwise a small part of what is held, and its mistakes are too
+        few for critics to learn from.
+        """
+        states, recent = real.in_order().observation, self.starts.recent_states
+        chance, share = torch.rand(2, count, generator=self.generator, device=states.device)
+        among_recent = chance < self.starts.recent_starts
+        span = torch.where(among_recent, min(recent, len(states)), len(states))
+        back = (share * span).long()  # steps before the latest
+        return states[len(states) - 1 - back]
+
+    @torch.no_grad()
+    def imagine(self, starts: Float[Tensor, "m o"], step: int) -> tuple[Batch, dict[str, Tensor]]:
+        """Rollouts from `starts`, all at once; where one ends, another begins.
+
+        States are samples of the model, actions of the policy. Transitions stand in the order of
+        time, [t * rollouts]; rewards are less the penalty, not shaped.
+        """
+        length = self.settings.rollout_length(step)
+        self._note_bounds(starts)
+        env = self._environment(starts, length)
+        obs = env.reset_tensors()
+        parts, penalties = [], []
+        for _ in range(length):
+            action = self.policy.sample(obs)
+            moved = env.step_tensors(action)
+            ends = moved.terminated.to(obs.dtype)
+            parts.append(Batch(obs, action, moved.reward, moved.next_observation, ends))
+            penalties.append(moved.penalty.mean())
+            obs = moved.observation
+        batch = concatenated(*parts)
+        metrics = {
+            "rollout_length": torch.tensor(float(length)),
+            "penalty": torch.stack(penalties).mean(),
+            "imagined_reward": batch.reward.mean(),
+            "imagined_terminations": batch.terminated.mean(),
+        }
+        return batch, metrics
+
+    def _environment(self, starts: Float[Tensor, "m o"], length: int) -> LearnedVectorEnv:
+        penalty, weight = self.settings.penalty, self.settings.penalty_weight
+        return LearnedVectorEnv(
+            self.model,
+            self.task,
+            starts,
+            num_envs=self.settings.rollouts,
+            time_limit=length,
+            action_space=self.spaces.action,
+            observation_space=unbounded(self.spaces.observation, self.outside),
+            uncertainty_penalty=0.0 if penalty == "none" else weight,
+            penalty="aleatoric" if penalty == "none" else penalty,
+            seed=int(torch.randint(2**62, (), generator=self.generator, device=starts.device)),
+        )
+
+    def _note_bounds(self, starts: Float[Tensor, "m o"]) -> None:
+        """Gives up bounds that real observations do not keep to, with one warning for each."""
+        space = self.spaces.observation
+        new = outside_bounds(space, starts) & ~self.outside
+        if bool(new.any()):
+            warn_of_bounds(self.task.env_id, self.task.observation_names, space, starts, new)
+            self.outside |= new
+
+    def sample(self, count: int, step: int) -> Batch:
+        """`count` of the transitions in the latest rounds, as long as rollouts are at `step`."""
+        settings = self.settings
+        a_round = settings.rollouts * settings.rollout_length(step)
+        newest = settings.imagined_rounds * a_round
+        return self.replay.sample(count, self.generator, newest=newest)
+
+    def state(self) -> State:
+        parts = {"replay": self.replay.state(), "sums": self.sums.state()}
+        return nest(parts) | {
+            "outside": self.outside.clone(),
+            "largest_reward": self.largest_reward,
+        }
+
+    def load_state(self, state: State) -> None:
+        self.replay.load_state(part(state, "replay"))
+        self.sums.load_state(part(state, "sums"))
+        self.outside.copy_(state["outside"])
+        self.largest_reward = state["largest_reward"].clone()
+
+
+def concatenated(*batches: Batch) -> Batch:
+    """The transitions of all batches, in their order."""
+    return Batch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))

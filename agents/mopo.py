@@ -1,0 +1,170 @@
+"""MOPO: a policy learned offline, in a model of a data set (Yu et al. 2020, algorithm 1).
+
+    the model is fitted to the data set (by `train-model`, before)
+    for each step
+        every imagine_every steps                 rollouts of the policy branch from the data's
+                                                  states, reward less penalty_weight uncertainty
+        a soft actor-critic update by a batch of rollouts, and a share real_ratio of the data
+
+Here the policy also begins as, and stays near, the data's behaviour: its first imitate_steps clone
+it, and later updates weigh cloning the batch's real rows against values (Fujimoto and Gu 2021).
+Within the updates of an afternoon the penalty alone let it forget them; `real_ratio=0` leaves the
+second out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from numpy import ndarray
+
+from mbrl_bilevel.agents.learner_state import (
+    ModelState,
+    Part,
+    joint_state,
+    load_joint_state,
+    newest_state,
+    save_finite,
+)
+from mbrl_bilevel.agents.model_rollouts import ModelRollouts, concatenated
+from mbrl_bilevel.agents.policy_file import save_policy
+from mbrl_bilevel.agents.policy_learner import PolicyLearner
+from mbrl_bilevel.agents.setting_groups import soft_values
+from mbrl_bilevel.agents.settings import MOPOSettings
+from mbrl_bilevel.agents.spaces import Spaces
+from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.envs.tasks import Task, planned_task
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.nested_state import State
+
+
+class MOPO:
+    """A policy that learns from a data set and imagined transitions; a step is one of them.
+
+    Args:
+        data: transitions on the generator's device.
+        model: of the same environment, trained.
+        task: says when imagined episodes end, and pays for them unless the model does.
+        generator: decides everything random.
+        metadata: stands in the policy's file; names env_id and algorithm.
+    """
+
+    steady = True  # a checkpoint leads back to any step
+
+    def __init__(
+        self,
+        settings: MOPOSettings,
+        data: Transitions,
+        model: DynamicsModel,
+        task: Task,
+        spaces: Spaces,
+        generator: torch.Generator,
+        *,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.settings, self.generator = settings, generator
+        self.model, self.metadata = model, dict(metadata)
+        self.learner = PolicyLearner(
+            settings.policy,
+            spaces,
+            generator,
+            soft_values=soft_values(settings.policy, settings.rollout),
+            value_weight=settings.imitation.value_weight,
+        )
+        self.replay = _replay(data, generator.device)
+        self.rollouts = ModelRollouts(
+            settings.rollout,
+            model,
+            planned_task(task, model),
+            self.learner,
+            spaces,
+            generator,
+        )
+        # The data are not in a checkpoint: they are read again.
+        self.parts: dict[str, Part] = {
+            "policy": self.learner,
+            "model": ModelState(model),
+            "rollouts": self.rollouts,
+        }
+        self.step = 0
+
+    def train_step(self) -> None:
+        """One step: the updates, and the rollouts that are due before them."""
+        since_imitation = self.step - self.settings.imitation.imitate_steps
+        if since_imitation < 0:
+            size = self.settings.policy.policy_batch_size
+            batch = self.learner.shaped(self.replay.sample(size, self.generator))
+            self.learner.update(batch, imitate=True)
+        else:
+            if since_imitation % self.settings.rollout.imagine_every == 0:
+                self.rollouts.branch(self.replay, self.step)
+            for _ in range(self.settings.policy.updates_per_step):
+                self._update()
+        self.step += 1
+
+    def _update(self) -> None:
+        """By rows of the data, which the policy is to stay near, and by imagined ones."""
+        size = self.settings.policy.policy_batch_size
+        count = round(self.settings.rollout.real_ratio * size)
+        real: Batch | None = None
+        parts = []
+        if count:
+            real = self.learner.shaped(self.replay.sample(count, self.generator))
+            parts.append(real)
+        if size > count:
+            parts.append(self.rollouts.sample(size - count, self.step))
+        self.learner.update(concatenated(*parts), behaviour=real)
+
+    def metrics(self) -> dict[str, float]:
+        """Averages since the last call; waits for the device.
+
+        Raises:
+            TrainingDiverged: a critic beyond what rewards could add up to, or not finite.
+        """
+        found = self.learner.metrics(self.step, self.replay, self.rollouts.largest_reward)
+        return found | self.rollouts.sums.take()
+
+    @property
+    def slowed(self) -> bool:
+        return self.learner.slowed
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Of the policy's learning."""
+        self.learner.scale_learning_rate(factor)
+
+    def policy(self) -> dict[str, ndarray]:
+        """The weights of the policy that is evaluated."""
+        return self.learner.weights()
+
+    def save(self, folder: Path) -> None:
+        """Writes checkpoint, policy and model.
+
+        Raises:
+            TrainingDiverged: a number in them would not be finite; what stood there stays.
+        """
+        save_finite(folder, self.state(), self.step)
+        save_policy(folder, self.learner.weights(), self.metadata)
+        self.model.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Goes on from the folder's newest checkpoint; from the start where there is none."""
+        state = newest_state(folder, self.generator.device)
+        if state is not None:
+            self.load_state(state)
+
+    def state(self) -> State:
+        """Every tensor that decides how training goes on."""
+        return joint_state(self.parts, self.step, self.generator)
+
+    def load_state(self, state: State) -> None:
+        """Goes on from `state`, that of an agent of the same settings and data."""
+        self.step = load_joint_state(self.parts, state, self.generator)
+
+
+def _replay(data: Transitions, device: torch.device) -> Replay:
+    """Everything in the data set."""
+    replay = Replay(len(data), data.observation.shape[1], data.action.shape[1], device)
+    ends = data.terminated.to(data.reward.dtype)
+    replay.add(Batch(data.observation, data.action, data.reward, data.next_observation, ends))
+    return replay

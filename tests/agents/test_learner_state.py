@@ -1,0 +1,43 @@
+"""States of an agent's parts as one, and a model's as fits leave it."""
+
+import torch
+
+from mbrl_bilevel.agents.learner_state import ModelState, joint_state, load_joint_state
+from mbrl_bilevel.models.dynamics import DynamicsModel
+from tests.agents.test_model_rollouts import STARTS, linear_model, rollouts, seeded
+
+
+def copy(state):
+    return {k: v.clone() for k, v in state.items()}
+
+
+def test_a_models_state_leads_to_the_same_model():
+    first = DynamicsModel(2, 1, members=3, hidden=(4,), generator=seeded())
+    first.elites = torch.tensor([2, 0])
+    second = DynamicsModel(2, 1, members=3, hidden=(4,), generator=seeded(1))
+    ModelState(second).load_state(copy(ModelState(first).state()))
+    a, b = first.state_dict(), second.state_dict()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_models_state_says_which_targets_it_predicts():
+    """A fit may have found that a target stood still; the model it goes on as must know."""
+    first, second = linear_model(), linear_model()
+    first.restrict(torch.tensor([1]))
+    ModelState(second).load_state(copy(ModelState(first).state()))
+    assert second.network.outputs == 1
+    batches = [rollouts(one).imagine(STARTS, 0)[0] for one in (first, second)]
+    assert torch.equal(batches[0].next_observation, batches[1].next_observation)
+    assert torch.equal(batches[1].next_observation[:, 0], batches[1].observation[:, 0])
+
+
+def test_parts_step_and_generator_are_one_state():
+    model, other = linear_model(), linear_model(std=0.3)
+    generator = seeded(4)
+    state = copy(joint_state({"model": ModelState(model)}, 7, generator))
+    expected = torch.rand(3, generator=generator)
+    again = seeded(5)
+    assert load_joint_state({"model": ModelState(other)}, state, again) == 7
+    assert torch.equal(torch.rand(3, generator=again), expected)
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
