@@ -43,8 +43,7 @@ class ModelRollouts:
         self.model, self.task, self.policy, self.spaces = model, task, policy, spaces
         self.generator = generator
         # Older rounds come from models and policies that have been left behind.
-        capacity = settings.imagined_rounds * settings.rollouts * settings.rollout_length.longest
-        self.replay = Replay(capacity, spaces.obs_dim, spaces.act_dim, generator.device)
+        self.replay = Replay(settings.capacity, spaces.obs_dim, spaces.act_dim, generator.device)
         self.outside = torch.zeros(spaces.obs_dim, dtype=torch.bool, device=generator.device)
         """Dimensions in which real observations have been outside the observation space."""
         self.largest_reward = torch.zeros((), device=generator.device)

@@ -7,6 +7,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range, check_ranges, flag
 
 WHOLE = Range(0, 2**31 - 1)
+MOST_ROWS = 2**63 - 1  # torch counts rows by 64-bit integers
 
 WholeNumber = Annotated[int, WHOLE]
 Share = Annotated[float, Range(0, 1)]
@@ -163,6 +164,17 @@ class RolloutSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.capacity > MOST_ROWS:
+            raise InputError(
+                f"--rollouts {self.rollouts} of up to {self.rollout_length.longest} steps, "
+                f"{self.imagined_rounds} rounds of them: no memory holds {self.capacity:.2g} "
+                "transitions; choose fewer or shorter rollouts"
+            )
+
+    @property
+    def capacity(self) -> int:
+        """Transitions of the rounds that are learned from, at their longest."""
+        return self.imagined_rounds * self.rollouts * self.rollout_length.longest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,11 @@ BAD = {
     "--refit-every 0: choose at least 1": lambda: RefitSettings(refit_every=0),
     "--model-held-out 1.0: choose at most 0.5": lambda: RefitSettings(model_held_out=1.0),
     "--penalty-weight nan": lambda: RolloutSettings(penalty_weight=math.nan),
+    "--rollouts 2147483647 of up to 100000 steps, 2147483647 rounds": lambda: RolloutSettings(
+        rollouts=2**31 - 1,
+        rollout_length=RolloutLength(1, 100_000),
+        imagined_rounds=2**31 - 1,
+    ),
     "--recent-starts 1.5: choose at most 1": lambda: StartStateSettings(recent_starts=1.5),
     "--value-weight -1.0: choose at least 0": lambda: ImitationSettings(value_weight=-1.0),
     "--steps 0: choose at least 1": lambda: MBPOSettings(steps=0),
