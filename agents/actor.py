@@ -42,6 +42,7 @@ class Actor(nn.Module):
     def forward(self, obs: Float[Tensor, "b o"]) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the Gaussian before the squashing, [b, a] each."""
         mean, log_std = self.network(obs)[0].chunk(2, -1)
+        # Bounds as in the published code: a deviation that vanishes has no finite density.
         return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def sample(
@@ -49,6 +50,7 @@ class Actor(nn.Module):
     ) -> tuple[Float[Tensor, "b a"], Float[Tensor, "b"]]:
         """An action for every row, differentiable in the parameters, and its log density."""
         mean, log_std = self(obs)
+        # The noise is kept for the density: recovered from the action it would lose its digits.
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         raw = mean + log_std.exp() * noise
         action = self.action_bias + self.action_scale * raw.tanh()
@@ -57,6 +59,7 @@ class Actor(nn.Module):
     def log_prob(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
         """Log density of given actions; one on the bounds counts as a little inside."""
         mean, log_std = self(obs)
+        # Data hold actions on the bounds, whose raw action would be infinite.
         unit = ((act - self.action_bias) / self.action_scale).clamp(-INSIDE, INSIDE)
         raw = torch.atanh(unit)
         return squashed_log_prob(raw, (raw - mean) * (-log_std).exp(), log_std)

@@ -77,6 +77,7 @@ def check_memory(
         task, spaces = task_of(acting.env), _spaces(acting.env)
         with torch.device(device):
             model = untrained_model(settings, acting.env, task, spaces, torch.Generator(device))
+    # Replays are as large from the start as they will ever be.
     _mopo(settings, acting, dataset, model, device)
 
 
@@ -89,6 +90,7 @@ def _online(
         real = RealEnv(env, acting.seed, acting.max_steps)
         return SAC(settings, real, generator, metadata=_metadata(settings, acting.env))
     task = task_of(acting.env)
+    # One generator draws the model's weights, then the policy's: a seed decides both.
     with torch.device(device):
         model = untrained_model(settings, acting.env, task, Spaces.of(env), generator)
     real = RealEnv(env, acting.seed, acting.max_steps)

@@ -23,6 +23,7 @@ class _Graph:
     def __init__(
         self, learner: SoftActorCritic, batch: Batch, imitate: bool, behaviour: Batch | None
     ) -> None:
+        # A graph reads fixed addresses: each batch is copied to where the first one lay.
         self.batch = Batch(*(column.clone() for column in batch))
         self.behaviour = None if behaviour is None else Batch(*(c.clone() for c in behaviour))
         self.graph = torch.cuda.CUDAGraph()
@@ -37,6 +38,7 @@ class _Graph:
             for ours, given in zip(self.behaviour, behaviour, strict=True):
                 ours.copy_(given)
         self.graph.replay()
+        # Copies: the next replay writes to the same place.
         return {name: value.clone() for name, value in self.metrics.items()}
 
 
@@ -56,6 +58,7 @@ class CudaGraphUpdate:
     def __call__(
         self, batch: Batch, *, imitate: bool = False, behaviour: Batch | None = None
     ) -> Metrics:
+        # Shapes and branches are frozen in a graph, so each combination has one of its own.
         rows = 0 if behaviour is None else len(behaviour.reward)
         kind = len(batch.reward), imitate, rows
         if kind in self.graphs:
@@ -65,6 +68,7 @@ class CudaGraphUpdate:
             try:
                 self.graphs[kind] = _Graph(self.learner, batch, imitate, behaviour)
             except RuntimeError as error:
+                # A driver or device that cannot capture is no reason to end a training.
                 self.failed = True
                 warnings.warn(
                     f"this GPU does not capture updates ({one_line(error)}): they go on kernel by "

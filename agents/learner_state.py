@@ -34,6 +34,7 @@ class ModelState:
         return self.model.state_dict()
 
     def load_state(self, state: State) -> None:
+        # Not by load_state_dict, which would refuse another number of elites or of targets.
         self.model.elites = state["elites"]
         # A fit may have found targets that stood still: the network has no outputs for them.
         self.model.restrict(state["informative"])
@@ -56,6 +57,7 @@ def load_joint_state(
     """Takes `joint_state` back and returns its step."""
     for name, one in parts.items():
         one.load_state(part(state, name))
+    # A generator's state lives on the CPU, whatever its device.
     generator.set_state(state["generator"].cpu())
     return int(state["step"])
 
@@ -66,6 +68,7 @@ def save_finite(folder: Path, state: State, step: int) -> None:
     Raises:
         TrainingDiverged: a number in it is not finite; what stood in the folder stays.
     """
+    # Before anything is written: a checkpoint that cannot be gone on from is worse than none.
     if not all(v.isfinite().all() for v in state.values() if v.is_floating_point()):
         raise TrainingDiverged(f"a state at step {step} is not finite; {REMEDY}")
     save_checkpoint(folder, state, {"step": step})

@@ -91,6 +91,7 @@ class MBPO:
             generator,
             starts=settings.starts,
         )
+        # Everything that changes; what the settings decide is built again.
         self.parts: dict[str, Part] = {
             "policy": self.learner,
             "env": env,
@@ -107,6 +108,7 @@ class MBPO:
         if since_start < 0:
             self.replay.add(self.env.step(self.learner.random_action()).batch())
         else:
+            # The model first: rollouts of this very step are then in the newest one.
             if since_start % settings.refits.refit_every == 0:
                 self.fits.fit(self.replay)
             if since_start % settings.rollout.imagine_every == 0:
@@ -119,6 +121,7 @@ class MBPO:
     def _batch(self) -> Batch:
         """Shaped transitions, the real ones first."""
         size = self.settings.policy.policy_batch_size
+        # Fixed counts, not draws per row: batches keep one shape, which CUDA graphs need.
         real, parts = round(self.settings.rollout.real_ratio * size), []
         if real:
             parts.append(self.learner.shaped(self.replay.sample(real, self.generator)))

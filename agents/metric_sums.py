@@ -22,9 +22,11 @@ class MetricSums:
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Takes in one value of each metric."""
         for name, value in metrics.items():
+            # float64: a thousand updates' sums of float32 would lose the last digits.
             old = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
             largest = name.startswith("largest")
             self.sums[name] = torch.maximum(old, value) if largest else old + value
+            # Counts are known without looking at the device.
             self.counts[name] = 1 if largest else self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:

@@ -53,6 +53,7 @@ class ModelRollouts:
         """One round: rollouts of the policy from real states, into the replay."""
         count = self.settings.rollouts
         batch, metrics = self.imagine(self.start_states(real, count), step)
+        # Before shaping: critics are held against what the environment's own units allow.
         self.largest_reward = torch.maximum(self.largest_reward, batch.reward.abs().amax())
         batch = self.policy.shaped(batch)
         if self.settings.multi_step:
@@ -67,6 +68,7 @@ class ModelRollouts:
         few for critics to learn from.
         """
         states, recent = real.in_order().observation, self.starts.recent_states
+        # Masks on the device: a branch on the draws would wait for it.
         chance, share = torch.rand(2, count, generator=self.generator, device=states.device)
         among_recent = chance < self.starts.recent_starts
         span = torch.where(among_recent, min(recent, len(states)), len(states))
@@ -83,6 +85,7 @@ class ModelRollouts:
         length = self.settings.rollout_length(step)
         self._note_bounds(starts)
         env = self._environment(starts, length)
+        # A Python loop over time alone: each step needs the last, all rollouts go at once.
         obs = env.reset_tensors()
         parts, penalties = [], []
         for _ in range(length):
@@ -127,6 +130,7 @@ class ModelRollouts:
     def sample(self, count: int, step: int) -> Batch:
         """`count` of the transitions in the latest rounds, as long as rollouts are at `step`."""
         settings = self.settings
+        # Rounds were shorter while lengths grew: the ring may still hold more of them.
         a_round = settings.rollouts * settings.rollout_length(step)
         newest = settings.imagined_rounds * a_round
         return self.replay.sample(count, self.generator, newest=newest)

@@ -95,6 +95,7 @@ class MOPO:
         if since_imitation < 0:
             size = self.settings.policy.policy_batch_size
             batch = self.learner.shaped(self.replay.sample(size, self.generator))
+            # Before rollouts: critics must know the data's policy before they judge another.
             self.learner.update(batch, imitate=True)
         else:
             if since_imitation % self.settings.rollout.imagine_every == 0:
@@ -114,6 +115,7 @@ class MOPO:
             parts.append(real)
         if size > count:
             parts.append(self.rollouts.sample(size - count, self.step))
+        # Imagined actions are the policy's own: cloning them would hold it where it is.
         self.learner.update(concatenated(*parts), behaviour=real)
 
     def metrics(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""Imagined rollouts as targets over all the steps to their end (Feinberg et al. 2018, MVE).
+"""n-step targets along model rollouts, to the end of each (Feinberg et al. 2018, MVE).
 
-By one-step targets the news of a fall moves back by one step whenever the target critics have
-followed, some 200 updates each; in a rollout all of its steps hear of it at once. What a policy did
-a thousand updates ago at most stands for what it does now.
+One-step targets propagate a terminal value by one step per update of the target critics, about 200
+policy updates each; n-step targets propagate it through a rollout at once. They are off-policy by
+the age of the rollout, a thousand updates at most.
 """
 
 import torch
@@ -27,13 +27,15 @@ def multi_step(batch: Batch, rollouts: int, discount: float) -> Batch:
         column.unflatten(0, (-1, rollouts))
         for column in (batch.reward, batch.next_observation, batch.terminated)
     )
+    # Backwards: what follows a step is known when it is reached, so one pass over time is enough.
     reward, after, future = rewards[-1], following[-1], 1 - ends[-1]
     found = [(reward, after, future)]
     for t in range(len(rewards) - 2, -1, -1):
-        on = 1 - ends[t]
+        on = 1 - ends[t]  # 0 where the rest is another episode's, which began in its place
         reward = rewards[t] + discount * on * reward
         after = torch.where(on.bool().unsqueeze(-1), after, following[t])
         future = discount * on * future
         found.append((reward, after, future))
+    # `terminated` carries the discount of the steps in between, so that critics need not know n.
     columns: list[Tensor] = [torch.cat(column[::-1]) for column in zip(*found, strict=True)]
     return batch._replace(reward=columns[0], next_observation=columns[1], terminated=1 - columns[2])

@@ -94,6 +94,7 @@ class PETS:
         """One real step, and the fit that is due before it."""
         if self._refits_next:
             self.fits.fit(self.replay)
+            # A new agent: plans of the old model are not a start for those of the new one.
             self.agent = self.plan(self.model)
         elif self.agent is not None and self.env.begins:
             self.agent.reset()
@@ -104,6 +105,7 @@ class PETS:
         if self.agent is not None:
             return self.agent.act(self.env.observation)
         box = self.spaces.action
+        # By the agent's own generator, not the space's: it is in the checkpoint.
         unit = torch.rand(box.shape, generator=self.generator, device=self.generator.device)
         return box.low + unit.cpu().numpy() * (box.high - box.low)
 

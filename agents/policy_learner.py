@@ -67,6 +67,7 @@ class PolicyLearner:
     @torch.no_grad()
     def sample(self, obs: Tensor) -> Tensor:
         """Sampled actions [b, a] for observations [b, o]."""
+        # Of the actor itself, not of its average: exploration and rollouts are to be its own.
         return self.networks.actor.sample(obs, self.generator)[0]
 
     def shaped(self, batch: Batch) -> Batch:
@@ -85,6 +86,7 @@ class PolicyLearner:
         """One update by shaped transitions: `SoftActorCritic.update`."""
         update: Update = self.graphs or self.networks.update
         how = {"imitate": True} if imitate else {"behaviour": behaviour}
+        # Summed on the device: reading a metric at every update would wait for it.
         self.sums.add(update(batch, **how))
 
     def metrics(
@@ -112,9 +114,11 @@ class PolicyLearner:
                 f"{skipped:.0%} of the updates before step {step} were not finite; {REMEDY}, or "
                 "look for outliers in the data"
             )
+        # Soft values pay alpha per nat, of which an action has at most log 2 per dimension.
         a_step = settings.reward_scale * reward + found["policy/temperature"] * act_dim
         end = settings.reward_scale * settings.termination_cost
         possible = a_step / (1 - settings.discount) + end
+        # By a bound that the data give: critics that have diverged may be finite for long.
         largest = found["policy/largest_q"]
         if largest > DIVERGED * possible or not all(map(math.isfinite, found.values())):
             raise TrainingDiverged(
@@ -130,7 +134,7 @@ class PolicyLearner:
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies every learning rate."""
         self.networks.scale_learning_rate(factor)
-        self._forget_graphs()
+        self._forget_graphs()  # rates are constants of a captured graph
 
     def _forget_graphs(self) -> None:
         if self.graphs is not None:
@@ -146,4 +150,4 @@ class PolicyLearner:
     def load_state(self, state: State) -> None:
         self.networks.load_state(part(state, "networks"))
         self.sums.load_state(part(state, "sums"))
-        self._forget_graphs()
+        self._forget_graphs()  # Adam's moments are other tensors now

@@ -81,6 +81,7 @@ class SoftActorCritic:
         # What is evaluated (Polyak and Juditsky 1992): a policy that learns all the time is now and
         # then caught in the middle of a mistake.
         self.average = deepcopy(self.actor).requires_grad_(False)
+        # One optimiser for all: their losses share no parameters, and one fused step is cheaper.
         self.optimizer = self._adam(low.is_cuda)
 
     def _adam(self, on_gpu: bool) -> torch.optim.Adam:
@@ -100,6 +101,7 @@ class SoftActorCritic:
         self, critic: EnsembleMLP, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]
     ) -> Float[Tensor, "2 b"]:
         """Q of both critics, which are shown actions in [-1, 1]."""
+        # Inputs of one size, whatever the units of the environment's actions.
         unit = (act - self.actor.action_bias) / self.actor.action_scale
         return critic(torch.cat([obs, unit], -1)).squeeze(-1)
 
@@ -118,6 +120,7 @@ class SoftActorCritic:
         critic_loss, q = self._critic_loss(batch, temperature)
         act, log_prob = self.actor.sample(batch.observation, self.generator)
         entropy_gap = (log_prob.detach() + self.target_entropy).mean()
+        # Imitation leaves the temperature: the entropy is the data's then, not the policy's choice.
         if imitate:
             actor_loss = self._cloning_loss(batch)
             temperature_loss = torch.zeros_like(entropy_gap)
@@ -146,6 +149,7 @@ class SoftActorCritic:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "2 b"]]:
         """J(Q), and Q of the batch."""
         with torch.no_grad():
+            # The targets' minimum curbs overestimation (clipped double Q, Fujimoto et al. 2018).
             next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
             ahead = self.value(self.target, batch.next_observation, next_act).amin(0)
             if self.soft_values:
@@ -162,11 +166,13 @@ class SoftActorCritic:
         behaviour: Batch | None,
     ) -> Float[Tensor, ""]:
         """J(pi) of sampled actions; `entropy_cost` is alpha log pi of them."""
+        # All losses go backward at once: the actor's must not reach the critics' gradients.
         with frozen(self.critic):
             q_of_policy = self.value(self.critic, batch.observation, act).amin(0)
         loss = (entropy_cost - q_of_policy).mean()
         if behaviour is None:
             return loss
+        # Values of unit size, so that one weight suits rewards of any scale.
         loss = self.value_weight * loss / q_of_policy.detach().abs().mean()
         return loss + self._cloning_loss(behaviour)
 
@@ -180,6 +186,7 @@ class SoftActorCritic:
         """
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         gradients = [p.grad for p in parameters if p.grad is not None]
+        # A sum is not finite where any entry is not, and costs one kernel a tensor.
         finite = torch.stack([g.sum() for g in gradients]).isfinite().all()
         for gradient in gradients:
             gradient.masked_fill_(~finite, 0.0)

@@ -33,8 +33,8 @@ class RealStep(NamedTuple):
 class RealEnv:
     """Episodes one after another, each from a reset by a seed of its own.
 
-    A simulator's state is not ours to save. But number, seed and actions of the episode at hand
-    lead back to it exactly, and that is what a checkpoint holds. Episodes are truncated after
+    A checkpoint holds number and actions of the current episode, which lead back to its state
+    exactly: gymnasium has no way to save a simulator's own. Episodes are truncated after
     `max_steps` steps, where the environment does not end them before.
     """
 
@@ -50,6 +50,7 @@ class RealEnv:
         self.episode = episode
         self.actions: list[ndarray] = []
         self.total_reward = 0.0
+        # A seed per episode: an episode can be played again without those before it.
         seed = episode_seeds(self.seed, episode)[0]
         self.observation = self._steps.reset(seed, f"episode {episode}")
         self._first.add(self.observation, start=True)
@@ -65,6 +66,7 @@ class RealEnv:
         Raises:
             InputError: what `CheckedSteps` refuses, or observations that float32 cannot hold.
         """
+        # float32 as it is stored: an episode is played again from stored actions.
         observation, step = self.observation, self._steps.step(action.astype(np.float32))
         self.observation = step.observation
         self._first.add(step.observation, start=False)

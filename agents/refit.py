@@ -64,11 +64,13 @@ class ModelFits:
         transitions = in_blocks(replay.in_order())
         metrics: dict[str, float] = {}
         if self.fitted_to:
+            # Before the fit: afterwards these steps are training data.
             fresh = transitions[-(replay.added - self.fitted_to) :]
             elites = self.model.network.select(self.model.elites)
             error = one_step(elites, *self.model.encode(fresh))
             metrics = {"fresh_rmse": error.rmse, "fresh_nll": error.nll}
         elif self.task is not None:
+            # Once: a task that is wrong is wrong in the random steps already.
             check_task_against(transitions, self.task, self.model)
         metrics |= self.fit_to(transitions)
         self.latest |= {f"model/{name}": value for name, value in metrics.items()}
@@ -103,6 +105,7 @@ def fit_again(
         InputError: too few blocks of steps to hold any out.
     """
     shares = 1 - settings.model_held_out, settings.model_held_out
+    # Split anew each time: what was held out once is learned from later.
     train, held_out = split_by_episode(data, shares, generator, remedy=TOO_FEW_STEPS)
     model.fit_standardizers(train)
     held, steps = Samples(*model.encode(held_out)), size.model_steps
@@ -119,7 +122,7 @@ def fit_again(
         learning_rate=settings.model_learning_rate,
         weight_decay=settings.model_weight_decay,
         schedule=settings.model_schedule,
-        patience=None,
+        patience=None,  # fits are short, and each member keeps its best parameters anyway
         evaluate_every=max(1, steps // settings.model_evaluations),
         progress=False,
     )
@@ -180,6 +183,7 @@ def check_first_fit(
     enough = partial(_splits, objective if folds else None, members, held_out)
     if enough(start_steps):
         return
+    # More steps split no worse: bisection finds the least number.
     most = BLOCK * (3 * members + 10)
     least = bisect_left(range(most), True, lo=start_steps, key=enough)
     why = f"leave a fold out for each of {members} --members" if folds else "hold data out"

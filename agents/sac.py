@@ -51,7 +51,9 @@ class SAC:
         self.metadata = dict(metadata)
         spaces = Spaces.of(env.env)
         self.learner = PolicyLearner(settings.policy, spaces, generator)
+        # As long as the run: no transition is ever dropped.
         self.replay = Replay(settings.steps, spaces.obs_dim, spaces.act_dim, generator.device)
+        # Everything that changes; what the settings decide is built again.
         self.parts: dict[str, Part] = {
             "policy": self.learner,
             "env": env,

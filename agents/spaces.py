@@ -32,6 +32,7 @@ class Spaces:
 
     def action_bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Lowest and highest actions, [a] each, float32."""
+        # float32 as the networks; gymnasium's boxes may be float64.
         low, high = (
             torch.as_tensor(bound, dtype=torch.float32, device=device)
             for bound in (self.action.low, self.action.high)
