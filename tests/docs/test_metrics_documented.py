@@ -1,0 +1,119 @@
+"""Every metric that a training logs has its line, with a formula, on a page of docs/algorithms."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import gymnasium
+import pytest
+import torch
+
+from mbrl_bilevel.agents import settings
+from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.objectives.spec import ObjectiveName
+from mbrl_bilevel.scripts import main, train_agent
+from mbrl_bilevel.scripts.command import plain_products
+from tests.scripts.test_train_agent import InThisProcess
+
+PAGES = sorted((Path(__file__).parents[2] / "docs/algorithms").glob("*.md"))
+ENV, DATA = "tests.scripts.own_point:Point-v0", "point/documented-v0"
+ENSEMBLE = ("--members", "2", "--hidden", "8")
+ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
+REFITS = ("--refit-every", "10", "--model-steps", "6")
+ROLLOUTS = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
+OFTEN = ("--log-every", "10", "--evaluate-every", "10", "--episodes", "1")
+POWER = ("--objective", "bilevel", "--weights", "power", "--outer-every", "10", "--hypergradient")
+MODEL = ("--dataset", DATA, *ENSEMBLE, "--steps", "30", "--batch-size", "8")
+OBJECTIVES = {
+    "nll": (*MODEL, "--objective", "nll"),
+    "beta_nll": (*MODEL, "--objective", "beta_nll"),
+    "mse": (*MODEL, "--objective", "mse"),
+    "pg": (*MODEL, "--objective", "pg"),
+    "bilevel": (*MODEL, "--objective", "bilevel", "--outer-every", "10"),
+    **{
+        name: (*MODEL, *POWER, name)
+        for name in ("closed_form", "implicit", "fisher", "unrolled", "value_gap", "soba")
+    },
+}
+AGENTS = {
+    "sac": (*ONLINE, *OFTEN, "--policy-hidden", "8"),
+    "mbpo": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, *ROLLOUTS, "--policy-hidden", "8"),
+    "pets": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
+    "mopo": (
+        *("--dataset", DATA, "--env", ENV, "--steps", "20", "--imitate-steps", "5"),
+        *(*OFTEN, *ENSEMBLE, *ROLLOUTS, "--model-steps", "6", "--policy-hidden", "8"),
+    ),
+}
+
+
+def documented() -> list[re.Pattern[str]]:
+    """Names in the first column of a table; words in capitals stand for any name."""
+    rows = [line for page in PAGES for line in page.read_text().splitlines() if line[:3] == "| `"]
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    metrics = [name for name in names if "/" in name]
+    assert metrics
+    return [re.compile(re.sub(r"(?<![a-zA-Z])[A-Z]+\b", ".+", name)) for name in metrics]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A data set of the point, in an environment that is forgotten in the end."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+        patch.setattr(train_agent, "PolicyEvaluation", InThisProcess)
+        collect = ("collect", "--env", ENV, "--policy", "random", "--steps", "400")
+        assert main.run([*collect, "--dataset", DATA]) == 0
+        yield
+    TASKS.pop("Point-v0", None)
+    gymnasium.registry.pop("Point-v0", None)
+    sys.modules.pop("tests.scripts.own_point", None)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    plain_products()
+
+
+TRAININGS = {name: ("train-model", *flags) for name, flags in OBJECTIVES.items()}
+TRAININGS |= {name: ("train-agent", "--agent", name, *flags) for name, flags in AGENTS.items()}
+_logged: dict[str, set[str]] = {}  # the names of the metrics of each training, which runs once
+
+
+def logged(name: str, folder: Path) -> set[str]:
+    if name not in _logged:
+        assert main.run([*TRAININGS[name], "--out", str(folder / "run")]) == 0
+        _logged[name] = names_in(folder / "run/metrics.jsonl")
+    return _logged[name]
+
+
+def names_in(log: Path) -> set[str]:
+    names = {name for line in log.read_text().splitlines() for name in json.loads(line)}
+    return names - {"step"}
+
+
+def undocumented(names: set[str]) -> set[str]:
+    patterns = documented()
+    return {name for name in names if not any(p.fullmatch(name) for p in patterns)}
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_every_metric_that_is_logged_is_documented(training: str, tmp_path: Path) -> None:
+    names = logged(training, tmp_path)
+    assert names
+    assert undocumented(names) == set()
+
+
+def test_every_metric_that_is_documented_is_logged(tmp_path: Path) -> None:
+    names = {name for training in TRAININGS for name in logged(training, tmp_path / training)}
+    assert [p.pattern for p in documented() if not any(map(p.fullmatch, names))] == []
+
+
+def test_every_agent_and_objective_is_tried() -> None:
+    assert set(AGENTS) == set(settings.AGENTS)
+    assert set(OBJECTIVES) >= set(get_args(ObjectiveName))
+
+
+def test_a_metric_that_no_page_lists_is_found() -> None:
+    assert undocumented({"train/loss", "train/lost", "held_out_rmse/x"}) == {"train/lost"}
