@@ -110,25 +110,25 @@ def _section_line(line: str, above: str) -> str:
 def plain_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings here are plain text with code in backticks; indented paragraphs are formulas."""
+    """Docstrings here are plain text, with code in backticks; indented lines are formulas."""
     text = re.sub(r"`(?:[^`\n]|\n(?!\n))+`", lambda m: " ".join(m[0].split()), "\n".join(lines))
     out: list[str] = []
-    part = "text"  # or "section", under a heading such as "Args:", or "literal"
-    listed = False  # whether the text above is an item of a list, whose indented lines go on
-    for line in text.split("\n"):
-        indented = line.startswith("    ")
-        if line and not indented:
-            part = "section" if SECTION.match(line) else "text"
-            listed = line.startswith("- ") or (listed and line.startswith("  "))
-        elif indented and part == "text" and not (out and out[-1]) and not listed:
-            out += ["::", ""]
-            part = "literal"
-        if part == "section":
-            out += (
-                [f"**{line[:-1]}**", ""] if SECTION.match(line) else [_section_line(line, out[-1])]
-            )
+    section = listed = False  # whether an indented paragraph goes on with "Args:", or with a list
+    for paragraph in text.split("\n\n"):
+        rows = paragraph.strip("\n").split("\n")
+        if not rows[0].startswith(" "):
+            section, listed = bool(SECTION.match(rows[0])), rows[0].startswith("- ")
+        indented = any(row.startswith("    ") for row in rows)
+        if section:
+            for row in rows:
+                heading = SECTION.match(row)
+                above = out[-1] if out else ""
+                out += [f"**{row[:-1]}**", ""] if heading else [_section_line(row, above)]
+        elif indented and not listed:
+            out += ["::", "", *(f"    {row}" for row in rows)]
         else:
-            out.append(line if part == "literal" else _escape(line))
+            out += map(_escape, rows)
+        out.append("")
     lines[:] = out
 
 
