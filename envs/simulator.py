@@ -51,7 +51,7 @@ class Simulator:
         if threads < 1:
             raise InputError(f"simulator threads {threads}: it must be at least 1")
         envs = [envs] if isinstance(envs, gymnasium.Env) else list(envs)
-        self._worlds = [_world(env, threads) for env in envs]
+        self._simulators = [_simulator(env, threads) for env in envs]
         self._wrappers = [SimulatedWrappers(env) for env in envs]
 
     @torch.no_grad()
@@ -71,17 +71,17 @@ class Simulator:
             InputError: another number of observations than of environments, or observations that
                 their environments do not show at present.
         """
-        if not len(obs) == len(actions) == len(self._worlds):
+        if not len(obs) == len(actions) == len(self._simulators):
             raise InputError(
-                f"{len(obs)} observations for a simulator of {len(self._worlds)} environments: "
+                f"{len(obs)} observations for a simulator of {len(self._simulators)} environments: "
                 "give Simulator one environment for each row"
             )
         rows = []
-        both = zip(self._worlds, self._wrappers, strict=True)
-        for row, sequences, (world, wrappers) in zip(obs, actions, both, strict=True):
-            _check_present(row.detach().cpu().numpy(), world.present())
+        both = zip(self._simulators, self._wrappers, strict=True)
+        for row, sequences, (simulator, wrappers) in zip(obs, actions, both, strict=True):
+            _check_present(row.detach().cpu().numpy(), simulator.present())
             given = wrappers.actions(sequences.detach().cpu().numpy())
-            shown, paid = world.simulate(given)
+            shown, paid = simulator.simulate(given)
             rows.append((shown, wrappers.rewards(paid)))
         observations, rewards = (
             torch.from_numpy(np.stack(parts)).to(obs).unsqueeze(0)
@@ -90,10 +90,10 @@ class Simulator:
         return Trajectories(observations, rewards)
 
 
-def _world(env: gymnasium.Env, threads: int) -> "MujocoWorld | PendulumWorld":
+def _simulator(env: gymnasium.Env, threads: int) -> "MujocoSimulator | PendulumSimulator":
     bare: Any = env.unwrapped
     if type(bare) is PendulumEnv:
-        return PendulumWorld(bare)
+        return PendulumSimulator(bare)
     if type(bare) not in READOUTS:
         name = bare.spec.id if bare.spec is not None else type(bare).__name__
         known = ", ".join(kind.__name__.removesuffix("Env") + "-v5" for kind in READOUTS)
@@ -101,7 +101,7 @@ def _world(env: gymnasium.Env, threads: int) -> "MujocoWorld | PendulumWorld":
             f"the simulator cannot look ahead in {name}; it knows {known} and Pendulum-v1: "
             "train a model instead"
         )
-    return MujocoWorld(bare, READOUTS[type(bare)], threads)
+    return MujocoSimulator(bare, READOUTS[type(bare)], threads)
 
 
 def _check_present(given: ndarray, present: ndarray) -> None:
@@ -113,7 +113,7 @@ def _check_present(given: ndarray, present: ndarray) -> None:
         )
 
 
-class MujocoWorld:
+class MujocoSimulator:
     """Copies of a MuJoCo environment's state, rolled out.
 
     Where the state after a step says all, `mujoco.rollout` simulates whole batches; where the task
@@ -228,7 +228,7 @@ def _no_warnings() -> Iterator[None]:
         mujoco.set_mju_user_warning(previous)
 
 
-class PendulumWorld:
+class PendulumSimulator:
     """Pendulum-v1, whose dynamics are one line (gymnasium's classic control)."""
 
     def __init__(self, env: PendulumEnv) -> None:

@@ -30,7 +30,7 @@ def agent_figures(
     simulating = sum(episode.simulator_seconds for episode in played)
     return {
         "name": contender.name,
-        **summary.figures(),
+        **summary.metrics(),
         "planning_ms_per_step": 1e3 * acting / steps,
         "simulator_share": simulating / (acting + simulating),
         "episodes": sorted(episodes),

@@ -53,12 +53,12 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
                 file.flush()
                 os.fsync(file.fileno())
 
-        contenders = {
+        candidates = {
             "save": checkpointer.save,
             "limit": bare,
             "remember": Rollback(trainer).remember,
         }
-        seconds = {k: median(v) for k, v in take_turns(contenders, max(rounds, 7)).items()}
+        seconds = {k: median(v) for k, v in take_turns(candidates, max(rounds, 7)).items()}
     share = 100 * (seconds["save"] / SECONDS + seconds["remember"] / (EVERY * step))
     limit = 100 * seconds["limit"] / SECONDS
     return {

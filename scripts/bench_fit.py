@@ -30,8 +30,8 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
         for _ in range(STEPS):
             products()
 
-    contenders = {"ours": _ours(data, generator), "peer": _peer(data, device), "limit": limit}
-    seconds = take_turns(contenders, rounds)
+    candidates = {"ours": _ours(data, generator), "peer": _peer(data, device), "limit": limit}
+    seconds = take_turns(candidates, rounds)
     rate = {name: STEPS * operations / median(s) / 1e9 for name, s in seconds.items()}
     return {
         "ours": rate["ours"],

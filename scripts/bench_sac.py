@@ -30,11 +30,11 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
         torch.randn(ROWS, OBS, generator=generator, device=device),
         torch.zeros(ROWS, device=device),
     )
-    contenders = {"ours": _ours(data, generator), "limit": _limit(device)}
+    candidates = {"ours": _ours(data, generator), "limit": _limit(device)}
     peer = _peer(data, device, seed)
     if peer is not None:
-        contenders["peer"] = peer
-    seconds = take_turns(contenders, rounds)
+        candidates["peer"] = peer
+    seconds = take_turns(candidates, rounds)
     rate = {name: UPDATES / median(s) for name, s in seconds.items()}
     return {
         "ours": rate["ours"],

@@ -12,7 +12,7 @@ import numpy as np
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation import figures, mismatch
 from mbrl_bilevel.evaluation.comparison_figures import comparison, mismatch_scatter
-from mbrl_bilevel.evaluation.judge import Judgement
+from mbrl_bilevel.evaluation.model_evaluation import ModelEvaluation
 from mbrl_bilevel.evaluation.model_table import correlation_table, rows, table
 from mbrl_bilevel.evaluation.targets import how_many_vary
 from mbrl_bilevel.files import write_text
@@ -21,7 +21,7 @@ from mbrl_bilevel.scripts.command import Outcome
 
 def compare(
     folders: Sequence[Path],
-    judged: Sequence[Judgement],
+    judged: Sequence[ModelEvaluation],
     found: Sequence[dict[str, Any]],
     remarks: Sequence[str],
     comparable: bool,

@@ -15,7 +15,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.evaluation.coverage import INTERVALS
 from mbrl_bilevel.evaluation.fan_figure import predicted_fan
-from mbrl_bilevel.evaluation.judge import Judgement, judge
+from mbrl_bilevel.evaluation.model_evaluation import ModelEvaluation, evaluate
 from mbrl_bilevel.evaluation.model_table import rows, table
 from mbrl_bilevel.evaluation.targets import how_many_vary, warn_of_moving
 from mbrl_bilevel.files import write_text
@@ -64,7 +64,7 @@ def _run(config: Config) -> Outcome:
     for folder, model, part in zip(folders, models, data, strict=True):
         say(f"judging {folder} on {len(part.test)} transitions of {part.source}")
         warn_of_moving(model, part.test.to(device), "test")
-        result = judge(
+        result = evaluate(
             model,
             part.test.to(device),
             config.horizons,
@@ -112,11 +112,11 @@ def _folders(config: Config) -> list[Path]:
 
 
 def _write(
-    config: Config, folder: Path, result: Judgement, data: Data, units: Path
+    config: Config, folder: Path, result: ModelEvaluation, data: Data, units: Path
 ) -> dict[str, Any]:
     """evaluation.json, PNGs and TensorBoard's events in the model's folder; the JSON."""
     pictures = folder / "figures"
-    found = result.figures() | {
+    found = result.metrics() | {
         "transitions": len(data.test),
         "source": data.source,
         "units": f"standard deviations of the training part of {units}",
@@ -125,9 +125,9 @@ def _write(
         "model": str(folder),
     }
     drawn = {
-        "error_by_dimension": figures.error_by_dimension(result.one, result.target_names),
-        "calibration": figures.calibration(result.one),
-        "error_growth": figures.error_growth(result.many, result.coverage),
+        "error_by_dimension": figures.error_by_dimension(result.one_step, result.target_names),
+        "calibration": figures.calibration(result.one_step),
+        "error_growth": figures.error_growth(result.k_step, result.coverage),
         "predicted_fan": predicted_fan(result.fan),
     }
     try:
@@ -144,7 +144,7 @@ def _write(
 
 
 def _events(
-    folder: Path, found: dict[str, Any], result: Judgement, pictures: Sequence[Path]
+    folder: Path, found: dict[str, Any], result: ModelEvaluation, pictures: Sequence[Path]
 ) -> None:
     """TensorBoard: figures, scalars, and curves over the steps ahead; replaces earlier ones.
 
@@ -157,7 +157,7 @@ def _events(
         for name in ("rmse", "nll", "r2", "ece", "sharpness"):
             if found[name] is not None:
                 writer.add_scalar(f"eval/{name}", found[name])
-        curves = {"k_step": result.many.rmse} | {
+        curves = {"k_step": result.k_step.rmse} | {
             f"k_step_coverage_{100 * level:.0f}": share
             for level, share in zip(INTERVALS, result.coverage, strict=True)
         }
@@ -171,7 +171,7 @@ def _events(
 def _remarks(
     config: Config,
     data: Sequence[Data],
-    judged: Sequence[Judgement],
+    judged: Sequence[ModelEvaluation],
     found: Sequence[dict[str, Any]],
 ) -> list[str]:
     """What a reader must know to read the figures right, a sentence each."""
@@ -182,13 +182,13 @@ def _remarks(
             steps = ", ".join(map(str, left_out))
             remarks.append(
                 f"left out for {its['model']}: {steps} steps ahead, too few of its held-out "
-                f"episodes are so long (at most {len(one.many.rmse)} steps can be judged)"
+                f"episodes are so long (at most {len(one.k_step.rmse)} steps can be judged)"
             )
         lost = [
             f"{number} {what}"
             for number, what in (
-                (one.one.non_finite, "one-step predictions"),
-                (one.many.non_finite, "open-loop futures"),
+                (one.one_step.non_finite, "one-step predictions"),
+                (one.k_step.non_finite, "open-loop futures"),
             )
             if number
         ]

@@ -29,7 +29,7 @@ COMMANDS = {
     "eval-model": "judge a dynamics model on held-out data",
     "train-agent": "train a policy, online or from a data set, in a learned model or without",
     "eval-agent": "returns of agents in the real simulation, side by side",
-    "sanity": "the closed worlds of the theory, pass or fail",
+    "sanity": "the toy problems of the theory, pass or fail",
     "reproduce": "the tables of RESULTS.md: dynamics, published, uci, sac",
     "bench": "throughput figures beside the machine's own limit",
 }

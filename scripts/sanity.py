@@ -1,4 +1,4 @@
-"""`sanity`: the closed worlds of docs/theory.md, every figure beside the one the theory expects."""
+"""`sanity`: the toy problems of docs/theory.md, every value beside the one the theory expects."""
 
 import json
 import math
@@ -27,10 +27,10 @@ MISSING = 'scikit-learn is not installed; pip install "mbrl-bilevel[sanity]"'
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Command):
-    """Flags of sanity; the worlds are small and live on the CPU, whatever the device."""
+    """Flags of sanity; the toy problems are small and run on the CPU, whatever the device."""
 
     names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
-    """Which worlds to check; default: all."""
+    """Which toy problems to check; default: all."""
     out: Path | None = None
     """A new or empty folder for checks.json and, of the Gaussian toy, the training curves."""
 
@@ -78,7 +78,7 @@ def run(config: Config) -> Outcome:
 
 
 def _choose(names: tuple[Name, ...]) -> tuple[list[Name], dict[str, str]]:
-    """The worlds to check and, with the reason, those left out where all were asked for."""
+    """The problems to check and, where all were asked for, those skipped, each with its reason."""
     available = find_spec("sklearn") is not None
     if names and "classification" in names and not available:
         raise InputError(f"classification needs the tables of scikit-learn: {MISSING}")

@@ -1,4 +1,4 @@
-"""Timing for `bench`: contenders take turns, so that a machine that drifts drifts for all."""
+"""Timing for `bench`: candidates take turns, so that a machine that drifts drifts for all."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +9,12 @@ import torch
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+    candidates: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of every contender's calls, one call of each in every round."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    """Seconds of every candidate's calls, one call of each in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for i in range(warm_up + rounds):
-        for name, call in contenders.items():
+        for name, call in candidates.items():
             started = time.perf_counter()
             call()
             if torch.cuda.is_available():

@@ -180,7 +180,7 @@ def _run(config: Config) -> Outcome:
             "stopped_early": result.stopped_early,
             "held_out_nll": sum(result.nll) / len(result.nll),
             "held_out_mse": sum(result.mse) / len(result.mse),
-            "test": on_test.figures() | target_counts(model),
+            "test": on_test.metrics() | target_counts(model),
             "transitions": {"train": len(train), "held_out": len(held_out), "test": len(test)},
             "objective": config.objective,
             "dataset": dataset.id,

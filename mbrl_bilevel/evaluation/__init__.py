@@ -1,1 +1,1 @@
-"""Judging models and agents: one-step and k-step error, calibration, returns, figures."""
+"""Evaluation of models and agents: one-step and k-step error, calibration, returns, figures."""

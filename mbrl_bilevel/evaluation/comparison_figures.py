@@ -1,4 +1,4 @@
-"""Several models in one picture, and their figures against their returns."""
+"""Figures of several models side by side, and of their metrics against their returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from mbrl_bilevel.evaluation.coverage import INTERVALS
 from mbrl_bilevel.evaluation.figures import GREY, log_ticks
-from mbrl_bilevel.evaluation.judge import Judgement
 from mbrl_bilevel.evaluation.mismatch import Acted, Correlation
+from mbrl_bilevel.evaluation.model_evaluation import ModelEvaluation
 from mbrl_bilevel.evaluation.one_step import LEVELS
 
 MARKERS = "osD^vP*X<>"
@@ -28,22 +28,22 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def comparison(judged: Mapping[str, Judgement], same_rows: bool) -> Figure:
+def comparison(evaluations: Mapping[str, ModelEvaluation], same_rows: bool) -> Figure:
     """Error growth, coverage over steps, calibration and error by dimension of all models.
 
-    Baselines are drawn where all models are judged on the same rows, the last panel where they
+    Baselines are drawn where all models are evaluated on the same rows, the last panel where they
     predict the same things.
     """
-    names = next(iter(judged.values())).target_names
-    comparable = all(one.target_names == names for one in judged.values())
+    names = next(iter(evaluations.values())).target_names
+    comparable = all(one.target_names == names for one in evaluations.values())
     tall = max(8.6, 5.0 + 0.24 * len(names)) if comparable else 8.6
     figure, grid = plt.subplots(2, 2, figsize=(11.5, tall), layout="constrained")
-    styles = _styles(list(judged))
-    _error_growth(grid[0, 0], judged, styles, same_rows)
-    _coverage(grid[0, 1], judged, styles)
-    _calibration(grid[1, 0], judged, styles)
+    styles = _styles(list(evaluations))
+    _error_growth(grid[0, 0], evaluations, styles, same_rows)
+    _coverage(grid[0, 1], evaluations, styles)
+    _calibration(grid[1, 0], evaluations, styles)
     if comparable:
-        _by_dimension(grid[1, 1], judged, styles, names)
+        _by_dimension(grid[1, 1], evaluations, styles, names)
     else:
         grid[1, 1].set_visible(False)
     for axes in grid.flat:
@@ -57,16 +57,16 @@ def comparison(judged: Mapping[str, Judgement], same_rows: bool) -> Figure:
 
 def _error_growth(
     axes: Axes,
-    judged: Mapping[str, Judgement],
+    evaluations: Mapping[str, ModelEvaluation],
     styles: Mapping[str, dict[str, Any]],
     same_rows: bool,
 ) -> None:
-    for name, one in judged.items():
-        rmse = one.many.rmse.cpu()
+    for name, one in evaluations.items():
+        rmse = one.k_step.rmse.cpu()
         every = max(1, len(rmse) // 8)
         axes.plot(range(1, len(rmse) + 1), rmse, markevery=every, ms=4, **styles[name])
     if same_rows:
-        first = next(iter(judged.values())).many
+        first = next(iter(evaluations.values())).k_step
         for values, label in ((first.persistence, "nothing changes"), (first.linear, "linear")):
             if values is None:
                 continue
@@ -74,7 +74,7 @@ def _error_growth(
             steps = range(1, len(values) + 1)
             axes.plot(steps, values.cpu(), color=GREY, ls=style, label=label)
         handles, labels = axes.get_legend_handles_labels()
-        baselines = slice(len(judged), None)
+        baselines = slice(len(evaluations), None)
         axes.legend(handles[baselines], labels[baselines], frameon=False, loc="lower right")
     axes.set_yscale("log")
     log_ticks(axes.yaxis)
@@ -83,10 +83,10 @@ def _error_growth(
 
 
 def _coverage(
-    axes: Axes, judged: Mapping[str, Judgement], styles: Mapping[str, dict[str, Any]]
+    axes: Axes, evaluations: Mapping[str, ModelEvaluation], styles: Mapping[str, dict[str, Any]]
 ) -> None:
     widest = max(INTERVALS)
-    for name, one in judged.items():
+    for name, one in evaluations.items():
         share = one.coverage[INTERVALS.index(widest)].cpu()
         every = max(1, len(share) // 8)
         axes.plot(range(1, len(share) + 1), share, markevery=every, ms=4, **styles[name])
@@ -101,13 +101,13 @@ def _coverage(
 
 
 def _calibration(
-    axes: Axes, judged: Mapping[str, Judgement], styles: Mapping[str, dict[str, Any]]
+    axes: Axes, evaluations: Mapping[str, ModelEvaluation], styles: Mapping[str, dict[str, Any]]
 ) -> None:
     """As share below minus quantile, where models that are nearly calibrated can be told apart."""
     axes.axhline(0, color=GREY, ls="--")
-    for name, one in judged.items():
-        excess = np.array(one.one.coverage) - LEVELS.numpy()
-        style = styles[name] | {"label": f"{name} (calibration error {one.one.ece:.3f})"}
+    for name, one in evaluations.items():
+        excess = np.array(one.one_step.coverage) - LEVELS.numpy()
+        style = styles[name] | {"label": f"{name} (calibration error {one.one_step.ece:.3f})"}
         axes.plot(LEVELS, excess, ms=4, **style)
     axes.set(xlabel="predicted quantile", ylabel="share of targets below it, minus quantile")
     axes.set_xlim(0, 1)
@@ -118,15 +118,15 @@ def _calibration(
 
 def _by_dimension(
     axes: Axes,
-    judged: Mapping[str, Judgement],
+    evaluations: Mapping[str, ModelEvaluation],
     styles: Mapping[str, dict[str, Any]],
     names: Sequence[str],
 ) -> None:
     """Dots rather than bars: the axis is logarithmic, and bars of many models hide each other."""
     rows = np.arange(len(names))
-    values = np.array([one.one.rmse_by_dimension for one in judged.values()])
+    values = np.array([one.one_step.rmse_by_dimension for one in evaluations.values()])
     axes.hlines(rows, values.min(0), values.max(0), color=GREY, lw=1, alpha=0.6)
-    for name, row in zip(judged, values, strict=True):
+    for name, row in zip(evaluations, values, strict=True):
         axes.plot(row, rows, ls="none", ms=5, **styles[name])
     axes.set_yticks(rows, names)
     axes.invert_yaxis()
@@ -139,7 +139,7 @@ def _by_dimension(
 def mismatch_scatter(
     names: Sequence[str], acted: Sequence[Acted], found: Sequence[Correlation]
 ) -> Figure:
-    """Each figure of the models against their return, with standard errors over episodes."""
+    """Each metric of the models against their return, with standard errors over episodes."""
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
     size = (0.6 + 3.7 * columns, 1.0 + 3.3 * rows)
@@ -149,9 +149,9 @@ def mismatch_scatter(
     errors = [_standard_error(one.returns) for one in acted]
     for axes, correlation in zip(grid.flat, found, strict=False):
         for name, one, mean, error in zip(names, acted, means, errors, strict=True):
-            value = one.figures[correlation.figure]
+            value = one.metrics[correlation.metric]
             axes.errorbar(value, mean, error, ls="none", ms=6, capsize=2, **styles[name])
-        axes.set_xlabel(_axis_label(correlation.figure))
+        axes.set_xlabel(_axis_label(correlation.metric))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_title(f"rank correlation {_with_interval(correlation)}", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
@@ -161,7 +161,7 @@ def mismatch_scatter(
     for row in grid:
         row[0].set_ylabel("mean return under MPC")
     figure.suptitle(
-        "does the figure say how well planning does? (-1: perfectly; in brackets 95 % intervals)",
+        "do metrics predict the return of planning? (-1: perfectly; in brackets 95 % intervals)",
         fontsize=11,
     )
     handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -169,9 +169,9 @@ def mismatch_scatter(
     return figure
 
 
-def _axis_label(figure: str) -> str:
+def _axis_label(metric: str) -> str:
     known = {"rmse": "RMSE, one step", "nll": "NLL per dimension", "ece": "calibration error"}
-    return known.get(figure, f"RMSE after {figure.removeprefix('k_step ')} steps")
+    return known.get(metric, f"RMSE after {metric.removeprefix('k_step ')} steps")
 
 
 def _standard_error(returns: Sequence[float]) -> float:

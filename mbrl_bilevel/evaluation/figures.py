@@ -1,4 +1,4 @@
-"""Figures of a judged model, as a person would want to see them."""
+"""Figures of one evaluated model, and the style of all figures."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Objective mismatch: do a model's figures say how well an agent does that plans in it?
+"""Objective mismatch: do a model's metrics predict the return of planning in it?
 
 Lambert et al. 2020, "Objective Mismatch in Model-based Reinforcement Learning", section 4: they
 correlate the likelihood of a model with the return of MPC in it, and find little.
@@ -14,21 +14,21 @@ from jaxtyping import Float
 from scipy import stats
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.json_figures import finite_or_null
+from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.files import read_json, read_yaml
 
-FIGURES = ("rmse", "nll", "ece", "k_step 10", "k_step 50")  # smaller is better in each
+METRICS = ("rmse", "nll", "ece", "k_step 10", "k_step 50")  # smaller is better in each
 MIN_MODELS = 3
-# Flags of eval-agent that change how returns are computed or noted, and not what they mean.
+# Flags of eval-agent that change how returns are computed or recorded, and not what they mean.
 IRRELEVANT = ("model", "out", "seed", "json", "device", "workers", "threads", "episodes", "video")
 
 
 @dataclass(frozen=True)
 class Acted:
-    """A model's figures beside the returns of planning in it."""
+    """A model's metrics beside the returns of planning in it."""
 
     model: str
-    figures: Mapping[str, float | None]
+    metrics: Mapping[str, float | None]
     returns: Sequence[float]
     env: str
     settings: Mapping[str, Any]
@@ -36,13 +36,13 @@ class Acted:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of a figure with the mean return over models; -1 where the figure says everything.
+    """Of a metric with the mean return over models; -1 where the metric orders them perfectly.
 
     Intervals hold 95 % of a bootstrap over models and, within each, over its episodes; None where
     too few resamples have a correlation at all.
     """
 
-    figure: str
+    metric: str
     models: int
     spearman: float
     spearman_interval: tuple[float, float] | None
@@ -50,7 +50,9 @@ class Correlation:
     pearson_interval: tuple[float, float] | None
 
     def as_json(self) -> dict[str, Any]:
-        return finite_or_null(asdict(self))
+        """Plain values, whose key "figure" names the metric."""
+        values = asdict(self)
+        return finite_or_null({"figure": values.pop("metric"), **values})
 
 
 def read_acted(folder: Path) -> Acted | None:
@@ -67,9 +69,9 @@ def read_acted(folder: Path) -> Acted | None:
     results = [path for path in reversed(by_number) if _finished_mpc(_json(path))]
     if not results or not (folder / "evaluation.json").is_file():
         return None
-    summary, judged = _json(results[0]), _json(folder / "evaluation.json")
+    summary, evaluation = _json(results[0]), _json(folder / "evaluation.json")
     try:
-        figures = {name: _figure(judged, name) for name in FIGURES}
+        metrics = {name: _metric(evaluation, name) for name in METRICS}
         returns = [float(value) for value in summary["returns"]]
         env = str(summary["env"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -77,7 +79,7 @@ def read_acted(folder: Path) -> Acted | None:
             f"{results[0]} or {folder / 'evaluation.json'} is damaged ({type(error).__name__} "
             f"{error}); run eval-agent or eval-model again"
         ) from None
-    return Acted(str(folder), figures, returns, env, _settings(results[0].parent / "config.yaml"))
+    return Acted(str(folder), metrics, returns, env, _settings(results[0].parent / "config.yaml"))
 
 
 def _finished_mpc(summary: Mapping[str, Any]) -> bool:
@@ -94,9 +96,9 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _figure(judged: Mapping[str, Any], name: str) -> float | None:
+def _metric(evaluation: Mapping[str, Any], name: str) -> float | None:
     key, _, horizon = name.partition(" ")
-    value = judged[key].get(horizon) if horizon else judged[key]
+    value = evaluation[key].get(horizon) if horizon else evaluation[key]
     return None if value is None else float(value)
 
 
@@ -135,14 +137,14 @@ def different_settings(acted: Sequence[Acted]) -> list[str]:
 def correlations(
     acted: Sequence[Acted], rng: np.random.Generator, resamples: int = 2000
 ) -> list[Correlation]:
-    """Rank and linear correlation of every figure that all models have with their mean return."""
+    """Rank and linear correlation of every metric that all models have with their mean return."""
     means = np.array([np.mean(one.returns) for one in acted])
     models = rng.integers(len(acted), size=(resamples, len(acted)))
     drawn = np.stack([_resampled_means(one.returns, rng, resamples) for one in acted], 1)
     drawn_returns = np.take_along_axis(drawn, models, 1)
     found = []
-    for name in FIGURES:
-        values = [one.figures[name] for one in acted]
+    for name in METRICS:
+        values = [one.metrics[name] for one in acted]
         if any(value is None for value in values):
             continue
         x = np.array(values, dtype=float)

@@ -1,4 +1,4 @@
-"""Figures of models side by side, as a table for the terminal."""
+"""Metrics of models side by side, as a table for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mbrl_bilevel.evaluation.mismatch import Correlation
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of every model; the best is the smallest, the largest or the nearest to a number."""
+    """A metric of every model; the best is the smallest, the largest or the nearest to a number."""
 
     label: str
     values: Sequence[float | None]
@@ -27,12 +27,12 @@ class Row:
         return [None if value is None else abs(value - goal) for value in self.values]
 
 
-def rows(figures: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rows of the table from the JSON of several models."""
+def rows(evaluations: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows of the table from the metrics of several models."""
 
     def row(label: str, *keys: str, best: Literal["smallest", "largest"] | float | None) -> Row:
         values = []
-        for found in figures:
+        for found in evaluations:
             value: Any = found
             for key in keys:
                 value = None if value is None else value.get(key)
@@ -47,7 +47,7 @@ def rows(figures: Sequence[Mapping[str, Any]]) -> list[Row]:
         row("  of single members", "member_ece", best="smallest"),
         row("predicted deviation", "sharpness", best=None),
     ]
-    horizons = sorted({k for found in figures for k in found["k_step"]}, key=int)
+    horizons = sorted({k for found in evaluations for k in found["k_step"]}, key=int)
     for k in horizons:
         after = f"after {k} step{'' if k == '1' else 's'}"
         found += [
@@ -61,7 +61,7 @@ def rows(figures: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def table(names: Sequence[str], rows: Sequence[Row], mark: bool) -> str:
-    """Columns are models, rows figures; with `mark` a star stands behind the best of each row."""
+    """Columns are models, rows metrics; with `mark` a star stands behind the best of each row."""
     width = max(9, *(len(name) for name in names)) + 3
     left = max(len(row.label) for row in rows)
     lines = [" " * left + "".join(f"{name:>{width}} " for name in names)]
@@ -77,7 +77,7 @@ def table(names: Sequence[str], rows: Sequence[Row], mark: bool) -> str:
 
 
 def correlation_table(found: Sequence[Correlation]) -> str:
-    """Objective mismatch: every figure's correlation with the return, and its 95 % interval."""
+    """Objective mismatch: every metric's correlation with the return, and its 95 % interval."""
 
     def cell(value: float, interval: tuple[float, float] | None) -> str:
         if value != value:
@@ -87,7 +87,7 @@ def correlation_table(found: Sequence[Correlation]) -> str:
 
     lines = [f"{'against the return':<20}{'rank correlation':<26}linear correlation"]
     lines += [
-        f"{one.figure:<20}{cell(one.spearman, one.spearman_interval):<26}"
+        f"{one.metric:<20}{cell(one.spearman, one.spearman_interval):<26}"
         f"{cell(one.pearson, one.pearson_interval)}"
         for one in found
     ]

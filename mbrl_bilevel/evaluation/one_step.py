@@ -1,4 +1,4 @@
-"""One-step figures of an ensemble on real transitions: error, likelihood, calibration."""
+"""One-step metrics of an ensemble on real transitions: error, likelihood, calibration."""
 
 import math
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mbrl_bilevel.evaluation.json_figures import finite_or_null
+from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.models.gaussian import Gaussian, GaussianEnsemble
 
-LEVELS = torch.linspace(0.05, 0.95, 19)  # probability levels at which calibration is judged
+LEVELS = torch.linspace(0.05, 0.95, 19)  # probability levels at which calibration is measured
 CHUNK = 16_384
 
 
 @dataclass(frozen=True)
 class OneStep:
-    """Figures of the mixture of members, in standardised units of the training targets.
+    """Metrics of the mixture of members, in standardised units of the training targets.
 
     rmse: root of the squared error of the mixture's mean, averaged over dimensions.
     nll: nats per dimension of the mixture. r2: 1 - squared error / variance, pooled.
@@ -45,8 +45,8 @@ class OneStep:
     member_coverage: list[list[float]]
     non_finite: int
 
-    def figures(self) -> dict[str, Any]:
-        """The figures as JSON; null where none is finite."""
+    def metrics(self) -> dict[str, Any]:
+        """The metrics as JSON; null where a value is not finite."""
         return finite_or_null(vars(self))
 
 
@@ -72,9 +72,9 @@ def one_step(
     y: Float[Tensor, "b n"],
     unit: Float[Tensor, "n"] | None = None,
 ) -> OneStep:
-    """Judges the mixture of `network`'s members on standardised inputs and targets.
+    """Evaluates the mixture of `network`'s members on standardised inputs and targets.
 
-    `unit` is one standard deviation of the targets in the units in which the figures shall be
+    `unit` is one standard deviation of the targets in the units of the metrics
     (default: 1 each), so that models that were standardised by different data can be compared.
     """
     unit = torch.ones_like(y[0]) if unit is None else unit
@@ -82,7 +82,7 @@ def one_step(
     for x_chunk, y_chunk in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
         good.append(_add(sums, network(x_chunk), y_chunk))
     kept = torch.cat(good)
-    return _figures(sums, y[kept].double(), unit.double(), int((~kept).sum()))
+    return _metrics(sums, y[kept].double(), unit.double(), int((~kept).sum()))
 
 
 def _empty(network: GaussianEnsemble, y: Float[Tensor, "b n"]) -> _Sums:
@@ -128,7 +128,7 @@ def _add(sums: _Sums, gaussian: Gaussian, y: Float[Tensor, "b n"]) -> Bool[Tenso
     return good
 
 
-def _figures(
+def _metrics(
     sums: _Sums,
     y: Float[Tensor, "b n"],
     unit: Float[Tensor, "n"],

@@ -1,4 +1,4 @@
-"""What returns say: means with bootstrap intervals, differences of agents, normalised scores."""
+"""Statistics of returns: means with bootstrap intervals, differences, normalised scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ Stratum = Sequence[float] | ndarray
 def interquartile_mean(
     returns: Float[ndarray, "*r n"] | Sequence[float], axis: int = -1
 ) -> Float[ndarray, "*r"]:
-    """Mean of the middle half: floor(n / 4) of the returns are left out at either end.
+    """Interquartile mean: the floor(n / 4) smallest and largest returns are left out.
 
-    A few lucky or failed episodes move it less than the mean, and all of the middle more than the
+    Outliers move it less than the mean, and the central half moves it more than the
     median (Agarwal et al. 2021, section 4.3). Up to 3 returns it is their mean.
     """
     return np.asarray(stats.trim_mean(returns, 0.25, axis=axis))
@@ -32,7 +32,7 @@ def _statistic(name: Statistic, returns: ndarray, axis: int) -> ndarray:
 
 
 class Estimate(NamedTuple):
-    """A figure and its bootstrap interval; None where some stratum has a single return."""
+    """A statistic and its bootstrap interval; None where some stratum has a single return."""
 
     value: float
     interval: tuple[float, float] | None
@@ -50,7 +50,7 @@ def estimate(
 
     `strata` are sequences of returns, each resampled within itself (Agarwal et al. 2021, section
     4.1): the interval speaks of new episodes of the same strata (models, tasks). For new training
-    seeds, give one figure per seed as the stratum of a task. Of few returns it is too narrow: an
+    seeds, give one value per seed as the stratum of a task. Of few returns it is too narrow: an
     interval of 95 % for the mean of n normal ones holds the truth in about 73, 85, 89 and 93 % of
     cases for n = 3, 5, 10 and 20.
 
@@ -159,6 +159,7 @@ class ReturnSummary:
 
     @property
     def mean(self) -> float:
+        """Mean return."""
         return float(np.mean(self.returns))
 
     @property
@@ -185,8 +186,8 @@ class ReturnSummary:
         """The mean or the interquartile mean with its bootstrap interval."""
         return estimate([self.returns], statistic, generator=np.random.default_rng(self.seed))
 
-    def figures(self) -> dict[str, Any]:
-        """For a program: plain numbers, None where there is none."""
+    def metrics(self) -> dict[str, Any]:
+        """As JSON: plain numbers, None where there is none."""
         mean, iqm = self.estimate("mean"), self.estimate("iqm")
         return {
             "mean_return": self.mean,

@@ -1,4 +1,4 @@
-"""Stretches of recorded steps from which a model is judged over many steps."""
+"""Windows of recorded steps over which open-loop predictions are evaluated."""
 
 from dataclasses import dataclass, replace
 
@@ -62,7 +62,7 @@ def draw_windows(
     """Up to `k` steps after `count` random rows, or after every row where there are fewer.
 
     Rows near the end of an episode are drawn like any other, so that the error after one step does
-    not depend on how far others are followed, and what happens before a fall is judged.
+    not depend on how far others are followed, and what happens before a termination is included.
 
     Raises:
         InputError: k below 1, or no rows.

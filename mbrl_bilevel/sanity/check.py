@@ -1,11 +1,11 @@
-"""What one check of a closed world found."""
+"""The result of one check of a toy problem."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """A figure beside its expected value; it passes within an absolute `tolerance`."""
+    """A value beside its expected one; it passes within an absolute `tolerance`."""
 
     name: str
     value: float

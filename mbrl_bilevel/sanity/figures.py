@@ -1,4 +1,4 @@
-"""What happens in the Gaussian toy, update by update, as a figure."""
+"""Training curves of the Gaussian toy problem as a figure."""
 
 from pathlib import Path
 

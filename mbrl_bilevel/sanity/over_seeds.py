@@ -1,4 +1,4 @@
-"""Figures that differ from seed to seed: mean, standard error and one-sided checks."""
+"""Statistics over seeds: mean, standard error and one-sided checks."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""All checks of the closed worlds, in the order of the theory."""
+"""All checks of the toy problems, in the order of the theory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from mbrl_bilevel.sanity.tabular_population import example_checks, misspecificat
 
 
 class Part(NamedTuple):
-    """Checks of one closed world, and its figures: table -> objective -> figure."""
+    """Checks of one toy problem, and its metrics: table -> objective -> metric."""
 
     checks: list[Check]
     tables: dict[str, dict[str, dict[str, Estimate]]]
@@ -45,21 +45,21 @@ def classification_suite(
     Raises:
         InputError: scikit-learn is not installed.
     """
-    checks, figures = [*example_checks(), *misspecification_checks()], {}
+    checks, metrics = [*example_checks(), *misspecification_checks()], {}
     for name in tables:
         found = tabular_classification.compared(name, seeds, generator)
         checks += tabular_classification.table_checks(name, found)
-        figures[name] = tabular_classification.rows(found)
-    return Part(checks, figures)
+        metrics[name] = tabular_classification.rows(found)
+    return Part(checks, metrics)
 
 
 def mdp_suite(seed: int, settings: Sequence[Setting] = SETTINGS) -> Part:
-    """Exact planning in dynamics learned from real transitions of gymnasium's finite worlds."""
-    checks, figures = tabular_planning.gradient_checks(seed), {}
+    """Exact planning in dynamics learned from real transitions of gymnasium's finite MDPs."""
+    checks, metrics = tabular_planning.gradient_checks(seed), {}
     for setting in settings:
         checks += tabular_planning.exact_checks(setting)
         found = tabular_planning.outcomes(setting, seed)
         checks += tabular_planning.learning_checks(setting, found)
         for size, at in found.items():
-            figures[f"{setting.name}, {size} transitions"] = tabular_planning.rows(at)
-    return Part(checks, figures)
+            metrics[f"{setting.name}, {size} transitions"] = tabular_planning.rows(at)
+    return Part(checks, metrics)

@@ -48,7 +48,7 @@ class Quality(NamedTuple):
     ece: Float[Tensor, "e"]
 
     def at(self, members: Tensor) -> "Quality":
-        """The figures of some members, in that order."""
+        """The metrics of the members at the given indices [m]."""
         return Quality(*(values[members] for values in self))
 
 
@@ -88,7 +88,7 @@ def rule_of(y: Int[Tensor, "e b"], classes: int) -> Float[Tensor, "e"]:
 
 
 class TableReward(nn.Module):
-    """Rewards of all classes worked out once, for data and phi that stay the same."""
+    """Rewards of all classes, computed once, for data and phi that stay the same."""
 
     table: Tensor
 
@@ -137,10 +137,10 @@ class Classifiers:
             adam.step()
         return network
 
-    def judged(
+    def evaluate(
         self, network: CategoricalEnsemble, copies: int = 1
     ) -> tuple[Float[Tensor, "c e"], Quality]:
-        """Outer NLL of every copy and seed, and the figures on test data of all members."""
+        """Outer NLL of every copy and seed, and the metrics on test data of all members."""
         outer, test = (Labelled(**repeated(p._asdict(), copies)) for p in self.splits[1:3])
         with torch.no_grad():
             outer_nll = quality(network(outer.x), outer.y).nll
@@ -165,10 +165,10 @@ def by_scalar_rewards(models: Classifiers) -> dict[str, Quality]:
     scales = torch.tensor(SCALES)[:, None].expand(-1, seeds)
     b = torch.cat([torch.ones(1, seeds), rule[None], scales])
     objective = PolicyGradient(ScalarReward(b.flatten()), lam=LAM)
-    outer_nll, figures = models.judged(models.trained(objective, len(b)), len(b))
+    outer_nll, on_test = models.evaluate(models.trained(objective, len(b)), len(b))
     first = torch.arange(seeds)
     chosen = {IDENTITY: first, RULE: seeds + first, BEST: best_copy(outer_nll)}
-    return {name: figures.at(members) for name, members in chosen.items()}
+    return {name: on_test.at(members) for name, members in chosen.items()}
 
 
 def bilevel(network: CategoricalEnsemble, objective: PolicyGradient) -> BilevelProblem:
@@ -223,8 +223,8 @@ def by_learned_reward(models: Classifiers) -> Quality:
         if step < STOPS[-1]:
             loop.step(lambda: splits.inner, splits.outer)
     cold = PolicyGradient(TableReward(torch.cat(tables)), lam=LAM)
-    outer_nll, figures = models.judged(models.trained(cold, len(STOPS)), len(STOPS))
-    return figures.at(best_copy(outer_nll))
+    outer_nll, on_test = models.evaluate(models.trained(cold, len(STOPS)), len(STOPS))
+    return on_test.at(best_copy(outer_nll))
 
 
 @torch.no_grad()
@@ -239,9 +239,9 @@ def _table(objective: PolicyGradient, phi: Params, data: Labelled) -> Float[Tens
 
 
 def compared(name: str, seeds: int, generator: torch.Generator) -> dict[str, Quality]:
-    """Test figures of every objective on one table, by seed."""
+    """Test metrics of every objective on one table, by seed."""
     models = Classifiers(split(*load_table(name), seeds, generator), generator)
-    likelihood = models.judged(models.trained(None))[1]
+    likelihood = models.evaluate(models.trained(None))[1]
     return {NLL: likelihood, **by_scalar_rewards(models), LEARNED: by_learned_reward(models)}
 
 
@@ -263,8 +263,8 @@ def table_checks(name: str, found: dict[str, Quality]) -> list[Check]:
 
 
 def rows(found: dict[str, Quality]) -> dict[str, dict[str, Estimate]]:
-    """Mean and standard error over seeds of every figure, by objective."""
+    """Mean and standard error over seeds of every metric, by objective."""
     return {
-        objective: {k: estimate(values) for k, values in figures._asdict().items()}
-        for objective, figures in found.items()
+        objective: {k: estimate(values) for k, values in test._asdict().items()}
+        for objective, test in found.items()
     }

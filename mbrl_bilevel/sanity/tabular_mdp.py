@@ -1,6 +1,6 @@
 """Finite Markov decision processes of gymnasium: exact planning, real transitions, value gaps.
 
-Arrays run over whole worlds: P [S, A, S], R [S, A] and, in front, models of several seeds. What is
+Arrays run over whole MDPs: P [S, A, S], R [S, A] and, in front, models of several seeds. What is
 learned is the dynamics alone. The reward function R(s, a) = E[r | s, a] is the true one, read from
 the environment's own table, and so are the states that end an episode.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 
 
-class World(NamedTuple):
+class TabularMDP(NamedTuple):
     """The true process, in float64; `terminal` states end an episode and are worth nothing."""
 
     P: Float[Tensor, "s a s"]
@@ -36,7 +36,7 @@ def make(name: str) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(f"{name}-v{max(versions)}")
 
 
-def world(env: gymnasium.Env[Any, Any]) -> World:
+def tabular_mdp(env: gymnasium.Env[Any, Any]) -> TabularMDP:
     """P, R and terminal states from the table of the environment, `env.unwrapped.P`."""
     table: Any = env.unwrapped
     states, actions = len(table.P), len(table.P[0])
@@ -57,7 +57,9 @@ def world(env: gymnasium.Env[Any, Any]) -> World:
     R.index_put_((s, a), p * r, accumulate=True)
     terminal = torch.zeros(states, dtype=torch.bool)
     terminal[s2[done > 0]] = True
-    return World(P, R, terminal, torch.as_tensor(table.initial_state_distrib, dtype=torch.float64))
+    return TabularMDP(
+        P, R, terminal, torch.as_tensor(table.initial_state_distrib, dtype=torch.float64)
+    )
 
 
 def collect(env: gymnasium.Env[Any, Any], steps: int, seed: int) -> Int[Tensor, "t 3"]:
@@ -87,7 +89,7 @@ def counts(
 
 def value_iteration(
     P: Float[Tensor, "*e s a s"],
-    of: World,
+    mdp: TabularMDP,
     discount: float,
     tolerance: float = 1e-8,
     most: int = 20_000,
@@ -99,10 +101,10 @@ def value_iteration(
     Raises:
         InputError: it does not settle within `most` updates.
     """
-    alive = (~of.terminal).to(P.dtype)
+    alive = (~mdp.terminal).to(P.dtype)
     V = P.new_zeros(*P.shape[:-3], P.shape[-1])
     for _ in range(most):
-        Q = of.R + discount * (P @ (alive * V)[..., None, :, None])[..., 0]
+        Q = mdp.R + discount * (P @ (alive * V)[..., None, :, None])[..., 0]
         new = Q.amax(-1)
         moved = (alive * (new - V)).abs().amax()
         V = new
@@ -114,26 +116,30 @@ def value_iteration(
     )
 
 
-def policy_value(policy: Int[Tensor, "*e s"], of: World, discount: float) -> Float[Tensor, "*e"]:
+def policy_value(
+    policy: Int[Tensor, "*e s"], mdp: TabularMDP, discount: float
+) -> Float[Tensor, "*e"]:
     """The true expected return of each policy from the start: (I - discount P_pi) V = R_pi."""
     states = torch.arange(policy.shape[-1])
-    alive = (~of.terminal).to(of.P.dtype)
-    P, R = of.P[states, policy] * alive, of.R[states, policy]
+    alive = (~mdp.terminal).to(mdp.P.dtype)
+    P, R = mdp.P[states, policy] * alive, mdp.R[states, policy]
     eye = torch.eye(len(states), dtype=P.dtype)
-    return torch.linalg.solve(eye - discount * P, R[..., None])[..., 0] @ of.start
+    return torch.linalg.solve(eye - discount * P, R[..., None])[..., 0] @ mdp.start
 
 
-def value_gap(models: Float[Tensor, "*e s a s"], of: World, discount: float) -> Float[Tensor, "*e"]:
+def value_gap(
+    models: Float[Tensor, "*e s a s"], mdp: TabularMDP, discount: float
+) -> Float[Tensor, "*e"]:
     """What the greedy policies of learned models lose in the true process: J(pi*) - J(pi)."""
-    best = value_iteration(of.P, of, discount).argmax(-1)
-    found = value_iteration(models, of, discount).argmax(-1)
-    return policy_value(best, of, discount) - policy_value(found, of, discount)
+    best = value_iteration(mdp.P, mdp, discount).argmax(-1)
+    found = value_iteration(models, mdp, discount).argmax(-1)
+    return policy_value(best, mdp, discount) - policy_value(found, mdp, discount)
 
 
 def error(
-    models: Float[Tensor, "*e s a s"], of: World, visits: Float[Tensor, "*e s a"]
+    models: Float[Tensor, "*e s a s"], mdp: TabularMDP, visits: Float[Tensor, "*e s a"]
 ) -> tuple[Float[Tensor, "*e"], Float[Tensor, "*e"]]:
     """Exact NLL and total variation of p(s' | s, a) in the true process, weighted by visits."""
     weight = (visits / visits.sum((-2, -1), keepdim=True))[..., None]
-    nll = -(weight * torch.special.xlogy(of.P, models)).sum((-3, -2, -1))
-    return nll, 0.5 * (weight * (models - of.P).abs()).sum((-3, -2, -1))
+    nll = -(weight * torch.special.xlogy(mdp.P, models)).sum((-3, -2, -1))
+    return nll, 0.5 * (weight * (models - mdp.P).abs()).sum((-3, -2, -1))

@@ -10,15 +10,15 @@ from torch import Tensor
 from mbrl_bilevel.sanity.check import Check, check
 from mbrl_bilevel.sanity.over_seeds import Estimate, at_most, estimate
 from mbrl_bilevel.sanity.tabular_mdp import (
-    World,
+    TabularMDP,
     collect,
     counts,
     error,
     make,
     policy_value,
+    tabular_mdp,
     value_gap,
     value_iteration,
-    world,
 )
 from mbrl_bilevel.sanity.tabular_rewards import (
     by_gradient,
@@ -32,7 +32,7 @@ OUTER_SHARE = 0.2  # of the transitions, the last in time
 
 
 class Setting(NamedTuple):
-    """How a world is met, and its undiscounted optimal return where that is known."""
+    """How an MDP is explored, and its undiscounted optimal return where that is known."""
 
     name: str
     sizes: tuple[int, int]
@@ -57,14 +57,16 @@ class Outcome(NamedTuple):
     variation: Float[Tensor, "e"]
 
 
-def models(transitions: Int[Tensor, "e t 3"], of: World) -> dict[str, Float[Tensor, "e s a s"]]:
+def models(
+    transitions: Int[Tensor, "e t 3"], mdp: TabularMDP
+) -> dict[str, Float[Tensor, "e s a s"]]:
     """The dynamics by every objective, from the same transitions.
 
     The reward is learned from a split in time; its model, like the others, then sees them all.
     """
     inner_steps = round((1 - OUTER_SHARE) * transitions.shape[1])
-    inner = counts(transitions[:, :inner_steps], of.P)
-    outer = counts(transitions[:, inner_steps:], of.P)
+    inner = counts(transitions[:, :inner_steps], mdp.P)
+    outer = counts(transitions[:, inner_steps:], mdp.P)
     return {
         COUNTS: frequencies(inner + outer),
         RULE: by_rule(inner + outer),
@@ -75,26 +77,26 @@ def models(transitions: Int[Tensor, "e t 3"], of: World) -> dict[str, Float[Tens
 def outcomes(setting: Setting, seed: int) -> dict[int, dict[str, Outcome]]:
     """Every model at every number of transitions; the smaller data are the first of the larger."""
     env = make(setting.name)
-    of = world(env)
+    mdp = tabular_mdp(env)
     seeds = range(seed, seed + setting.seeds)
     transitions = torch.stack([collect(env, max(setting.sizes), s) for s in seeds])
     found = {}
     for size in setting.sizes:
         seen = transitions[:, :size]
-        visits = counts(seen, of.P).sum(-1)
+        visits = counts(seen, mdp.P).sum(-1)
         found[size] = {
-            name: Outcome(value_gap(P, of, setting.discount), *error(P, of, visits))
-            for name, P in models(seen, of).items()
+            name: Outcome(value_gap(P, mdp, setting.discount), *error(P, mdp, visits))
+            for name, P in models(seen, mdp).items()
         }
     return found
 
 
 def exact_checks(setting: Setting) -> list[Check]:
     """Planning in the true process: the known return, and two ways to the same value."""
-    of = world(make(setting.name))
-    value = (value_iteration(of.P, of, 1.0).amax(-1) @ of.start).item()
-    Q = value_iteration(of.P, of, setting.discount)
-    twice = policy_value(Q.argmax(-1), of, setting.discount) - Q.amax(-1) @ of.start
+    mdp = tabular_mdp(make(setting.name))
+    value = (value_iteration(mdp.P, mdp, 1.0).amax(-1) @ mdp.start).item()
+    Q = value_iteration(mdp.P, mdp, setting.discount)
+    twice = policy_value(Q.argmax(-1), mdp, setting.discount) - Q.amax(-1) @ mdp.start
     name = setting.name
     return [
         check(f"{name}: optimal return", value, setting.optimal_return, 1e-5),
@@ -105,7 +107,7 @@ def exact_checks(setting: Setting) -> list[Check]:
 def gradient_checks(seed: int) -> list[Check]:
     """The policy gradient on FrozenLake's transitions ends at the logits of theory T7."""
     env: gymnasium.Env[Any, Any] = make("FrozenLake")
-    seen = counts(collect(env, 2_000, seed), world(env).P)
+    seen = counts(collect(env, 2_000, seed), tabular_mdp(env).P)
     b = 2.0
     far = (by_gradient(seen, b) - (2 * b * frequencies(seen)).softmax(-1)).abs().amax()
     return [check("FrozenLake: policy gradient against closed form", far.item(), 0.0, 1e-5)]
@@ -115,7 +117,7 @@ def learning_checks(setting: Setting, found: dict[int, dict[str, Outcome]]) -> l
     """The value gap falls with the data; the learned reward beats the published rule's NLL.
 
     The fall is the paired difference over seeds; 2 standard errors above its mean must still be
-    below 0. NLLs may differ by those, or by 1e-3 nats: in a deterministic world all are 0 but for
+    below 0. NLLs may differ by those, or by 1e-3 nats: in a deterministic MDP all are 0 but for
     rounding and for the outer level's last steps, and every reward has the same greedy policy.
     """
     few, many = (found[size] for size in setting.sizes)
@@ -132,8 +134,8 @@ def learning_checks(setting: Setting, found: dict[int, dict[str, Outcome]]) -> l
 
 
 def rows(found: dict[str, Outcome]) -> dict[str, dict[str, Estimate]]:
-    """Mean and standard error over seeds of every figure, by model."""
+    """Mean and standard error over seeds of every metric, by model."""
     return {
-        model: {name: estimate(values) for name, values in figures._asdict().items()}
-        for model, figures in found.items()
+        model: {name: estimate(values) for name, values in outcome._asdict().items()}
+        for model, outcome in found.items()
     }

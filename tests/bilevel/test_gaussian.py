@@ -17,12 +17,12 @@ from mbrl_bilevel.bilevel.parameters import Params, ravel
 from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient
 from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
-from tests.bilevel.gaussian_world import (
+from tests.bilevel.gaussian_problem import (
     DTYPE,
     EXACT,
-    World,
+    SolvedProblem,
     estimate,
-    gaussian_world,
+    gaussian_problem,
     inner_solution,
     negative_J,
     negative_log_likelihood,
@@ -56,25 +56,25 @@ ESTIMATORS = [
 def test_every_estimator_equals_the_closed_form(
     estimator: Estimator, tolerance: float, n: int, record_property: Record
 ) -> None:
-    world = gaussian_world(n)
-    error = relative_error(estimate(world, estimator), world.gradient())
+    toy = gaussian_problem(n)
+    error = relative_error(estimate(toy, estimator), toy.gradient())
     record_property("error", error)
     assert error < tolerance
 
 
 def test_seventeen_dimensions(record_property: Record) -> None:
-    world = gaussian_world(17, rows=60)
-    error = relative_error(estimate(world, EXACT), world.gradient())
+    toy = gaussian_problem(17, rows=60)
+    error = relative_error(estimate(toy, EXACT), toy.gradient())
     record_property("error", error)
     assert error < 1e-12
 
 
 def test_theta_star_and_value(record_property: Record) -> None:
     """The inner gradient vanishes at theory T3's solution, and F there is theory T6's."""
-    world = gaussian_world(3)
-    gradient = InnerGradient(world.problem, world.theta, world.phi, world.inner)
-    value = negative_log_likelihood(world.theta, world.phi, world.outer)
-    expected = mahalanobis_value(world.U, world.residual_covariance, world.lam.item())
+    toy = gaussian_problem(3)
+    gradient = InnerGradient(toy.problem, toy.theta, toy.phi, toy.inner)
+    value = negative_log_likelihood(toy.theta, toy.phi, toy.outer)
+    expected = mahalanobis_value(toy.U, toy.residual_covariance, toy.lam.item())
     record_property("gradient", gradient.norm.item())
     record_property("value", abs((value - expected).item()))
     assert gradient.norm < 1e-13
@@ -82,14 +82,14 @@ def test_theta_star_and_value(record_property: Record) -> None:
 
 
 def test_theta_star_is_found_from_elsewhere() -> None:
-    world = gaussian_world(2)
-    start = {k: torch.zeros_like(v) for k, v in world.theta.items()}
+    toy = gaussian_problem(2)
+    start = {k: torch.zeros_like(v) for k, v in toy.theta.items()}
     found = minimise(
-        lambda theta: world.problem.inner_loss(theta, world.phi, world.inner),
+        lambda theta: toy.problem.inner_loss(theta, toy.phi, toy.inner),
         start,
         tolerance=1e-11,
     )
-    assert relative_error(found, world.theta) < 1e-8
+    assert relative_error(found, toy.theta) < 1e-8
 
 
 @pytest.mark.parametrize("u", [0.1, 0.32, 0.6, 1.0])
@@ -118,14 +118,14 @@ def test_unit_values_of_a_scalar_reward(u: float, estimator: Estimator) -> None:
 @pytest.mark.parametrize("estimator", [ExactDense(), EXACT])
 def test_no_gradient_at_the_optimum(estimator: Estimator, record_property: Record) -> None:
     """At U* = (lam/2) S_res^-1 (theory T4) nothing is left, and F is the likelihood's optimum."""
-    world = gaussian_world(3)
-    best = torch.linalg.cholesky(0.5 * world.lam * torch.linalg.inv(world.residual_covariance))
-    phi = {**world.phi, "L": best}
-    world = world._replace(phi=phi, theta=inner_solution(phi, world.inner))
-    hyper = estimator(world.problem, world.theta, world.phi, world.inner, world.outer)
+    toy = gaussian_problem(3)
+    best = torch.linalg.cholesky(0.5 * toy.lam * torch.linalg.inv(toy.residual_covariance))
+    phi = {**toy.phi, "L": best}
+    toy = toy._replace(phi=phi, theta=inner_solution(phi, toy.inner))
+    hyper = estimator(toy.problem, toy.theta, toy.phi, toy.inner, toy.outer)
     size = max(g.abs().max().item() for g in hyper.grad.values())
-    n = world.U.shape[-1]
-    logdet = torch.linalg.slogdet(world.residual_covariance).logabsdet.item()
+    n = toy.U.shape[-1]
+    logdet = torch.linalg.slogdet(toy.residual_covariance).logabsdet.item()
     maximum_likelihood = 0.5 * logdet + 0.5 * n * (1 + math.log(2 * math.pi))
     record_property("gradient", size)
     record_property("value", abs(hyper.outer_loss.item() - maximum_likelihood))
@@ -188,62 +188,62 @@ def test_an_ensemble_equals_its_members_one_by_one(
 ) -> None:
     """Members have inner data of their own; the outer loss is their mean, so is the gradient."""
     members = 4
-    world = gaussian_world(2, members=members)
-    together = estimator(world.problem, world.theta, world.phi, world.inner, world.outer)
-    single = world.problem._replace(ensemble=False)
+    toy = gaussian_problem(2, members=members)
+    together = estimator(toy.problem, toy.theta, toy.phi, toy.inner, toy.outer)
+    single = toy.problem._replace(ensemble=False)
     alone = [
         estimator(
             single,
-            {k: v[e] for k, v in world.theta.items()},
-            world.phi,
-            tuple(part[e] for part in world.inner),
-            world.outer,
+            {k: v[e] for k, v in toy.theta.items()},
+            toy.phi,
+            tuple(part[e] for part in toy.inner),
+            toy.outer,
         )
         for e in range(members)
     ]
-    mean = {k: torch.stack([a.grad[k] for a in alone]).mean(0) for k in world.phi}
+    mean = {k: torch.stack([a.grad[k] for a in alone]).mean(0) for k in toy.phi}
     error = relative_error(together.grad, mean)
     record_property("error", error)
     assert error < 1e-13
-    assert relative_error(together.grad, world.gradient()) < 1e-12
+    assert relative_error(together.grad, toy.gradient()) < 1e-12
     assert together.inner_gradient_norm.shape == (members,)
 
 
 @pytest.mark.parametrize("estimator", [ExactDense(), Implicit(), Unrolled(100, 0.2)])
 def test_float32_is_close_to_float64(estimator: Estimator, record_property: Record) -> None:
-    world = gaussian_world(3)
-    single = World(
-        world.problem,
-        {k: v.float() for k, v in world.theta.items()},
-        {k: v.float() for k, v in world.phi.items()},
-        tuple(part.float() for part in world.inner),
-        tuple(part.float() for part in world.outer),
-        world.residual_covariance,
+    toy = gaussian_problem(3)
+    single = SolvedProblem(
+        toy.problem,
+        {k: v.float() for k, v in toy.theta.items()},
+        {k: v.float() for k, v in toy.phi.items()},
+        tuple(part.float() for part in toy.inner),
+        tuple(part.float() for part in toy.outer),
+        toy.residual_covariance,
     )
     found = {k: g.double() for k, g in estimate(single, estimator).items()}
-    error = relative_error(found, world.gradient())
+    error = relative_error(found, toy.gradient())
     record_property("error", error)
     assert error < 1e-4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_equals_cpu() -> None:
-    world = gaussian_world(3, members=4)
-    moved = World(
-        world.problem,
-        {k: v.cuda() for k, v in world.theta.items()},
-        {k: v.cuda() for k, v in world.phi.items()},
-        tuple(part.cuda() for part in world.inner),
-        tuple(part.cuda() for part in world.outer),
-        world.residual_covariance,
+    toy = gaussian_problem(3, members=4)
+    moved = SolvedProblem(
+        toy.problem,
+        {k: v.cuda() for k, v in toy.theta.items()},
+        {k: v.cuda() for k, v in toy.phi.items()},
+        tuple(part.cuda() for part in toy.inner),
+        tuple(part.cuda() for part in toy.outer),
+        toy.residual_covariance,
     )
     found = {k: g.cpu() for k, g in estimate(moved, EXACT).items()}
-    assert relative_error(found, estimate(world, EXACT)) < 1e-12
+    assert relative_error(found, estimate(toy, EXACT)) < 1e-12
 
 
 def test_the_state_is_a_warm_start() -> None:
-    world = gaussian_world(3)
-    args = (world.problem, world.theta, world.phi, world.inner, world.outer)
+    toy = gaussian_problem(3)
+    args = (toy.problem, toy.theta, toy.phi, toy.inner, toy.outer)
     first = EXACT(*args)
     assert first.linear is not None
     assert first.linear.status.item() == Status.CONVERGED
@@ -258,13 +258,13 @@ def test_unrolling_converges_at_the_inner_rate(record_property: Record) -> None:
 
     Of the covariance's parameters alone: the mean at theta* does not depend on U.
     """
-    world, step_size = gaussian_world(3), 0.1
-    graph = InnerGradient(world.problem, world.theta, world.phi, world.inner)
+    toy, step_size = gaussian_problem(3), 0.1
+    graph = InnerGradient(toy.problem, toy.theta, toy.phi, toy.inner)
     hessian = dense(graph.hessian_product, ravel(graph.gradient))
-    of_mean = world.theta["W"].numel() + world.theta["c"].numel()
+    of_mean = toy.theta["W"].numel() + toy.theta["c"].numel()
     rate = 1 - step_size * torch.linalg.eigvalsh(hessian[of_mean:, of_mean:]).min().item()
     errors = {
-        k: relative_error(estimate(world, Unrolled(k, step_size)), world.gradient())
+        k: relative_error(estimate(toy, Unrolled(k, step_size)), toy.gradient())
         for k in (60, 90, 250)
     }
     found = (errors[90] / errors[60]) ** (1 / 30)

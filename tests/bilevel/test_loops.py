@@ -1,4 +1,4 @@
-"""Whole loops on the Gaussian world, whose optimum U* = (lam/2) S_res^-1 is known (theory T4)."""
+"""Whole loops on the Gaussian toy, whose optimum U* = (lam/2) S_res^-1 is known (theory T4)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,9 +15,9 @@ from mbrl_bilevel.bilevel.parameters import Params, ravel
 from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.bilevel.soba import Soba
 from mbrl_bilevel.errors import InputError
-from tests.bilevel.gaussian_world import (
-    World,
-    gaussian_world,
+from tests.bilevel.gaussian_problem import (
+    SolvedProblem,
+    gaussian_problem,
     negative_J,
     negative_log_likelihood,
     predict,
@@ -29,9 +29,9 @@ Loop = SingleLoop | DoubleLoop | FirstOrderLoop
 N = 2
 
 
-def fixed_temperature(world: World, ensemble: bool = False) -> BilevelProblem:
-    """The world's problem with L alone as the outer variable, so that the optimum is one point."""
-    log_lam = world.phi["log_lam"]
+def fixed_temperature(toy: SolvedProblem, ensemble: bool = False) -> BilevelProblem:
+    """The toy's problem with L alone as the outer variable, so that the optimum is one point."""
+    log_lam = toy.phi["log_lam"]
 
     def loss(outputs: Tensor, phi: Params, data: Any) -> Tensor:
         return negative_J(outputs, {**phi, "log_lam": log_lam}, data)
@@ -39,14 +39,14 @@ def fixed_temperature(world: World, ensemble: bool = False) -> BilevelProblem:
     return BilevelProblem.of_outputs(predict, loss, negative_log_likelihood, ensemble)
 
 
-def start(world: World) -> tuple[Params, Params]:
-    theta = {k: torch.zeros_like(v) for k, v in world.theta.items()}
+def start(toy: SolvedProblem) -> tuple[Params, Params]:
+    theta = {k: torch.zeros_like(v) for k, v in toy.theta.items()}
     return theta, {"L": torch.eye(N, dtype=torch.float64)}
 
 
-def error_of(world: World, phi: Params) -> float:
+def error_of(toy: SolvedProblem, phi: Params) -> float:
     """Relative distance of U from U*."""
-    best = 0.5 * world.lam * torch.linalg.inv(world.residual_covariance)
+    best = 0.5 * toy.lam * torch.linalg.inv(toy.residual_covariance)
     L = phi["L"].detach().tril()
     return ((L @ L.T - best).norm() / best.norm()).item()
 
@@ -55,9 +55,11 @@ def sgd(rate: float) -> Callable[[Iterable[Tensor]], torch.optim.Optimizer]:
     return lambda parameters: torch.optim.SGD(parameters, lr=rate)
 
 
-def single(world: World, inner: float = 0.2, outer: float = 0.1, **options: Any) -> SingleLoop:
-    soba = Soba(fixed_temperature(world), **options)
-    return SingleLoop(soba, *start(world), inner_optimizer=sgd(inner), outer_optimizer=sgd(outer))
+def single(
+    toy: SolvedProblem, inner: float = 0.2, outer: float = 0.1, **options: Any
+) -> SingleLoop:
+    soba = Soba(fixed_temperature(toy), **options)
+    return SingleLoop(soba, *start(toy), inner_optimizer=sgd(inner), outer_optimizer=sgd(outer))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +68,11 @@ def single(world: World, inner: float = 0.2, outer: float = 0.1, **options: Any)
 def test_soba_on_full_batches_reaches_the_optimum(
     options: dict[str, Any], record_property: Record
 ) -> None:
-    world = gaussian_world(N)
-    loop = single(world, **options)
+    toy = gaussian_problem(N)
+    loop = single(toy, **options)
     for _ in range(300):
-        hyper = loop.step(world.inner, world.outer)
-    error = error_of(world, loop.phi)
+        hyper = loop.step(toy.inner, toy.outer)
+    error = error_of(toy, loop.phi)
     record_property("error", error)
     assert error < 1e-6
     assert hyper.inner_gradient_norm < 1e-6
@@ -79,18 +81,18 @@ def test_soba_on_full_batches_reaches_the_optimum(
 
 def test_amigo_reaches_the_optimum_and_keeps_adam(record_property: Record) -> None:
     """Some inner steps, 3 warm-started products; the outer Adam is one object over all steps."""
-    world = gaussian_world(N)
+    toy = gaussian_problem(N)
     loop = DoubleLoop(
-        fixed_temperature(world),
+        fixed_temperature(toy),
         Implicit(max_iterations=3, warn=False),
-        *start(world),
+        *start(toy),
         inner_optimizer=sgd(0.2),
         outer_optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.03),
         inner_steps=5,
     )
     for _ in range(250):
-        loop.step(lambda: world.inner, world.outer)
-    error = error_of(world, loop.phi)
+        loop.step(lambda: toy.inner, toy.outer)
+    error = error_of(toy, loop.phi)
     record_property("error", error)
     assert error < 1e-4
     assert loop.outer_optimizer.state[loop.phi["L"]]["step"] == 250
@@ -98,17 +100,17 @@ def test_amigo_reaches_the_optimum_and_keeps_adam(record_property: Record) -> No
 
 def test_the_first_order_loop_reaches_the_optimum(record_property: Record) -> None:
     """To within nu^2, without any second derivative."""
-    world = gaussian_world(N)
+    toy = gaussian_problem(N)
     loop = FirstOrderLoop(
-        fixed_temperature(world),
-        *start(world),
+        fixed_temperature(toy),
+        *start(toy),
         inner_optimizer=sgd(0.2),
         outer_optimizer=sgd(0.05),
         nu=1e-2,
     )
     for _ in range(500):
-        loop.step(world.inner, world.outer)
-    error = error_of(world, loop.phi)
+        loop.step(toy.inner, toy.outer)
+    error = error_of(toy, loop.phi)
     record_property("error", error)
     assert error < 1e-3
 
@@ -118,15 +120,14 @@ def tail_error(rows: int, steps: int, replicates: int = 16) -> float:
 
     Replicates are members with a phi of their own; the root mean square of their errors.
     """
-    world = gaussian_world(N, rows=20_000, seed=3)
+    toy = gaussian_problem(N, rows=20_000, seed=3)
 
     def outer(theta: Params, phi: Params, data: Any) -> Tensor:
         return sample_nll(theta, data).mean(-1).sum()
 
-    problem = fixed_temperature(world, ensemble=True)._replace(outer=outer)
+    problem = fixed_temperature(toy, ensemble=True)._replace(outer=outer)
     theta, phi = (
-        {k: v.expand(replicates, *v.shape).clone() for k, v in part.items()}
-        for part in start(world)
+        {k: v.expand(replicates, *v.shape).clone() for k, v in part.items()} for part in start(toy)
     )
     loop = SingleLoop(
         Soba(problem), theta, phi, inner_optimizer=sgd(0.1), outer_optimizer=sgd(0.05)
@@ -140,12 +141,12 @@ def tail_error(rows: int, steps: int, replicates: int = 16) -> float:
         index = torch.randint(20_000, (2, replicates, rows), generator=generator)
         inner_batch, outer_batch = (
             tuple(part[i] for part in data)
-            for i, data in zip(index, (world.inner, world.outer), strict=True)
+            for i, data in zip(index, (toy.inner, toy.outer), strict=True)
         )
         loop.step(inner_batch, outer_batch)
         if step >= steps // 2:
             total += loop.phi["L"].detach()
-    errors = [error_of(world, {"L": L / (steps - steps // 2)}) for L in total]
+    errors = [error_of(toy, {"L": L / (steps - steps // 2)}) for L in total]
     return (sum(e * e for e in errors) / replicates) ** 0.5
 
 
@@ -171,17 +172,17 @@ def test_soba_on_minibatches_falls_with_batch_and_time(record_property: Record) 
 def test_members_have_linear_systems_of_their_own() -> None:
     """v of a member is that of the member alone, over E: the outer loss is the members' mean."""
     members = 3
-    world = gaussian_world(N, members=members)
-    together = Soba(fixed_temperature(world, ensemble=True))
-    _, phi = start(world)
+    toy = gaussian_problem(N, members=members)
+    together = Soba(fixed_temperature(toy, ensemble=True))
+    _, phi = start(toy)
     for _ in range(3):
-        hyper = together.step(world.theta, phi, world.inner, world.outer)
+        hyper = together.step(toy.theta, phi, toy.inner, toy.outer)
     grads = []
     for e in range(members):
-        alone = Soba(fixed_temperature(world))
-        theta = {k: v[e] for k, v in world.theta.items()}
+        alone = Soba(fixed_temperature(toy))
+        theta = {k: v[e] for k, v in toy.theta.items()}
         for _ in range(3):
-            one = alone.step(theta, phi, tuple(part[e] for part in world.inner), world.outer)
+            one = alone.step(theta, phi, tuple(part[e] for part in toy.inner), toy.outer)
         assert together.v is not None
         assert alone.v is not None
         torch.testing.assert_close(together.v[e] * members, alone.v, rtol=1e-12, atol=1e-12)
@@ -191,55 +192,55 @@ def test_members_have_linear_systems_of_their_own() -> None:
 
 
 def test_a_moving_average_is_one() -> None:
-    world = gaussian_world(N)
-    plain, averaged = Soba(fixed_temperature(world)), Soba(fixed_temperature(world), averaging=0.25)
+    toy = gaussian_problem(N)
+    plain, averaged = Soba(fixed_temperature(toy)), Soba(fixed_temperature(toy), averaging=0.25)
     expected = None
     for step in range(4):
         phi = {"L": (1 + 0.1 * step) * torch.eye(N, dtype=torch.float64)}
-        new = plain.step(world.theta, phi, world.inner, world.outer).grad["L"]
+        new = plain.step(toy.theta, phi, toy.inner, toy.outer).grad["L"]
         expected = new if expected is None else 0.75 * expected + 0.25 * new
-        found = averaged.step(world.theta, phi, world.inner, world.outer).grad["L"]
+        found = averaged.step(toy.theta, phi, toy.inner, toy.outer).grad["L"]
         torch.testing.assert_close(found, expected)
 
 
 def test_a_saved_soba_continues_as_if_nothing_had_happened() -> None:
-    world = gaussian_world(N)
-    theta, phi = start(world)
-    first = Soba(fixed_temperature(world), averaging=0.3)
+    toy = gaussian_problem(N)
+    theta, phi = start(toy)
+    first = Soba(fixed_temperature(toy), averaging=0.3)
     for _ in range(3):
-        first.step(theta, phi, world.inner, world.outer)
-    second = Soba(fixed_temperature(world), averaging=0.3)
+        first.step(theta, phi, toy.inner, toy.outer)
+    second = Soba(fixed_temperature(toy), averaging=0.3)
     second.load_state_dict(first.state_dict())
-    a, b = (s.step(theta, phi, world.inner, world.outer) for s in (first, second))
+    a, b = (s.step(theta, phi, toy.inner, toy.outer) for s in (first, second))
     assert torch.equal(a.grad["L"], b.grad["L"])
-    assert Soba(fixed_temperature(world)).state_dict() == {}
+    assert Soba(fixed_temperature(toy)).state_dict() == {}
 
 
 def test_the_caller_keeps_its_own_parameters() -> None:
     """A step inside another training loop leaves parameters and their gradients alone."""
-    world = gaussian_world(N)
-    theta: Params = {k: torch.nn.Parameter(v.clone()) for k, v in world.theta.items()}
+    toy = gaussian_problem(N)
+    theta: Params = {k: torch.nn.Parameter(v.clone()) for k, v in toy.theta.items()}
     phi: Params = {"L": torch.nn.Parameter(torch.eye(N, dtype=torch.float64))}
     before = ravel(theta).clone()
-    hyper = Soba(fixed_temperature(world)).step(theta, phi, world.inner, world.outer)
+    hyper = Soba(fixed_temperature(toy)).step(theta, phi, toy.inner, toy.outer)
     assert torch.equal(ravel(theta), before)
     assert all(p.grad is None for p in (*theta.values(), *phi.values()))
     assert not hyper.grad["L"].requires_grad
 
 
 def test_cold_restart_is_the_value_at_the_solved_inner_level() -> None:
-    world = gaussian_world(N)
-    zeros = {k: torch.zeros_like(v) for k, v in world.theta.items()}
+    toy = gaussian_problem(N)
+    zeros = {k: torch.zeros_like(v) for k, v in toy.theta.items()}
 
     def exact(loss: Callable[[Params], Tensor], begin: Params) -> Params:
         return minimise(loss, begin, tolerance=1e-11)
 
-    found = cold_restart(world.problem, zeros, world.phi, world.inner, world.outer, exact)
-    expected = world.problem.outer(world.theta, world.phi, world.outer)
+    found = cold_restart(toy.problem, zeros, toy.phi, toy.inner, toy.outer, exact)
+    expected = toy.problem.outer(toy.theta, toy.phi, toy.outer)
     assert found.item() == pytest.approx(expected.item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("bad", [{"relaxation": 0.0}, {"relaxation": 1.5}, {"averaging": 0.0}])
 def test_bad_options_are_named(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
-        Soba(fixed_temperature(gaussian_world(N)), **bad)  # type: ignore[arg-type]
+        Soba(fixed_temperature(gaussian_problem(N)), **bad)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.bilevel.linear_solve import CG, Iterate, LinearSolution, dot
 from mbrl_bilevel.bilevel.parameters import Params, ravel
 from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient, Partials
-from tests.bilevel.gaussian_world import gaussian_world, relative_error
+from tests.bilevel.gaussian_problem import gaussian_problem, relative_error
 from tests.bilevel.test_linear_solve import check_cg
 
 
@@ -68,11 +68,11 @@ def check_scalar_parameter() -> None:
 
 
 def check_closed_form() -> None:
-    world = gaussian_world(3)
+    toy = gaussian_problem(3)
     hyper = Implicit(rtol=1e-14, max_iterations=200)(
-        world.problem, world.theta, world.phi, world.inner, world.outer
+        toy.problem, toy.theta, toy.phi, toy.inner, toy.outer
     )
-    assert relative_error(hyper.grad, world.gradient()) < 1e-13
+    assert relative_error(hyper.grad, toy.gradient()) < 1e-13
 
 
 def test_without_faults_the_checks_pass() -> None:

@@ -20,15 +20,15 @@ from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from tests.bilevel.gaussian_world import relative_error
-from tests.bilevel.neural_world import (
+from tests.bilevel.gaussian_problem import relative_error
+from tests.bilevel.neural_problem import (
     DECAY,
     DTYPE,
     PROBLEM,
-    World,
+    SolvedProblem,
     arguments,
     inner,
-    neural_world,
+    neural_problem,
     newton,
     outer,
     predict,
@@ -36,16 +36,16 @@ from tests.bilevel.neural_world import (
 )
 
 Record = Callable[[str, object], None]
-world = cache(neural_world)
+toy = cache(neural_problem)
 
 
-def at_random(seed: int = 1) -> World:
+def at_random(seed: int = 1) -> SolvedProblem:
     """Away from any optimum, where the Hessian is indefinite."""
     generator = torch.Generator().manual_seed(seed)
     theta = {
-        k: torch.randn(v.shape, generator=generator, dtype=DTYPE) for k, v in world().theta.items()
+        k: torch.randn(v.shape, generator=generator, dtype=DTYPE) for k, v in toy().theta.items()
     }
-    return world()._replace(theta=theta)
+    return toy()._replace(theta=theta)
 
 
 def test_products_equal_the_dense_second_derivatives(record_property: Record) -> None:
@@ -71,7 +71,7 @@ def test_products_equal_the_dense_second_derivatives(record_property: Record) ->
     torch.testing.assert_close(cross, reference[split:, :split] @ v, rtol=1e-12, atol=1e-12)
 
 
-def central_difference(w: World, direction: Tensor, h: float) -> float:
+def central_difference(w: SolvedProblem, direction: Tensor, h: float) -> float:
     up, down = (unravel(ravel(w.phi) + s * h * direction, w.phi) for s in (1, -1))
     return (solved_value(w, up) - solved_value(w, down)) / (2 * h)
 
@@ -79,7 +79,7 @@ def central_difference(w: World, direction: Tensor, h: float) -> float:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_derivative_of_the_fully_solved_problem(seed: int, record_property: Record) -> None:
     """Central differences of F(phi) with theta*(phi) solved anew by Newton's method."""
-    w = world()
+    w = toy()
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(ravel(w.phi).shape, generator=generator, dtype=DTYPE)
     direction /= direction.norm()
@@ -96,9 +96,9 @@ def test_derivative_of_the_fully_solved_problem(seed: int, record_property: Reco
 
 
 def test_implicit_equals_dense(record_property: Record) -> None:
-    exact = ExactDense()(*arguments(world()))
+    exact = ExactDense()(*arguments(toy()))
     error = relative_error(
-        Implicit(rtol=1e-13, max_iterations=1000)(*arguments(world())).grad, exact.grad
+        Implicit(rtol=1e-13, max_iterations=1000)(*arguments(toy())).grad, exact.grad
     )
     record_property("error", error)
     assert error < 1e-12
@@ -106,7 +106,7 @@ def test_implicit_equals_dense(record_property: Record) -> None:
 
 def test_value_gap_orders(record_property: Record) -> None:
     """Error O(nu) one-sided and O(nu^2) central, the penalised problems solved to rounding."""
-    w = world()
+    w = toy()
     exact = ExactDense()(*arguments(w)).grad
     for order, low, high in ((1, 0.85, 1.15), (2, 1.85, 2.15)):
         errors = [
@@ -121,7 +121,7 @@ def test_value_gap_orders(record_property: Record) -> None:
 
 def test_the_error_is_proportional_to_the_inner_gradient(record_property: Record) -> None:
     """Half as far from theta*, half the error: the reason to log `inner_gradient_norm`."""
-    w = world()
+    w = toy()
     exact = ExactDense()(*arguments(w)).grad
     generator = torch.Generator().manual_seed(4)
     away = torch.randn(ravel(w.theta).shape, generator=generator, dtype=DTYPE)
@@ -151,13 +151,13 @@ def test_an_indefinite_hessian_is_said_and_gauss_newton_solves_it() -> None:
 
 
 def test_gauss_newton_is_positive_and_close_to_the_hessian(record_property: Record) -> None:
-    product = GaussNewton().products(PROBLEM, at_random().theta, world().phi, world().inner)
-    matrix = dense(product, ravel(world().theta))
+    product = GaussNewton().products(PROBLEM, at_random().theta, toy().phi, toy().inner)
+    matrix = dense(product, ravel(toy().theta))
     assert (matrix - matrix.T).norm() < 1e-14 * matrix.norm()
     assert torch.linalg.eigvalsh(matrix).min() > -1e-14 * matrix.norm()
-    exact = ravel(ExactDense()(*arguments(world())).grad)
+    exact = ravel(ExactDense()(*arguments(toy())).grad)
     estimator = Implicit(curvature=GaussNewton(), damping=DECAY, rtol=1e-8, max_iterations=500)
-    close = ravel(estimator(*arguments(world())).grad)
+    close = ravel(estimator(*arguments(toy())).grad)
     cosine = torch.cosine_similarity(exact, close, dim=0).item()
     record_property("cosine", cosine)
     assert cosine > 0.99
@@ -167,12 +167,12 @@ def test_gauss_newton_is_the_hessian_at_a_realizable_optimum(record_property: Re
     """Every x with y = mean(x) +- s(x) and U(x) = (lam/2) s(x)^-2: Hessian = lam Fisher there."""
     lam = 0.8
     theta = at_random(3).theta
-    half = world().inner.x
+    half = toy().inner.x
     with torch.no_grad():
-        mean, log_std = predict(theta, world().inner).unbind(-1)
+        mean, log_std = predict(theta, toy().inner).unbind(-1)
     x = torch.cat([half, half])
     y = torch.cat([mean + log_std.exp(), mean - log_std.exp()])
-    data = world().inner._replace(x=x, y=y)
+    data = toy().inner._replace(x=x, y=y)
     phi = {"U": 0.5 * lam * (-2 * log_std).exp().repeat(2)}
 
     def loss(outputs: Tensor, phi: Params, data: object) -> Tensor:
@@ -200,7 +200,7 @@ def test_products_through_an_ensemble_of_networks() -> None:
     generator = torch.Generator().manual_seed(0)
     network = GaussianEnsemble(2, 1, members=3, hidden=(4,), generator=generator).double()
     theta: Params = dict(network.named_parameters())
-    x, y = world().inner.x, world().inner.y.unsqueeze(-1)
+    x, y = toy().inner.x, toy().inner.y.unsqueeze(-1)
 
     def nll(theta: Params, phi: Params, data: object) -> Tensor:
         return -torch.func.functional_call(network, theta, (x,)).log_prob(y).mean(-1)
@@ -221,11 +221,11 @@ def test_products_through_an_ensemble_of_networks() -> None:
 def test_gauss_newton_needs_the_outputs() -> None:
     problem = BilevelProblem(inner, outer)
     with pytest.raises(InputError, match="of_outputs"):
-        Implicit(curvature=GaussNewton())(problem, *arguments(world())[1:])
+        Implicit(curvature=GaussNewton())(problem, *arguments(toy())[1:])
 
 
 def test_wrong_shapes_of_losses_are_named() -> None:
-    w = world()
+    w = toy()
     with pytest.raises(InputError, match="inner loss has shape"):
         InnerGradient(PROBLEM._replace(ensemble=True), w.theta, w.phi, w.inner)
     vector = PROBLEM._replace(outer=lambda t, p, d: predict(t, d)[:, 0])

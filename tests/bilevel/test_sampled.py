@@ -15,7 +15,7 @@ from mbrl_bilevel.bilevel.implicit import ExactDense, Implicit
 from mbrl_bilevel.bilevel.linear_solve import Status, dense
 from mbrl_bilevel.bilevel.parameters import Params, ravel
 from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient
-from tests.bilevel.gaussian_world import relative_error
+from tests.bilevel.gaussian_problem import relative_error
 
 Record = Callable[[str, object], None]
 DTYPE = torch.float64

@@ -15,7 +15,7 @@ from mbrl_bilevel.bilevel.soba import Soba
 from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
-from tests.bilevel.gaussian_world import DTYPE, gaussian_world, relative_error
+from tests.bilevel.gaussian_problem import DTYPE, gaussian_problem, relative_error
 
 B = torch.tensor([1.0, -2.0, 0.5], dtype=DTYPE)
 
@@ -82,9 +82,9 @@ def test_a_residual_that_is_no_bound_is_refused(bad: float) -> None:
 
 def test_steps_have_the_length_of_the_largest_curvature() -> None:
     """For every member on its own; the estimate comes from below, within 5 % after 30 products."""
-    world = gaussian_world(3, members=4)
-    inner = InnerGradient(world.problem, world.theta, world.phi, world.inner)
-    flat = ravel(world.theta, ensemble=True)
+    toy = gaussian_problem(3, members=4)
+    inner = InnerGradient(toy.problem, toy.theta, toy.phi, toy.inner)
+    flat = ravel(toy.theta, ensemble=True)
     truth = torch.linalg.eigvalsh(dense(inner.hessian_product, flat))[:, -1]
     found = largest_eigenvalue(inner.hessian_product, flat, 30).squeeze(-1)
     assert (found <= truth * (1 + 1e-12)).all()
@@ -92,9 +92,9 @@ def test_steps_have_the_length_of_the_largest_curvature() -> None:
 
 
 def test_unrolling_at_a_measured_length_converges() -> None:
-    world = gaussian_world(3, members=2)
-    hyper = Unrolled(400)(world.problem, world.theta, world.phi, world.inner, world.outer)
-    assert relative_error(hyper.grad, world.gradient()) < 1e-9
+    toy = gaussian_problem(3, members=2)
+    hyper = Unrolled(400)(toy.problem, toy.theta, toy.phi, toy.inner, toy.outer)
+    assert relative_error(hyper.grad, toy.gradient()) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_value_gap_of_few_steps_is_unrolling_by_first_derivatives(
 
     Both are proportional to 1e-16 (1e-7) over nu, or to nu squared.
     """
-    world = gaussian_world(3, members=2)
-    theta = {k: v.to(dtype) for k, v in world.theta.items()}
-    phi = {k: v.to(dtype) for k, v in world.phi.items()}
-    inner, outer = (tuple(p.to(dtype) for p in d) for d in (world.inner, world.outer))
-    arguments = (world.problem, theta, phi, inner, outer)
+    toy = gaussian_problem(3, members=2)
+    theta = {k: v.to(dtype) for k, v in toy.theta.items()}
+    phi = {k: v.to(dtype) for k, v in toy.phi.items()}
+    inner, outer = (tuple(p.to(dtype) for p in d) for d in (toy.inner, toy.outer))
+    arguments = (toy.problem, theta, phi, inner, outer)
     by_steps = ValueGap(nu, steps=5)(*arguments)
     assert by_steps.state is None
     assert relative_error(by_steps.grad, Unrolled(5)(*arguments).grad) < error
@@ -123,18 +123,18 @@ def test_a_value_gap_of_no_steps_is_refused() -> None:
 
 
 def test_a_direction_that_is_not_finite_does_not_stay_in_a_moving_average() -> None:
-    world = gaussian_world(2)
+    toy = gaussian_problem(2)
 
     def outer(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Tensor:
-        return world.problem.outer(theta, phi, data) + (phi["L"] * data[1].mean()).sum()
+        return toy.problem.outer(theta, phi, data) + (phi["L"] * data[1].mean()).sum()
 
-    soba = Soba(world.problem._replace(outer=outer), GaussNewton(), averaging=0.25)
-    first = soba.step(world.theta, world.phi, world.inner, world.outer).grad
+    soba = Soba(toy.problem._replace(outer=outer), GaussNewton(), averaging=0.25)
+    first = soba.step(toy.theta, toy.phi, toy.inner, toy.outer).grad
     kept = {k: g.clone() for k, g in first.items()}
-    x, y = world.outer
-    spoilt = soba.step(world.theta, world.phi, world.inner, (x, y * math.nan)).grad
+    x, y = toy.outer
+    spoilt = soba.step(toy.theta, toy.phi, toy.inner, (x, y * math.nan)).grad
     assert torch.equal(spoilt["L"], kept["L"])
     assert soba.v is not None
     assert soba.v.isfinite().all()
-    after = soba.step(world.theta, world.phi, world.inner, world.outer).grad
+    after = soba.step(toy.theta, toy.phi, toy.inner, toy.outer).grad
     assert all(g.isfinite().all() for g in after.values())

@@ -1,4 +1,4 @@
-"""A world in which every step adds the same drift, and models of it."""
+"""A system in which every step adds the same drift, and models of it."""
 
 import torch
 

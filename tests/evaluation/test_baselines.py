@@ -1,4 +1,4 @@
-"""The linear baseline against least squares and a world that is linear."""
+"""The linear baseline against least squares and a system that is linear."""
 
 import torch
 
@@ -8,7 +8,7 @@ from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
 
-def linear_world(A, B, steps=40, episodes=5, seed=0):
+def linear_system(A, B, steps=40, episodes=5, seed=0):
     g = torch.Generator().manual_seed(seed)
     rows = []
     for episode in range(episodes):
@@ -42,7 +42,7 @@ STABLE = torch.tensor([[0.9, 0.2], [-0.2, 0.9]]), torch.tensor([[0.1], [0.3]])
 
 def test_weights_are_those_of_ridge_regression():
     """Ridge is least squares with one more row per input: the root of the penalty, target 0."""
-    data = linear_world(*STABLE)
+    data = linear_system(*STABLE)
     model, linear = fitted(data)
     x, y = (part.double() for part in model.encode(data))
     penalty = (RIDGE * len(x)) ** 0.5 * torch.eye(3).double()
@@ -51,9 +51,9 @@ def test_weights_are_those_of_ridge_regression():
     torch.testing.assert_close(linear.weight, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_linear_world_is_followed_for_many_steps():
+def test_a_linear_system_is_followed_for_many_steps():
     """Only the penalty, 1e-4 of the variance, keeps the baseline from being exact."""
-    data = linear_world(*STABLE)
+    data = linear_system(*STABLE)
     _, linear = fitted(data)
     windows = draw_windows(data, 30, torch.Generator().manual_seed(0))
     error = (linear.paths(windows) - windows.truth)[windows.recorded]
@@ -61,7 +61,7 @@ def test_a_linear_world_is_followed_for_many_steps():
 
 
 def test_an_unstable_mode_stays_in_the_range_of_the_data():
-    data = linear_world(torch.tensor([[1.2, 0.0], [0.0, 0.5]]), STABLE[1], steps=10)
+    data = linear_system(torch.tensor([[1.2, 0.0], [0.0, 0.5]]), STABLE[1], steps=10)
     model, linear = fitted(data)
     windows = draw_windows(data, 10, torch.Generator().manual_seed(0))
     far = linear.paths(windows)

@@ -28,7 +28,7 @@ def test_a_truth_that_all_particles_hit_may_have_every_rank():
     assert ties.item() == pytest.approx(0.9)
 
 
-def world(truth, recorded=None):
+def windows_of(truth, recorded=None):
     s, k, _ = truth.shape
     recorded = torch.ones(s, k, dtype=torch.bool) if recorded is None else recorded
     return Windows(truth[:, 0], torch.zeros(s, k, 1), truth, recorded)
@@ -40,7 +40,7 @@ def test_gaussian_particles_cover_what_their_deviation_lets_them(spread):
     g = torch.Generator().manual_seed(0)
     truth = torch.randn(20_000, 1, 1, generator=g)
     paths = spread * torch.randn(99, 20_000, 1, 1, generator=g)
-    found = interval_coverage(paths, world(truth))
+    found = interval_coverage(paths, windows_of(truth))
     for level, share in zip((0.5, 0.9), found[:, 0].tolist(), strict=True):
         z = spread * torch.special.ndtri(torch.tensor((1 + level) / 2)).item()
         # 0.014: four standard errors of 20,000 truths; 99 particles blur quantiles by as much again
@@ -52,10 +52,12 @@ def test_steps_that_were_not_recorded_do_not_count():
     truth[2:, 1] = 100.0
     recorded = torch.tensor([[True, True], [True, True], [True, False], [True, False]])
     paths = torch.linspace(-1, 1, 20).view(20, 1, 1, 1).expand(20, 4, 2, 1)
-    found = interval_coverage(paths, world(truth, recorded))
+    found = interval_coverage(paths, windows_of(truth, recorded))
     assert found.tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_particles_that_are_not_finite_cover_nothing():
-    found = interval_coverage(torch.full((20, 4, 1, 1), torch.nan), world(torch.zeros(4, 1, 1)))
+    found = interval_coverage(
+        torch.full((20, 4, 1, 1), torch.nan), windows_of(torch.zeros(4, 1, 1))
+    )
     assert found.tolist() == [[0.0], [0.0]]

@@ -1,4 +1,4 @@
-"""Correlation of figures with returns against scipy, and its interval against its meaning."""
+"""Correlation of metrics with returns against scipy, and its interval against its meaning."""
 
 import json
 
@@ -20,15 +20,15 @@ from mbrl_bilevel.evaluation.mismatch import (
 
 
 def acted(nll, returns, **settings):
-    figures = {"rmse": 1.0, "nll": nll, "ece": 0.1, "k_step 10": 1.0, "k_step 50": None}
-    return Acted(f"model {nll}", figures, returns, "Hopper-v5", settings)
+    metrics = {"rmse": 1.0, "nll": nll, "ece": 0.1, "k_step 10": 1.0, "k_step 50": None}
+    return Acted(f"model {nll}", metrics, returns, "Hopper-v5", settings)
 
 
 def test_correlations_are_those_of_scipy():
     rng = np.random.default_rng(0)
     models = [acted(nll, list(rng.normal(-3 * nll, 2.0, 4))) for nll in rng.normal(size=8)]
-    found = {one.figure: one for one in correlations(models, rng, resamples=50)}
-    nll, means = [m.figures["nll"] for m in models], [np.mean(m.returns) for m in models]
+    found = {one.metric: one for one in correlations(models, rng, resamples=50)}
+    nll, means = [m.metrics["nll"] for m in models], [np.mean(m.returns) for m in models]
     assert found["nll"].spearman == pytest.approx(stats.spearmanr(nll, means).statistic)
     assert found["nll"].pearson == pytest.approx(stats.pearsonr(nll, means).statistic)
     assert found["nll"].models == 8
@@ -46,9 +46,9 @@ def test_every_row_has_its_own_correlation():
     )
 
 
-def test_a_figure_that_says_everything_is_minus_one_for_certain():
+def test_a_metric_that_orders_models_perfectly_is_minus_one_for_certain():
     models = [acted(float(nll), [-10.0 * nll, -10.0 * nll]) for nll in range(6)]
-    found = {one.figure: one for one in correlations(models, np.random.default_rng(0))}["nll"]
+    found = {one.metric: one for one in correlations(models, np.random.default_rng(0))}["nll"]
     assert found.spearman == pytest.approx(-1)
     assert found.spearman_interval == pytest.approx((-1, -1))
 
@@ -58,7 +58,7 @@ def test_noisy_returns_widen_the_interval():
 
     def interval(spread):
         models = [acted(float(n), [-10.0 * n - spread, -10.0 * n + spread]) for n in range(6)]
-        found = {one.figure: one for one in correlations(models, np.random.default_rng(0))}
+        found = {one.metric: one for one in correlations(models, np.random.default_rng(0))}
         low, high = found["nll"].spearman_interval
         return high - low
 
@@ -66,14 +66,14 @@ def test_noisy_returns_widen_the_interval():
 
 
 def test_the_interval_holds_the_true_correlation_about_as_often_as_it_says():
-    """Over 60 worlds of 25 models with correlation -0.6; a percentile bootstrap is a bit short."""
+    """Over 60 draws of 25 models with correlation -0.6; a percentile bootstrap is a bit short."""
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(60):
         nll = rng.normal(size=25)
         returns = -0.6 * nll + 0.8 * rng.normal(size=25)
         models = [acted(a, [b]) for a, b in zip(nll, returns, strict=True)]
-        found = {one.figure: one for one in correlations(models, rng, resamples=300)}["nll"]
+        found = {one.metric: one for one in correlations(models, rng, resamples=300)}["nll"]
         inside += found.pearson_interval[0] <= -0.6 <= found.pearson_interval[1]
     # 57 expected; four standard deviations of a binomial, 1.7, below are 50
     assert inside >= 49
@@ -97,7 +97,7 @@ def test_the_newest_result_of_planning_is_read(tmp_path):
     folder(tmp_path, 11, agent="policy", returns=(99.0,))
     found = read_acted(tmp_path)
     assert found.returns == [10.0]
-    assert found.figures == {
+    assert found.metrics == {
         "rmse": 0.5,
         "nll": -1.0,
         "ece": None,
@@ -128,9 +128,9 @@ def test_damaged_results_are_named(tmp_path, text):
         read_acted(tmp_path)
 
 
-def test_the_scatter_shows_every_model_at_its_figure_and_mean_return():
+def test_the_scatter_shows_every_model_at_its_metric_and_mean_return():
     models = [acted(float(nll), [-10.0 * nll, -10.0 * nll + 2]) for nll in range(4)]
-    found = [c for c in correlations(models, np.random.default_rng(0)) if c.figure == "nll"]
+    found = [c for c in correlations(models, np.random.default_rng(0)) if c.metric == "nll"]
     axes = mismatch_scatter(list("abcd"), models, found).axes[0]
     points = [container[0].get_xydata()[0].tolist() for container in axes.containers]
     assert points == [[nll, -10.0 * nll + 1] for nll in range(4)]

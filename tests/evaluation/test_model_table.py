@@ -3,7 +3,7 @@
 from mbrl_bilevel.evaluation.mismatch import Correlation
 from mbrl_bilevel.evaluation.model_table import Row, correlation_table, rows, table
 
-FIGURES = {
+METRICS = {
     "rmse": 0.5,
     "nll": -1.0,
     "r2": 0.9,
@@ -26,23 +26,23 @@ def stars(text):
 
 
 def test_the_best_of_each_row_is_marked():
-    other = FIGURES | {
+    other = METRICS | {
         "rmse": 0.6,
         "nll": -2.0,
         "r2": 0.8,
         "k_step_coverage": {"50": {"1": 0.55, "10": 0.4}, "90": {"1": 0.97, "10": 0.5}},
     }
-    marked = stars(table(["a", "b"], rows([FIGURES, other]), mark=True))
+    marked = stars(table(["a", "b"], rows([METRICS, other]), mark=True))
     assert marked["RMSE, one step"] == [True, False]
     assert marked["NLL per dimension"] == [False, True]
     assert marked["R2"] == [True, False]
     assert marked["calibration error"] == [True, True]
     assert marked["if nothing changed"] == [False, False]
-    text = table(["a", "b"], rows([FIGURES, other]), mark=True)
+    text = table(["a", "b"], rows([METRICS, other]), mark=True)
     after = text[text.index("after 1 step") :].splitlines()
     assert after[2].split()[-2:] == ["0.6000", "0.5500*"]  # nearer to 0.5
     assert after[3].split()[-2:] == ["0.8000", "0.9700*"]  # nearer to 0.9
-    assert "*" not in table(["a", "b"], rows([FIGURES, other]), mark=False)
+    assert "*" not in table(["a", "b"], rows([METRICS, other]), mark=False)
     assert "linear" not in text  # no model has that baseline
 
 
@@ -52,7 +52,7 @@ def test_a_missing_figure_is_a_dash_and_never_the_best():
 
 
 def test_horizons_stand_in_order():
-    labels = [row.label for row in rows([FIGURES]) if row.label.startswith("RMSE after")]
+    labels = [row.label for row in rows([METRICS]) if row.label.startswith("RMSE after")]
     assert labels == ["RMSE after 1 step", "RMSE after 10 steps"]
 
 

@@ -71,9 +71,9 @@ def test_overconfidence_has_the_calibration_error_of_the_closed_form():
 def test_more_rows_than_one_pass_takes_change_nothing(monkeypatch):
     net, x, g = ensemble()
     y = torch.randn(60, 2, generator=g).double()
-    whole = one_step(net, x, y).figures()
+    whole = one_step(net, x, y).metrics()
     monkeypatch.setattr("mbrl_bilevel.evaluation.one_step.CHUNK", 7)
-    for name, value in one_step(net, x, y).figures().items():
+    for name, value in one_step(net, x, y).metrics().items():
         np.testing.assert_allclose(value, whole[name], rtol=1e-9)
 
 
@@ -143,16 +143,16 @@ def test_rows_that_overflow_are_counted_and_left_out():
     y = torch.randn(60, 2, generator=g).double()
     broken = y.clone()
     broken[:3] = 1e200  # its square is not finite
-    found = one_step(net, x, broken).figures()
+    found = one_step(net, x, broken).metrics()
     assert found.pop("non_finite") == 3
-    for name, value in one_step(net, x[3:], y[3:]).figures().items():
+    for name, value in one_step(net, x[3:], y[3:]).metrics().items():
         if name != "non_finite":
             np.testing.assert_allclose(found[name], value, rtol=1e-9)
 
 
 def test_nothing_finite_is_null_and_never_nan():
     net, x, _ = ensemble()
-    found = one_step(net, x, torch.full((60, 2), 1e200, dtype=torch.float64)).figures()
+    found = one_step(net, x, torch.full((60, 2), 1e200, dtype=torch.float64)).metrics()
     assert found["non_finite"] == 60
     assert found["rmse"] is None
     assert found["nll_by_dimension"] == [None, None]

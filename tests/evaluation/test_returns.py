@@ -27,7 +27,7 @@ def width(interval: tuple[float, float] | None) -> float:
 
 
 def test_figures_match_the_standard_library() -> None:
-    figures = ReturnSummary(RETURNS, (10.0, 110.0)).figures()
+    figures = ReturnSummary(RETURNS, (10.0, 110.0)).metrics()
     assert figures["mean_return"] == pytest.approx(statistics.mean(RETURNS))
     assert figures["std_return"] == pytest.approx(statistics.pstdev(RETURNS))
     assert figures["standard_error"] == pytest.approx(statistics.stdev(RETURNS) / 2)
@@ -51,7 +51,7 @@ def test_the_standard_error_is_that_of_the_mean() -> None:
 
 
 def test_one_episode_has_no_interval_and_no_score_without_references() -> None:
-    assert ReturnSummary([3.0]).figures() == {
+    assert ReturnSummary([3.0]).metrics() == {
         "mean_return": 3.0,
         "std_return": 0.0,
         "standard_error": None,

@@ -1,4 +1,4 @@
-"""Which targets stand behind figures, and a word on those that move although they never did."""
+"""Which targets the metrics include, and the warning of constant ones that move."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ import torch
 from mbrl_bilevel.evaluation.baselines import LinearModel
 from mbrl_bilevel.evaluation.coverage import interval_coverage
 from mbrl_bilevel.evaluation.fan import fan
-from mbrl_bilevel.evaluation.judge import judge
 from mbrl_bilevel.evaluation.k_step import k_step
+from mbrl_bilevel.evaluation.model_evaluation import evaluate
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.evaluation.windows import draw_windows
@@ -62,25 +62,25 @@ def test_figures_are_those_of_the_same_model_without_the_constant_columns():
         first.bias.copy_(one.bias)
         last.bias[..., used] = two.bias
     ours, theirs = (
-        judge(model, part, [1, 5], seeded(), part)
+        evaluate(model, part, [1, 5], seeded(), part)
         for model, part in ((wide, padded), (plain, data))
     )
-    assert ours.one.rmse == pytest.approx(theirs.one.rmse, rel=1e-4)
-    assert ours.one.nll == pytest.approx(theirs.one.nll, rel=1e-4)
-    assert ours.one.r2 == pytest.approx(theirs.one.r2, rel=1e-4)
+    assert ours.one_step.rmse == pytest.approx(theirs.one_step.rmse, rel=1e-4)
+    assert ours.one_step.nll == pytest.approx(theirs.one_step.nll, rel=1e-4)
+    assert ours.one_step.r2 == pytest.approx(theirs.one_step.r2, rel=1e-4)
     for name in ("rmse", "persistence", "linear"):
         torch.testing.assert_close(
-            getattr(ours.many, name), getattr(theirs.many, name), rtol=1e-3, atol=0
+            getattr(ours.k_step, name), getattr(theirs.k_step, name), rtol=1e-3, atol=0
         )
     # sampled by other noise: 500 windows of 3 dimensions
     torch.testing.assert_close(ours.coverage, theirs.coverage, rtol=0, atol=0.1)
     assert set(ours.fan.names) == {"observation 0", "observation 1", "observation 2"}
     assert ours.target_names == theirs.target_names
-    assert ours.figures()["varying_targets"] == 3
-    assert len(ours.figures()["constant_targets"]) == 100
+    assert ours.metrics()["varying_targets"] == 3
+    assert len(ours.metrics()["constant_targets"]) == 100
 
 
-def test_a_model_of_the_reward_alone_is_judged_on_observations_too():
+def test_a_model_of_the_reward_alone_is_evaluated_on_observations_too():
     """No dimension of the observation varies: open-loop errors are over all of them, and 0."""
     data = few_that_move(count=60)
     data.next_observation[:] = data.observation

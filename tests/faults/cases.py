@@ -21,7 +21,7 @@ AGENT = (
     *("--policy-hidden", "16", "--log-every", "50", "--evaluate-every", "200", "--episodes", "1"),
     *("--updates-per-step", "1", "--checkpoint-seconds", "0.1"),
 )
-WORLD = (
+SMALL_MODEL = (
     *("--refit-every", "50", "--model-steps", "20", "--rollouts", "50"),
     *("--members", "2", "--hidden", "16", "16"),
 )
@@ -88,7 +88,7 @@ CASES: dict[str, Case] = {
     "train-model nll": Case(TRAIN),
     "train-model bilevel": Case((*TRAIN, "--objective", "bilevel")),
     "train-agent sac": Case((*AGENT, "--agent", "sac")),
-    "train-agent mbpo": Case((*AGENT, *WORLD, "--agent", "mbpo")),
+    "train-agent mbpo": Case((*AGENT, *SMALL_MODEL, "--agent", "mbpo")),
     "collect": Case(
         ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "6000", "--overwrite"),
         place="--dataset",

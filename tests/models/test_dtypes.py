@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.evaluation.judge import judge
+from mbrl_bilevel.evaluation.model_evaluation import evaluate
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.objectives.likelihood import NLL
@@ -102,7 +102,7 @@ def test_planners_take_float64_observations(planner: type) -> None:
 def test_figures_of_float64_data_are_those_of_float32_data() -> None:
     one = model(transitions())
     found = [
-        judge(one, data, (1, 5), seeded(), data).figures()
+        evaluate(one, data, (1, 5), seeded(), data).metrics()
         for data in (transitions(), transitions(Tensor.double))
     ]
     for name in ("rmse", "nll", "r2"):

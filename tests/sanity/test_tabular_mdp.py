@@ -25,11 +25,11 @@ from mbrl_bilevel.sanity.tabular_rewards import by_rule, frequencies, log_optimu
 
 
 @pytest.fixture(scope="module")
-def lake() -> mdp.World:
-    return mdp.world(mdp.make("FrozenLake"))
+def lake() -> mdp.TabularMDP:
+    return mdp.tabular_mdp(mdp.make("FrozenLake"))
 
 
-def test_a_world_holds_the_table_of_its_environment(lake):
+def test_the_tabular_mdp_holds_the_table_of_its_environment(lake):
     table = mdp.make("FrozenLake").unwrapped.P
     torch.testing.assert_close(lake.P.sum(-1), torch.ones(16, 4, dtype=torch.float64))
     for s in range(16):
@@ -51,7 +51,7 @@ def test_optimal_returns_are_the_known_ones():
 def test_the_optimal_return_of_taxi_is_that_of_its_shortest_ways():
     """Backwards breadth-first search: 20 for the last step, -1 for each before."""
     taxi = mdp.make("Taxi")
-    table, of = taxi.unwrapped.P, mdp.world(taxi)
+    table, of = taxi.unwrapped.P, mdp.tabular_mdp(taxi)
     before: dict[int, set[int]] = {}
     last = set()
     for s in range(500):

@@ -16,8 +16,8 @@ from mbrl_bilevel.scripts.main import run
 
 
 @pytest.fixture
-def worlds(monkeypatch):
-    """Three small worlds in place of the real ones, the last of them with a wrong figure."""
+def toy_problems(monkeypatch):
+    """Three small problems in place of the real ones, the last of them with a wrong value."""
     table = {"toy": {"nll": {"gap": Estimate(1.0, 0.5), "nll": Estimate(math.inf, math.nan)}}}
     parts = {
         "gaussian": suite.Part([check("u", 0.32, 0.32, 0.01)], {}),
@@ -33,7 +33,7 @@ def last_json(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_a_failed_check_is_exit_code_1_and_named(worlds, capsys):
+def test_a_failed_check_is_exit_code_1_and_named(toy_problems, capsys):
     assert run(["sanity", "--json"]) == 1
     captured = capsys.readouterr()
     found = json.loads(captured.out)
@@ -50,7 +50,7 @@ def test_a_failed_check_is_exit_code_1_and_named(worlds, capsys):
     assert "1 checks FAILED" in captured.err
 
 
-def test_worlds_are_chosen_by_name_and_pass_with_exit_code_0(worlds, capsys):
+def test_toy_problems_are_chosen_by_name_and_pass_with_exit_code_0(toy_problems, capsys):
     assert run(["sanity", "classification", "gaussian"]) == 0
     captured = capsys.readouterr()
     assert "all passed" in captured.out
@@ -59,14 +59,16 @@ def test_worlds_are_chosen_by_name_and_pass_with_exit_code_0(worlds, capsys):
     assert "sanity gaussian: 1 checks, 0 failed" in captured.err
 
 
-def test_an_infinite_figure_is_null_in_json(worlds, capsys):
+def test_an_infinite_value_is_null_in_json(toy_problems, capsys):
     assert run(["sanity", "classification", "--json"]) == 0
     found = last_json(capsys)
     assert found["tables"]["toy"]["nll"]["nll"] == {"mean": None, "error": None}
     assert found["tables"]["toy"]["nll"]["gap"] == {"mean": 1.0, "error": 0.5}
 
 
-def test_without_scikit_learn_classification_is_skipped_or_refused(worlds, monkeypatch, capsys):
+def test_without_scikit_learn_classification_is_skipped_or_refused(
+    toy_problems, monkeypatch, capsys
+):
     monkeypatch.setattr(sanity, "find_spec", lambda name: None)
     assert run(["sanity", "classification"]) == 2
     error = capsys.readouterr().err
@@ -78,7 +80,7 @@ def test_without_scikit_learn_classification_is_skipped_or_refused(worlds, monke
     assert "scikit-learn" in found["skipped"]["classification"]
 
 
-def test_out_holds_the_checks_and_nothing_is_overwritten(worlds, tmp_path, capsys):
+def test_out_holds_the_checks_and_nothing_is_overwritten(toy_problems, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     assert run(["sanity", "classification", "--out", str(out), "--json"]) == 0
     assert json.loads((out / "checks.json").read_text()) == last_json(capsys)

@@ -15,7 +15,7 @@ DTYPE = torch.float64
 EXACT = Implicit(rtol=1e-14, max_iterations=1000)
 
 
-class World(NamedTuple):
+class SolvedProblem(NamedTuple):
     """A problem with its data, its outer variables and its exact inner solution."""
 
     problem: BilevelProblem
@@ -114,8 +114,10 @@ def dataset(generator: torch.Generator, rows: int, inputs: int, n: int, *batch: 
     return x, x @ slope + 0.5 + 0.7 * noise @ mix.T
 
 
-def gaussian_world(n: int = 3, members: int | None = None, seed: int = 0, rows: int = 40) -> World:
-    """The world at a generic phi, with theta solved exactly."""
+def gaussian_problem(
+    n: int = 3, members: int | None = None, seed: int = 0, rows: int = 40
+) -> SolvedProblem:
+    """The toy at a generic phi, with theta solved exactly."""
     generator = torch.Generator().manual_seed(seed)
     batch = () if members is None else (members,)
     inner = dataset(generator, rows, 2, n, *batch)
@@ -128,12 +130,12 @@ def gaussian_world(n: int = 3, members: int | None = None, seed: int = 0, rows: 
     theta = inner_solution(phi, inner)
     mean, _ = unpack(predict(theta, outer), n)
     residual = (outer[1] - mean).reshape(-1, n)
-    return World(problem, theta, phi, inner, outer, residual.T @ residual / len(residual))
+    return SolvedProblem(problem, theta, phi, inner, outer, residual.T @ residual / len(residual))
 
 
-def estimate(world: World, estimator: Estimator) -> Params:
-    """The estimator's gradient at the world's exact inner solution."""
-    return estimator(world.problem, world.theta, world.phi, world.inner, world.outer).grad
+def estimate(toy: SolvedProblem, estimator: Estimator) -> Params:
+    """The estimator's gradient at the toy's exact inner solution."""
+    return estimator(toy.problem, toy.theta, toy.phi, toy.inner, toy.outer).grad
 
 
 def relative_error(found: Params, expected: Params) -> float:

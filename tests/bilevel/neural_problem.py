@@ -79,15 +79,15 @@ def newton(loss: Callable[[Params], Tensor], start: Params, steps: int = 5) -> P
     return theta
 
 
-class World(NamedTuple):
+class SolvedProblem(NamedTuple):
     theta: Params
     phi: Params
     inner: Data
     outer: Data
 
 
-def neural_world(seed: int = 0, hidden: int = 5) -> World:
-    """A solved world; Hessian positive definite thanks to a little weight decay."""
+def neural_problem(seed: int = 0, hidden: int = 5) -> SolvedProblem:
+    """A solved toy; Hessian positive definite thanks to a little weight decay."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -108,14 +108,14 @@ def neural_world(seed: int = 0, hidden: int = 5) -> World:
     }
     theta = minimise(lambda t: inner(t, phi, inner_data), start, iterations=300, tolerance=1e-5)
     theta = newton(lambda t: inner(t, phi, inner_data), theta)
-    return World(theta, phi, inner_data, outer_data)
+    return SolvedProblem(theta, phi, inner_data, outer_data)
 
 
-def solved_value(world: World, phi: Params) -> float:
+def solved_value(toy: SolvedProblem, phi: Params) -> float:
     """F(phi) of the fully solved bilevel problem."""
-    theta = newton(lambda t: inner(t, phi, world.inner), world.theta)
-    return outer(theta, phi, world.outer).item()
+    theta = newton(lambda t: inner(t, phi, toy.inner), toy.theta)
+    return outer(theta, phi, toy.outer).item()
 
 
-def arguments(world: World) -> tuple[BilevelProblem, Params, Params, Any, Any]:
-    return PROBLEM, world.theta, world.phi, world.inner, world.outer
+def arguments(toy: SolvedProblem) -> tuple[BilevelProblem, Params, Params, Any, Any]:
+    return PROBLEM, toy.theta, toy.phi, toy.inner, toy.outer

@@ -1,4 +1,4 @@
-"""Everything that is asked of one model, in one pass over held-out data."""
+"""All metrics of one dynamics model on held-out data: `evaluate`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.baselines import LinearModel
 from mbrl_bilevel.evaluation.coverage import INTERVALS, interval_coverage
 from mbrl_bilevel.evaluation.fan import Fan, fan
-from mbrl_bilevel.evaluation.json_figures import finite_or_null
+from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.evaluation.k_step import KStep, k_step, longest
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
@@ -25,23 +25,23 @@ FAN_STEPS, FAN_STARTS, PARTICLES = 60, 200, 20
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What was found of one model; `coverage` [l, k] belongs to INTERVALS.
+class ModelEvaluation:
+    """Metrics of one model; `coverage` [l, k] belongs to INTERVALS.
 
     horizons: those that were asked for and that held-out episodes reach. target_names: of the
-    targets that vary in the training part; no figure speaks of the others.
+    targets that vary in the training part; no metric includes the others.
     """
 
-    one: OneStep
-    many: KStep
+    one_step: OneStep
+    k_step: KStep
     coverage: Float[Tensor, "l c"]
     fan: Fan
     horizons: Sequence[int]
     target_names: Sequence[str]
     target_counts: dict[str, Any]
 
-    def figures(self) -> dict[str, Any]:
-        """As JSON: the figures of OneStep and, by steps ahead, those that begin with k_step."""
+    def metrics(self) -> dict[str, Any]:
+        """As JSON: the metrics of OneStep and, by steps ahead, those that begin with k_step."""
 
         def by_horizon(values: Tensor | None) -> dict[str, float | int] | None:
             if values is None:
@@ -49,32 +49,32 @@ class Judgement:
             return {str(k): values[k - 1].item() for k in self.horizons if k <= len(values)}
 
         many = {
-            "k_step": by_horizon(self.many.rmse),
-            "k_step_persistence": by_horizon(self.many.persistence),
-            "k_step_linear": by_horizon(self.many.linear),
+            "k_step": by_horizon(self.k_step.rmse),
+            "k_step_persistence": by_horizon(self.k_step.persistence),
+            "k_step_linear": by_horizon(self.k_step.linear),
             "k_step_coverage": {
                 f"{100 * level:.0f}": by_horizon(share)
                 for level, share in zip(INTERVALS, self.coverage, strict=True)
             },
-            "k_step_starts": by_horizon(self.many.starts),
-            "k_step_non_finite": self.many.non_finite,
+            "k_step_starts": by_horizon(self.k_step.starts),
+            "k_step_non_finite": self.k_step.non_finite,
             "target_names": list(self.target_names),
         }
         many |= self.target_counts
-        return self.one.figures() | finite_or_null(many)
+        return self.one_step.metrics() | finite_or_null(many)
 
 
-def judge(
+def evaluate(
     model: DynamicsModel,
     held_out: Transitions,
     horizons: Sequence[int],
     generator: torch.Generator,
     train: Transitions | None = None,
     units_of: DynamicsModel | None = None,
-) -> Judgement:
-    """Judges a model's elites on transitions that it was not trained on.
+) -> ModelEvaluation:
+    """Evaluates a model's elites on transitions that it was not trained on.
 
-    `train` fits the linear baseline (none without it). Figures are in standard deviations of the
+    `train` fits the linear baseline (none without it). Metrics are in standard deviations of the
     training part of `units_of`, by default the model's own.
 
     Raises:
@@ -91,7 +91,7 @@ def judge(
     if min(horizons) > longest(windows):
         raise InputError(
             f"no held-out episode has {min(horizons)} steps (or too few of them to average over; "
-            f"{longest(windows)} can be judged): ask for a shorter horizon"
+            f"{longest(windows)} can be evaluated): ask for a shorter horizon"
         )
     linear = None if train is None else LinearModel.fit(model, train)
     many = k_step(model, windows, generator, linear, scale)
@@ -99,7 +99,7 @@ def judge(
     few = few.first(longest(few))
     paths = sampled_paths(model, few, generator, -(-PARTICLES // len(model.elites)))
     shown = min(FAN_STEPS, few.steps)
-    return Judgement(
+    return ModelEvaluation(
         one,
         many,
         interval_coverage(paths[..., varying], few.of(varying)),

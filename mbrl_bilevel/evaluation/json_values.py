@@ -1,4 +1,4 @@
-"""Figures as JSON, which knows no NaN and no infinity."""
+"""Metrics as JSON, which knows no NaN and no infinity."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def finite_or_null(value: Any) -> Any:
-    """The same figures, plain, with None in place of every number that is not finite."""
+    """The same values, plain, with None in place of every number that is not finite."""
     if isinstance(value, Mapping):
         return {str(key): finite_or_null(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
