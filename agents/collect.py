@@ -1,4 +1,4 @@
-"""Real data sets: a policy driven through an environment, written in Minari's format."""
+"""Data collection: episodes of a policy, written as a Minari data set."""
 
 import errno
 import importlib.metadata
@@ -33,7 +33,7 @@ ASIDE = ".collect-"  # folders in which data sets are written before they are mo
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Episodes in the order they were driven, and the returns of those that came to their end."""
+    """Episodes in the order of their collection, and the returns of the complete ones."""
 
     episodes: list[EpisodeBuffer]
     complete_returns: list[float]
@@ -150,7 +150,7 @@ def _episode(
     bar: tqdm,
     interruption: Interruption,
 ) -> tuple[EpisodeBuffer, bool]:
-    """One episode of at most `limit` steps, and whether it came to its own end."""
+    """One episode of at most `limit` steps, and whether it is complete."""
     observations = [steps.reset(seed, f"episode {number}")]
     taken: list[Step] = []
     complete = False
@@ -188,8 +188,8 @@ def write_dataset(
 ) -> None:
     """Writes a Minari data set aside and moves it to `path` in one step, over what stood there.
 
-    Whatever interrupts it, `path` holds the old data set, the whole new one, or nothing. What
-    processes left aside that were killed is removed.
+    Whatever interrupts it, `path` holds the old data set, the whole new one, or nothing. Folders
+    that killed processes have left are removed.
 
     Raises:
         InputError: the data cannot be written, or a data set has meanwhile come to stand there
@@ -197,7 +197,7 @@ def write_dataset(
     """
     check_spec(env)
     root = datasets_root()
-    _remove_what_the_dead_left(root)
+    _remove_abandoned_folders(root)
     namespace = parse_dataset_id(dataset_id)[0]
     try:
         with tempfile.TemporaryDirectory(prefix=ASIDE, dir=root) as aside:
@@ -216,7 +216,7 @@ def write_dataset(
 
 
 def _require_room(folder: Path, rollouts: Rollouts) -> None:
-    """Finds out beforehand: HDF5 crashes where a disk turns out to be full.
+    """Reserves the room beforehand: HDF5 crashes when the disk is full.
 
     Raises:
         OSError: there is not room enough for the data set.
@@ -232,7 +232,8 @@ def _require_room(folder: Path, rollouts: Rollouts) -> None:
     trial.unlink()
 
 
-def _remove_what_the_dead_left(root: Path) -> None:
+def _remove_abandoned_folders(root: Path) -> None:
+    # A lock dies with its process: a folder whose lock is free belongs to nobody.
     for aside in root.glob(f"{ASIDE}*"):
         try:
             lock = FolderLock(aside)
@@ -254,7 +255,7 @@ def _create(
     scores = reference_scores(env)
     version = importlib.metadata.version("mbrl-bilevel")
     with warnings.catch_warnings():
-        # Minari asks for an e-mail address, which is nobody's business here.
+        # Minari asks for the author's e-mail address; a data set here has none.
         warnings.filterwarnings("ignore", message="`author_email` is set to None")
         minari.create_dataset_from_buffers(
             dataset_id,
@@ -272,6 +273,7 @@ def _create(
 
 def _replace(new: Path, path: Path, overwrite: bool) -> None:
     """Moves `new` to `path`; what stood there goes to the place of `new`."""
+    # On the disk before the name is: after a power cut the name must not lead to nothing.
     for file in (new / "data").iterdir():
         sync(file)
     path.parent.mkdir(parents=True, exist_ok=True)

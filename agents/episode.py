@@ -54,6 +54,7 @@ def run_episode(
     Raises:
         InputError: what `CheckedSteps` refuses.
     """
+    # Plans of an earlier episode say nothing about this one.
     agent.reset()
     steps = CheckedSteps(env)
     obs = steps.reset(seed, name)
@@ -64,7 +65,7 @@ def run_episode(
         _show(env, on_frame)
         start = time.perf_counter()
         action = agent.act(obs)
-        between = time.perf_counter()
+        between = time.perf_counter()  # acting and simulation are timed apart
         step = steps.step(action)
         simulating += time.perf_counter() - between
         acting += between - start

@@ -1,4 +1,4 @@
-"""What a script must be like that starts processes: each of them reads it again."""
+"""Checks of the main script: processes that multiprocessing spawns import it again."""
 
 import multiprocessing
 import sys
@@ -11,7 +11,7 @@ KILLED = "killed, perhaps for want of memory"  # of a process that died
 
 
 def main_script() -> Path | None:
-    """The script that new processes will run again before anything else; None where there is none.
+    """The script that spawned processes import first; None where there is none.
 
     A module run by `python -m`, an interactive session and `python -c` have none.
     """
@@ -23,7 +23,7 @@ def main_script() -> Path | None:
 
 
 def check_main_script() -> None:
-    """Refuses a script of which new processes could not be started.
+    """Refuses a main script that spawned processes could not import.
 
     Raises:
         InputError: it came from standard input, or runs everything again wherever it is read.
@@ -54,5 +54,5 @@ def why_never_started() -> str:
 
 
 def is_being_read_again() -> bool:
-    """Whether this process is one that is just starting and reads the script again."""
+    """Whether this is a spawned process that is importing the main script."""
     return bool(getattr(multiprocessing.current_process(), "_inheriting", False))

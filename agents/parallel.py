@@ -28,7 +28,7 @@ Tick = Callable[[Sequence[int], Sequence[float]], None]
 
 @dataclass(frozen=True)
 class InTurn:
-    """Plays of several agents as one: episode 0 of each, then episode 1 of each, and so on.
+    """Episodes of several agents interleaved: episode 0 of each, then episode 1 of each, and so on.
 
     Whenever it is interrupted, the agents have finished about the same episodes.
     """
@@ -45,7 +45,7 @@ class InTurn:
 
 
 class WorkerDied(RuntimeError):
-    """A process that ran an episode is gone without a word."""
+    """A process that played an episode was killed or crashed."""
 
 
 def episode_seeds(seed: int, index: int) -> tuple[int, int]:
@@ -53,6 +53,7 @@ def episode_seeds(seed: int, index: int) -> tuple[int, int]:
 
     They depend on `seed` and `index` alone, so the order and place of episodes do not matter.
     """
+    # Below 2^31, which every simulator takes as a seed.
     state = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
     return int(state[0] >> 1), int(state[1] >> 1)
 
@@ -73,6 +74,7 @@ def play_episodes(
     check_main_script()
     lengths, totals = RawArray(ctypes.c_longlong, episodes), RawArray(ctypes.c_double, episodes)
     stop, began = RawValue(ctypes.c_bool, False), RawValue(ctypes.c_bool, False)
+    # Spawned, not forked: a fork copies the locks of torch's threads in whatever state they are.
     pool = ProcessPoolExecutor(
         min(workers, episodes),
         multiprocessing.get_context("spawn"),
@@ -116,7 +118,7 @@ def sigint_ignored() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Lets this process end when its parent is gone, were it by kill -9.
+    """Ends this process when its parent ends, even by SIGKILL.
 
     A worker that waits for work would wait for ever: it holds the other end of its queue too.
     """

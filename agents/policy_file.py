@@ -24,6 +24,7 @@ def save_policy(folder: Path, weights: Mapping[str, ndarray], metadata: Mapping[
 
     `metadata` names env_id and algorithm, and as env the environment's spec in JSON.
     """
+    # safetensors, not pickle: a policy from elsewhere is data and runs nothing.
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     save_tensors(folder / FILE, tensors, metadata)
 
