@@ -24,6 +24,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mbrl-bilevel {version}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 nitpicky = False  # annotations name types of torch, whose pages a build without network cannot read
 
 myst_enable_extensions = ["dollarmath"]
