@@ -23,6 +23,7 @@ from mbrl_bilevel.envs.readouts import READOUTS, Readout
 from mbrl_bilevel.envs.simulated_wrappers import SimulatedWrappers
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.protocols import Trajectories
+from mbrl_bilevel.wording import counted
 
 # MuJoCo restarts a diverged simulation from its initial state at time 0, and its rollouts stop at
 # any warning. A clock that begins far from 0 tells both from a future that went well.
@@ -73,8 +74,9 @@ class Simulator:
         """
         if not len(obs) == len(actions) == len(self._simulators):
             raise InputError(
-                f"{len(obs)} observations for a simulator of {len(self._simulators)} environments: "
-                "give Simulator one environment for each row"
+                f"{counted(len(obs), 'observation')} for a simulator of "
+                f"{counted(len(self._simulators), 'environment')}: give Simulator one environment "
+                "for each row"
             )
         rows = []
         both = zip(self._simulators, self._wrappers, strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.task import Task
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.wording import counted
 
 ROWS = 100_000  # of the data, evenly spread, on which rewards are compared
 ROUNDING = 1e-3  # of a reward that is exact, plus RELATIVE of its size; data are float32
@@ -103,8 +104,8 @@ def checked_endings(
     extra = data.terminated & ~found
     if bool(extra.any()) and _at_limit(task, data.episode, extra, time_limit):
         warnings.warn(
-            f"{whose} holds {int(extra.sum())} terminations at the time limit, where the task "
-            f"{task.env_id} does not end: they are read as truncations",
+            f"{whose} holds {counted(int(extra.sum()), 'termination')} at the time limit, where "
+            f"the task {task.env_id} does not end: they are read as truncations",
             stacklevel=2,
         )
         data = replace(data, terminated=data.terminated & ~extra, truncated=data.truncated | extra)
@@ -125,16 +126,19 @@ def termination_disagreement(task: Task, data: Transitions) -> str | None:
         return None
     parts = []
     if bool(extra.any()):
-        parts.append(f"{int(extra.sum())} terminations where the task {task.env_id} does not end")
+        ends = counted(int(extra.sum()), "termination")
+        parts.append(f"{ends} where the task {task.env_id} does not end")
     if bool(missing.any()):
         cut = int((missing & data.truncated).sum())
         parts.append(
-            f"{int(missing.sum())} rows without a termination where the task {task.env_id} ends"
+            f"{counted(int(missing.sum()), 'row')} without a termination where the task "
+            + f"{task.env_id} ends"
             + (f" ({cut} of them truncated)" if cut else "")
         )
     return (
         " and ".join(parts)
-        + f", of {len(data)} rows with {int(data.terminated.sum())} terminations: "
+        + f", of {counted(len(data), 'row')} with "
+        + f"{counted(int(data.terminated.sum()), 'termination')}: "
         + "as by other arguments, another version, or flags that were stored one for the other"
     )
 

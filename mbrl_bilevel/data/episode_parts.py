@@ -9,6 +9,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.wording import counted
 
 STARVED = 0.5  # of the rows that a part should have
 
@@ -38,10 +39,11 @@ def with_copies(
                 group[e] = first_of.setdefault(content, e)
     copies = sum(g != e for e, g in enumerate(group))
     if copies:
+        what = "is a copy of another" if copies == 1 else "are copies of others"
         warnings.warn(
-            f"{copies} of {len(group)} episodes are copies of others, row by row: copies stay in "
+            f"{copies} of {len(group)} episodes {what}, row by row: copies stay in "
             "one part, so that a model is not tested on what it was trained on, and only "
-            f"{len(group) - copies} episodes are different; remove the copies",
+            f"{counted(len(group) - copies, 'different episode')} remain; remove the copies",
             stacklevel=4,
         )
     return torch.tensor(group, device=index.device)[index].unique(return_inverse=True)[1]
@@ -65,7 +67,9 @@ def part_of_rows(
     """
     parts, total = len(fractions), len(episode)
     if total < parts:
-        raise InputError(f"{total} transitions cannot be split into {parts} parts; {remedy}")
+        raise InputError(
+            f"{counted(total, 'transition')} cannot be split into {parts} parts; {remedy}"
+        )
     sizes = group.bincount().tolist()
     order: list[int] = [0]
     dealt = None
@@ -80,7 +84,9 @@ def part_of_rows(
     if found is not None:
         return found
     if dealt is None:
-        raise InputError(f"{len(sizes)} episodes cannot be split into {parts} parts; {remedy}")
+        raise InputError(
+            f"{counted(len(sizes), 'episode')} cannot be split into {parts} parts; {remedy}"
+        )
     return torch.tensor(dealt, device=group.device)[group]
 
 
@@ -143,11 +149,12 @@ def _warn_of_cuts(
     index: Int[Tensor, "b"], is_long: Shaped[Tensor, "b"], lengths: Int[Tensor, "n"], remedy: str
 ) -> None:
     cut = len(index[is_long].unique())
-    what = f"{cut} of {len(lengths)} episodes are so long that whole ones would starve a part"
+    are = "is" if cut == 1 else "are"
+    what = f"{cut} of {len(lengths)} episodes {are} so long that whole ones would starve a part"
     if len(lengths) == 1:
         what = "the data holds a single episode"
     warnings.warn(
         f"{what}: split into blocks of time, side by side, of which each part gets one, held-out "
-        f"figures will look better than they are; {remedy}",
+        f"metrics will look better than they are; {remedy}",
         stacklevel=5,
     )

@@ -14,6 +14,7 @@ from numpy import ndarray
 from mbrl_bilevel.data.rounding import Rounding, to_float32, wide_changes
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
+from mbrl_bilevel.wording import counted
 
 METADATA_CACHE_BYTES = 1 << 21
 COMPRESSION = 200  # no data that were driven in an environment shrink so much
@@ -163,8 +164,8 @@ def _fill(
     root = h5g.open(file, b"/")
     if root.get_num_objs() != episodes:
         raise InputError(
-            f"{path} holds {root.get_num_objs()} episodes where its metadata.json promises "
-            f"{episodes}; delete the data set and download or collect it again"
+            f"{path} holds {counted(root.get_num_objs(), 'episode')} where its metadata.json "
+            f"promises {episodes}; delete the data set and download or collect it again"
         )
     lengths = np.empty(episodes, np.int64)
     done = 0
@@ -191,13 +192,13 @@ def _fill(
             stop = start + length + column.extra
             # HDF5 would write past the end of the buffer.
             if done + length > steps:
-                raise InputError(_miscount(path, steps, "more"))
+                raise InputError(_miscount(path, steps, "more steps"))
             if stop > start:
                 _read(path, episode, column, array, column.buffer[start:stop])
         lengths[episode] = length
         done += length
     if done != steps:
-        raise InputError(_miscount(path, steps, f"only {done}"))
+        raise InputError(_miscount(path, steps, f"only {counted(done, 'step')}"))
     return lengths
 
 
@@ -260,6 +261,6 @@ def _misfit(
 
 def _miscount(path: Path, steps: int, found: str) -> str:
     return (
-        f"{path} holds {found} steps where its metadata.json promises {steps}; "
+        f"{path} holds {found} where its metadata.json promises {steps}; "
         "delete the data set and download or collect it again"
     )

@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.wording import counted
 
 
 class Batch(NamedTuple):
@@ -36,7 +37,7 @@ class Replay:
         self, capacity: int, obs_dim: int, act_dim: int, device: torch.device | str = "cpu"
     ) -> None:
         if capacity < 1:
-            raise InputError(f"a replay of {capacity} transitions: choose at least 1")
+            raise InputError(f"a replay of {counted(capacity, 'transition')}: choose at least 1")
         self.obs_dim, self.act_dim = obs_dim, act_dim
         self.rows = torch.zeros(capacity, 2 * obs_dim + act_dim + 2, device=device)
         self.added = 0
@@ -61,7 +62,7 @@ class Replay:
         drawn = torch.randint(among, (count,), generator=generator, device=self.rows.device)
         return self.batch((self.added - among + drawn) % len(self.rows))
 
-    def batch(self, index: Tensor) -> Batch:
+    def batch(self, index: Int[Tensor, "b"]) -> Batch:
         """The transitions in places `index` of the ring."""
         o, a = self.obs_dim, self.act_dim
         obs, act, reward, after, terminated = self.rows[index].split([o, a, 1, o, 1], -1)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.wording import counted
 
 CONSTANT_BELOW = 1e-6
 
@@ -44,7 +45,7 @@ class Standardizer(nn.Module):
         """
         if values.shape[0] == 0 or values.shape[1] != self.mean.shape[0]:
             raise InputError(
-                f"cannot standardise {self.mean.shape[0]} dimensions by values of shape "
+                f"cannot standardise {counted(self.mean.shape[0], 'dimension')} by values of shape "
                 f"{list(values.shape)}; give at least one row of that width"
             )
         wide = values.double()

@@ -16,6 +16,7 @@ from scipy import stats
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.files import read_json, read_yaml
+from mbrl_bilevel.wording import counted
 
 METRICS = ("rmse", "nll", "ece", "k_step 10", "k_step 50")  # smaller is better in each
 MIN_MODELS = 3
@@ -117,9 +118,9 @@ def why_not(acted: Sequence[Acted | None]) -> str | None:
     there = [one for one in acted if one is not None]
     if len(there) < len(acted):
         missing = len(acted) - len(there)
-        return f"{missing} of {len(acted)} models have no results of eval-agent"
+        return f"{missing} of {counted(len(acted), 'model')} without results of eval-agent"
     if len(there) < MIN_MODELS:
-        return f"{len(there)} models have no correlation worth its name; name {MIN_MODELS} or more"
+        return f"{counted(len(there), 'model')} cannot be correlated; name {MIN_MODELS} or more"
     envs = sorted({one.env for one in there})
     if len(envs) > 1:
         return f"the models acted in different environments ({', '.join(envs)})"

@@ -452,7 +452,7 @@ def test_ends_before_the_last_step_of_an_episode(
     episodes = [episode(n, rng) for n in (4, 7, 5)]
     getattr(episodes[1], kind)[[2, 4]] = True
     write("my/a-v0", episodes)
-    with pytest.warns(UserWarning, match=r"2 terminations or truncations.*at episode 1, step 2:"):
+    with pytest.warns(UserWarning, match=r"2 ends \(terminated or .*at episode 1, step 2:"):
         data = load_dataset("my/a-v0").transitions
     found = data.terminated if kind == "terminations" else data.truncated
     assert found[4:11].tolist() == [False, False, True, False, True, False, kind == "truncations"]

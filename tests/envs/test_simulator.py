@@ -309,7 +309,7 @@ def test_what_does_not_fit_is_refused() -> None:
     actions = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
     with pytest.raises(InputError, match="is not what the simulator's environment shows"):
         Simulator(env).trajectories(other, actions, GENERATOR)
-    with pytest.raises(InputError, match="2 observations for a simulator of 1 environments"):
+    with pytest.raises(InputError, match="2 observations for a simulator of 1 environment:"):
         Simulator(env).trajectories(other.repeat(2, 1), actions.repeat(2, 1, 1, 1), GENERATOR)
     with pytest.raises(InputError, match="threads 0: it must be at least 1"):
         Simulator(env, threads=0)

@@ -184,7 +184,7 @@ def test_a_few_terminations_within_rounding_are_no_error() -> None:
     terminated = data.terminated.clone()
     terminated[one] = False
     assert data.terminated.sum() > 100
-    with pytest.warns(UserWarning, match="1 rows without a termination.*few enough"):
+    with pytest.warns(UserWarning, match="1 row without a termination.*few enough"):
         checked_endings(
             get_task("InvertedPendulum-v5"), replace(data, terminated=terminated), None, "d", "m"
         )

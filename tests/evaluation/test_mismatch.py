@@ -111,7 +111,7 @@ def test_models_that_cannot_be_correlated_say_why(tmp_path):
     a, b, c = (read_acted(folder(tmp_path / name)) for name in "abc")
     other = read_acted(folder(tmp_path / "d", env="Walker2d-v5"))
     assert why_not([a, b, c]) is None
-    assert "1 of 3 models have no results" in why_not([a, None, c])
+    assert "1 of 3 models without results" in why_not([a, None, c])
     assert "name 3 or more" in why_not([a, b])
     assert "Hopper-v5, Walker2d-v5" in why_not([a, b, other])
     assert read_acted(tmp_path / "nothing") is None

@@ -134,7 +134,7 @@ def test_several_models_stand_side_by_side(tmp_path, capsys, undrawn):
     assert found["mismatch"] is None
     rmse = next(line for line in text.splitlines() if line.startswith("RMSE, one step"))
     assert rmse.endswith(f"{one['rmse']:.4f}*")
-    assert "2 of 2 models have no results of eval-agent" in text
+    assert "2 of 2 models without results of eval-agent" in text
 
 
 def test_models_of_other_splits_are_compared_only_on_the_same_data(tmp_path, capsys, undrawn):
