@@ -1,15 +1,21 @@
-"""Small Minari data sets of made-up numbers."""
+"""Small Minari data sets of made-up numbers, and ways to damage them."""
 
+import json
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import minari
 import numpy as np
+import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
+
+from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.errors import InputError
 
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
@@ -67,3 +73,26 @@ def write(
             action_space=action_space,
         )
     return Path(dataset.storage.data_path)
+
+
+def edit_metadata(**changes: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        metadata = json.loads((folder / "metadata.json").read_text())
+        metadata.update(changes)
+        kept = {key: value for key, value in metadata.items() if value is not None}
+        (folder / "metadata.json").write_text(json.dumps(kept))
+
+    return damage
+
+
+def require_refused(
+    sound: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    """A copy of a data set loads, and once damaged is refused in one line that holds `message`."""
+    folder = tmp_path / "copy"
+    shutil.copytree(sound, folder)
+    load_dataset(folder)
+    damage(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        load_dataset(folder)
+    assert "\n" not in str(caught.value)
