@@ -22,7 +22,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.objectives.settings import BilevelSettings, ObjectiveSpec
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.fit import fit
@@ -174,27 +174,29 @@ def check_first_fit(
         InputError: fewer than that, with the least number that is enough; or one member alone for
             an objective that leaves a fold out for each.
     """
-    folds = objective.objective == "bilevel" and objective.outer_data == "cross_fit"
+    folds = None
+    if isinstance(objective, BilevelSettings) and objective.outer_data == "cross_fit":
+        folds = objective.outer_folds
     if folds and members < 2:
         raise InputError(
             f"--members {members}: --objective bilevel leaves other data out for each member; "
             "choose at least 2, or --outer-data held_out"
         )
-    enough = partial(_splits, objective if folds else None, members, held_out)
+    enough = partial(_splits, folds, members, held_out)
     if enough(start_steps):
         return
     # More steps split no worse: bisection finds the least number.
     most = BLOCK * (3 * members + 10)
     least = bisect_left(range(most), True, lo=start_steps, key=enough)
     why = f"leave a fold out for each of {members} --members" if folds else "hold data out"
-    without_folds = folds and _splits(None, members, held_out, start_steps)
+    without_folds = folds is not None and _splits(None, members, held_out, start_steps)
     raise InputError(
         f"--start-steps {start_steps}: too few to fit the model and {why}; choose at least {least}"
         + (", or --outer-data held_out" if without_folds else "")
     )
 
 
-def _splits(folds: ObjectiveSpec | None, members: int, held_out: float, count: int) -> bool:
+def _splits(folds: int | None, members: int, held_out: float, count: int) -> bool:
     """Tries the split of `count` rows, and the folds if there are any."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(count, 1, generator=generator)  # no two alike: copies are kept together
@@ -204,7 +206,7 @@ def _splits(folds: ObjectiveSpec | None, members: int, held_out: float, count: i
         try:
             train, _ = split_by_episode(data, (1 - held_out, held_out), generator)
             if folds is not None:
-                wanted = max(members, min(folds.outer_folds, train.episodes))
+                wanted = max(members, min(folds, train.episodes))
                 cross_fit(train.episode, members, generator, wanted)
         except InputError:
             return False

@@ -17,7 +17,7 @@ from mbrl_bilevel.agents.setting_groups import (
     StartStateSettings,
 )
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
 from mbrl_bilevel.ranges import Count, check_ranges
 
 
@@ -46,7 +46,7 @@ class MBPOSettings:
     """Real steps, the random ones included."""
     start_steps: Count = 1_000
     """Real steps by random actions before anything is learned."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = NLLSettings()
     model: ModelSettings = ModelSettings()
     refits: RefitSettings = RefitSettings()
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
@@ -67,7 +67,7 @@ class MOPOSettings:
     name: ClassVar[str] = "mopo"
     steps: Count = 100_000
     """Policy updates, those of behaviour cloning included."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = NLLSettings()
     model: ModelSettings = ModelSettings(model_steps=20_000)
     rollout: RolloutSettings = RolloutSettings(
         rollouts=10_000,
@@ -95,7 +95,7 @@ class PETSSettings:
     """Real steps by random actions before anything is learned."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Planner, with its settings for the task."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = NLLSettings()
     model: ModelSettings = ModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()
 

@@ -1,8 +1,9 @@
-"""What the values of settings may be: a range stands beside each number in its annotation."""
+"""What the values of settings may be, by their annotations: a range, or one of some choices."""
 
 import sys
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mbrl_bilevel.errors import InputError
 
@@ -41,7 +42,7 @@ def _plain(bound: int | float) -> str:
 
 
 def check_ranges(settings: Any) -> None:
-    """Refuses the first number of a dataclass that lies outside the `Range` in its annotation.
+    """Refuses the first value of a dataclass outside the `Range` or `Literal` in its annotation.
 
     Raises:
         InputError: that setting, as its flag, its value and what to choose.
@@ -50,6 +51,9 @@ def check_ranges(settings: Any) -> None:
     for field in fields(settings):
         allowed, given = _range(hints[field.name]), getattr(settings, field.name)
         values = given if isinstance(given, tuple) else (given,)
+        known = choices(hints[field.name])
+        if isinstance(given, str) and known and given not in known:
+            raise InputError(f"{flag(field.name)} {given}: choose one of {', '.join(known)}")
         for value in values:
             if allowed is not None and isinstance(value, (int, float)) and value not in allowed:
                 shown = " ".join(map(str, values))
@@ -59,6 +63,17 @@ def check_ranges(settings: Any) -> None:
 def flag(name: str) -> str:
     """How a field is written on the command line."""
     return f"--{name.replace('_', '-')}"
+
+
+def choices(hint: Any) -> tuple[str, ...]:
+    """The words that an annotation allows; () where it allows any, or none."""
+    if get_origin(hint) is Literal:
+        return tuple(word for word in get_args(hint) if isinstance(word, str))
+    if get_origin(hint) in (Annotated, Union, UnionType):
+        inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+        if str not in inner:
+            return tuple(word for argument in inner for word in choices(argument))
+    return ()
 
 
 def _range(hint: Any) -> Range | None:

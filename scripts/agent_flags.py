@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from mbrl_bilevel.agents.presets import by_name_of
 from mbrl_bilevel.agents.settings import AGENTS
 from mbrl_bilevel.models.uncertainty import Penalty
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import Count, Positive, Range, Threads
 from mbrl_bilevel.scripts.command import Command
+from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
 
 SETTINGS = frozenset[str]().union(*(by_name_of(kind()) for kind in AGENTS.values()))
 
@@ -21,7 +21,7 @@ Scale = Annotated[float, Range(1e-9, 1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ObjectiveSpec, Command):
+class Config(ObjectiveFlags, Command):
     """Flags of train-agent."""
 
     agent: Literal["sac", "mbpo", "mopo", "pets"]

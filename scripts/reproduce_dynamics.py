@@ -5,13 +5,13 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, get_args
+from typing import Any
 
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.spec import ObjectiveName
+from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.flags import make_folder
@@ -38,8 +38,8 @@ def reproduce(config: Config) -> Outcome:
     for env in config.envs:
         load_policy(env, "medium")
     for objective in config.objectives:
-        if objective.removesuffix("-wide") not in get_args(ObjectiveName):
-            known = ", ".join(get_args(ObjectiveName))
+        if objective.removesuffix("-wide") not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES.names)
             raise InputError(f"--objectives {objective}: choose from {known}, or one with -wide")
     for name, folder in (("--data", config.data), ("--out", config.out)):
         if folder is not None:

@@ -25,7 +25,8 @@ from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
-from mbrl_bilevel.objectives.policy_gradient import Estimator, PolicyGradient
+from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.settings import InnerEstimator
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
@@ -195,7 +196,7 @@ def _residual(form: Form, rule: Rule, r: Repetition) -> tuple[GaussianEnsemble, 
     return r.network(), objective
 
 
-def _estimator(form: Form) -> Estimator:
+def _estimator(form: Form) -> InnerEstimator:
     return "reparameterized" if form == "full" else "exact"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -19,7 +18,12 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveName, ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.settings import (
+    OBJECTIVES,
+    BilevelSettings,
+    ObjectiveSpec,
+    needs_two_means,
+)
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
 from mbrl_bilevel.scripts.reproduce import Config
 from mbrl_bilevel.training.trainer import Samples, Trainer
@@ -68,10 +72,8 @@ def reproduce(config: Config) -> Outcome:
         InputError: no --data, a folder that does not hold the suite, or an unknown objective.
     """
     for objective in config.objectives:
-        if objective not in get_args(ObjectiveName):
-            raise InputError(
-                f"--objectives {objective}: choose from {', '.join(get_args(ObjectiveName))}"
-            )
+        if objective not in OBJECTIVES:
+            raise InputError(f"--objectives {objective}: choose from {', '.join(OBJECTIVES.names)}")
     sets = load_suite(config.data)
     found: dict[str, dict[str, Figures]] = {}
     total = sum(s.splits for s in sets) * len(config.objectives)
@@ -82,7 +84,7 @@ def reproduce(config: Config) -> Outcome:
                 for objective in config.objectives:
                     bar.set_postfix_str(f"{data.name}, split {split + 1}, {objective}")
                     seed = (1000 * config.seed + split) % 2**63
-                    flags = _flags(cast(ObjectiveName, objective))
+                    flags = _flags(objective)
                     rmse, nll = _judge(config, flags, data, train, test, seed)
                     found[data.name][objective]["rmse"].append(rmse)
                     found[data.name][objective]["nll"].append(nll)
@@ -152,8 +154,10 @@ def in_target_units(rmse: float, nll: float, std: float) -> tuple[float, float]:
     return rmse * std, nll + math.log(std)
 
 
-def _flags(objective: ObjectiveName) -> ObjectiveSpec:
-    return ObjectiveSpec(objective=objective, outer_learning_rate=LEARNING_RATE)
+def _flags(objective: str) -> ObjectiveSpec:
+    if objective == "bilevel":
+        return BilevelSettings(outer_learning_rate=LEARNING_RATE)
+    return OBJECTIVES.settings(objective)()
 
 
 def _judge(

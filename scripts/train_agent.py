@@ -1,7 +1,7 @@
 """`train-agent`: a policy, trained online in the real environment or offline from a data set."""
 
 import time
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,14 +17,13 @@ from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.agents.presets import by_name_of, preset, updated
 from mbrl_bilevel.agents.recipe import check_model
 from mbrl_bilevel.agents.setting_groups import RolloutLength
-from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings
+from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings, SACSettings
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import get_task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config
@@ -35,12 +34,13 @@ from mbrl_bilevel.scripts.command import (
     resolve_device,
     say,
 )
+from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-SHARED = frozenset({"elites", *(f.name for f in fields(ObjectiveSpec))})  # flags of several agents
+SHARED = frozenset({"elites", *(f.name for f in fields(ObjectiveFlags))})  # flags of several agents
 
 
 def run(config: Config) -> Outcome:
@@ -146,6 +146,8 @@ def _settings(config: Config, spec: EnvSpec) -> AgentSettings:
     Flags that are not None without being given are ignored by agents that lack them.
     """
     start = preset(AGENTS[config.agent], spec.id)
+    if not isinstance(start, SACSettings):
+        start = replace(start, objective=config.spec())
     known = by_name_of(start)
     values = {n: v for n in SETTINGS if (v := getattr(config, n, None)) is not None}
     strict = {f.name for f in fields(Config) if f.default is None} - SHARED
@@ -171,7 +173,7 @@ def _trained_model(config: Config, settings: MOPOSettings) -> Path:
     folder = config.out / "model"
     if not (folder / SUMMARY).is_file():
         assert config.dataset is not None
-        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveSpec)}
+        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveFlags)}
         own |= {name: getattr(config, name) for name in ("members", "elites", "hidden", "env")}
         own |= {name: getattr(config, name) for name in ("learn_reward", "unchecked_task")}
         own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}

@@ -23,10 +23,10 @@ from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.settings import needs_two_means
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
@@ -36,6 +36,7 @@ from mbrl_bilevel.scripts.command import (
     resolve_device,
     say,
 )
+from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -50,7 +51,7 @@ PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ObjectiveSpec, Command):
+class Config(ObjectiveFlags, Command):
     """Flags of train-model."""
 
     dataset: str
@@ -142,7 +143,9 @@ def _run(config: Config) -> Outcome:
         warn_of_moving(model, held_out, "held-out")
         warn_of_moving(model, test, "test")
         held = Samples(*model.encode(held_out))
-        objective = build(config, model, train, held_out, steps=config.steps, generator=generator)
+        objective = build(
+            config.spec(), model, train, held_out, steps=config.steps, generator=generator
+        )
         watch = partial(_draw_reward, objective, model, held, folder, count(1))
         train_samples = Samples(*model.encode(train))
         refit = partial(
@@ -273,7 +276,7 @@ def build_model(
             members=config.members,
             hidden=config.hidden,
             covariance=config.covariance,
-            two_means=needs_two_means(config, config.covariance),
+            two_means=needs_two_means(config.spec(), config.covariance),
             env_spec=dataset.env_spec,
             observation_names=_names(dataset, task),
             action_box=dataset.action_box,

@@ -21,7 +21,6 @@ from mbrl_bilevel.models.constant_targets import (
 )
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gaussian import (
-    Covariance,
     DiagonalGaussian,
     FullGaussian,
     Gaussian,
@@ -30,6 +29,7 @@ from mbrl_bilevel.models.gaussian import (
 from mbrl_bilevel.models.model_file import check_weights, read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
+from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
 RANGE_MARGIN = 0.1

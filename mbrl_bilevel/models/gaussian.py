@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
-
-Covariance = Literal["diagonal", "full"]
+from mbrl_bilevel.models.settings import Covariance
 
 
 @dataclass(frozen=True)

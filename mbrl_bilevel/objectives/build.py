@@ -15,10 +15,18 @@ from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
-from mbrl_bilevel.objectives.spec import ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.settings import (
+    OBJECTIVES,
+    BetaNLLSettings,
+    BilevelSettings,
+    MSESettings,
+    NLLSettings,
+    ObjectiveSpec,
+    PolicyGradientSettings,
+    needs_two_means,
+)
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.objectives.weights import PrecisionWeights
-from mbrl_bilevel.ranges import check_ranges
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.rewards.neural import NeuralReward
@@ -41,60 +49,60 @@ def build(
     says so by its `rows`, which the fit loop obeys.
 
     Raises:
-        InputError: a number out of range, settings that exclude one another, a model without the
-            gate that they need, or too few episodes to hold any out.
+        InputError: settings that were never registered or exclude the model's covariance, a model
+            without the two means that they need, or too few episodes to hold any out.
     """
-    check_ranges(spec)
-    if spec.objective in ("pg", "bilevel") and model.network.held_share >= MANY:
+    make = OBJECTIVES.builder(spec)
+    pays = isinstance(spec, PolicyGradientSettings | BilevelSettings)
+    if pays and model.network.held_share >= MANY:
         warnings.warn(
-            f"objective {spec.objective} with many sparse targets fits the others badly, or their "
-            "noise; nll, beta_nll and mse are meant for such data",
+            f"objective {OBJECTIVES.name(spec)} with many sparse targets fits the others badly, or "
+            "their noise; nll, beta_nll and mse are meant for such data",
             stacklevel=2,
         )
-    match spec.objective:
-        case "mse":
-            return MSE()
-        case "nll":
-            return NLL()
-        case "beta_nll":
-            return BetaNLL(spec.beta)
-        case "pg":
-            return _policy_gradient(spec, model)
-        case "bilevel":
-            return _bilevel(spec, model, train, held_out, steps, generator)
+    objective: Objective = make(spec, model, train, held_out, steps=steps, generator=generator)
+    return objective
 
 
-def _policy_gradient(spec: ObjectiveSpec, model: DynamicsModel) -> PolicyGradient:
-    diagonal_model = model.network.covariance == "diagonal"
-    rules: dict[str, Rule] = {
-        "scalar": scalar_rule,
-        "diagonal": diagonal_rule,
-        "full": partial(full_rule, diagonal_model=diagonal_model),
-    }
-    name = spec.reward or "diagonal"
+def mse(spec: MSESettings, *_: Any, **__: Any) -> MSE:
+    return MSE()
+
+
+def nll(spec: NLLSettings, *_: Any, **__: Any) -> NLL:
+    return NLL()
+
+
+def beta_nll(spec: BetaNLLSettings, *_: Any, **__: Any) -> BetaNLL:
+    return BetaNLL(spec.beta)
+
+
+def policy_gradient(
+    spec: PolicyGradientSettings, model: DynamicsModel, *_: Any, **__: Any
+) -> PolicyGradient:
     inner: dict[str, Any] = {
         "estimator": spec.inner_estimator,
         "samples": spec.samples,
         "lam": spec.entropy_weight,
     }
     outputs, device = model.network.outputs, model.elites.device
-    if name == "identity":
+    if spec.reward == "identity":
         return PolicyGradient(Mahalanobis(outputs, form="scalar").to(device), **inner)
-    if name not in rules:
-        raise InputError(
-            f"--objective pg --reward {name}: it has no closed form; choose identity, scalar, "
-            "diagonal or full, or learn it with --objective bilevel"
-        )
-    form: Form = name  # type: ignore[assignment]
-    reward = Mahalanobis(outputs, form=form)
-    return ClosedFormPolicyGradient(reward, rules[name], **inner).to(device)
+    diagonal_model = model.network.covariance == "diagonal"
+    rules: dict[str, Rule] = {
+        "scalar": scalar_rule,
+        "diagonal": diagonal_rule,
+        "full": partial(full_rule, diagonal_model=diagonal_model),
+    }
+    reward = Mahalanobis(outputs, form=spec.reward)
+    return ClosedFormPolicyGradient(reward, rules[spec.reward], **inner).to(device)
 
 
-def _bilevel(
-    spec: ObjectiveSpec,
+def bilevel(
+    spec: BilevelSettings,
     model: DynamicsModel,
     train: Transitions,
     held_out: Transitions,
+    *,
     steps: int,
     generator: torch.Generator,
 ) -> Bilevel:
@@ -110,7 +118,7 @@ def _bilevel(
 
 
 def _outer_data(
-    spec: ObjectiveSpec,
+    spec: BilevelSettings,
     model: DynamicsModel,
     train: Transitions,
     held_out: Transitions,
@@ -129,7 +137,7 @@ def _outer_data(
 
 
 def _learned_inner(
-    spec: ObjectiveSpec, model: DynamicsModel, generator: torch.Generator
+    spec: BilevelSettings, model: DynamicsModel, generator: torch.Generator
 ) -> PolicyGradient | TwoMeanRegression:
     network = model.network
     if needs_two_means(spec, network.covariance):
@@ -149,11 +157,9 @@ def _learned_inner(
 
 
 def _learned_reward(
-    spec: ObjectiveSpec, model: DynamicsModel, generator: torch.Generator
+    spec: BilevelSettings, model: DynamicsModel, generator: torch.Generator
 ) -> Mahalanobis | NeuralReward:
-    name = spec.reward or "diagonal_x"
-    if name == "identity":
-        raise InputError("--objective bilevel --reward identity: nothing is left to learn; use pg")
+    name = spec.reward
     network = model.network
     form: Form = "diagonal"
     for candidate in ("scalar", "diagonal", "full"):
@@ -174,9 +180,4 @@ def _learned_reward(
     )
     if name != "neural":
         return base
-    if spec.inner_estimator == "exact" or spec.hypergradient == "closed_form":
-        raise InputError(
-            "--reward neural has no closed form: add --inner-estimator reparameterized and "
-            "--hypergradient fisher, or another but closed_form"
-        )
     return NeuralReward(base, network.inputs, generator=generator)

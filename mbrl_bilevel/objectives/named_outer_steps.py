@@ -16,7 +16,7 @@ from mbrl_bilevel.objectives.outer_steps import (
     OuterStep,
     SobaStep,
 )
-from mbrl_bilevel.objectives.spec import HypergradientName
+from mbrl_bilevel.objectives.settings import HypergradientName
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 
 

@@ -19,10 +19,10 @@ from mbrl_bilevel.objectives.estimators import (
     reparameterized,
     score_function,
 )
+from mbrl_bilevel.objectives.settings import InnerEstimator as Estimator
 from mbrl_bilevel.rewards.closed_form import check_entropy_weight
 from mbrl_bilevel.training.objective import NothingLearned
 
-Estimator = Literal["exact", "reparameterized", "score_function"]
 Target = Float[Tensor, "*y b n"] | Int[Tensor, "*y b"]
 Model = Callable[[Tensor], Gaussian | Categorical]
 

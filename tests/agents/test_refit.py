@@ -11,14 +11,14 @@ from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES, BilevelSettings, NLLSettings
 from tests.agents.test_model_rollouts import CHANGE, TASK, linear_model, seeded
 
 
 def fits(model, *, task=None, fit=None, model_steps=5, **settings):
     """`fit` takes the place of fitting."""
     size = ModelSettings(members=2, hidden=(4,), model_steps=model_steps)
-    found = ModelFits(RefitSettings(**settings), size, ObjectiveSpec(), model, seeded(), task=task)
+    found = ModelFits(RefitSettings(**settings), size, NLLSettings(), model, seeded(), task=task)
     found.fit_to = fit or found.fit_to
     return found
 
@@ -136,7 +136,7 @@ def test_blocks_of_time_stand_for_episodes():
 @pytest.mark.parametrize("objective", ["nll", "bilevel"])
 @pytest.mark.parametrize("members", [2, 5])
 def test_the_least_number_of_start_steps_is_enough_and_one_less_is_not(objective, members):
-    spec = ObjectiveSpec(objective=objective)
+    spec = OBJECTIVES.settings(objective)()
     with pytest.raises(InputError) as found:
         check_first_fit(spec, members, 0.1, 1)
     least = int(str(found.value).split("choose at least ")[1].split(",")[0])
@@ -148,8 +148,8 @@ def test_the_least_number_of_start_steps_is_enough_and_one_less_is_not(objective
 @pytest.mark.situation("refused")
 def test_one_member_has_nobody_to_leave_data_out_from():
     with pytest.raises(InputError, match="--members 1: --objective bilevel leaves other data out"):
-        check_first_fit(ObjectiveSpec(objective="bilevel"), 1, 0.1, 1_000)
-    check_first_fit(ObjectiveSpec(objective="bilevel", outer_data="held_out"), 1, 0.1, 1_000)
+        check_first_fit(BilevelSettings(), 1, 0.1, 1_000)
+    check_first_fit(BilevelSettings(outer_data="held_out"), 1, 0.1, 1_000)
 
 
 def test_its_state_leads_to_the_same_metrics():

@@ -21,7 +21,7 @@ from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import NextStep
-from mbrl_bilevel.models.gaussian import Covariance
+from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.models.uncertainty import Penalty, uncertainty
 from tests.envs.imagined import (
     PENDULUM,

@@ -11,7 +11,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts.main import run
 from tests.data.minari_files import write
 from tests.models.test_constant_targets import with_contacts
@@ -136,7 +136,7 @@ def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
         model.fit_standardizers(data)
     with pytest.warns(UserWarning, match=f"{objective} with many sparse targets"):
-        build(ObjectiveSpec(objective=objective), model, data, data, steps=10, generator=g)
+        build(OBJECTIVES.settings(objective)(), model, data, data, steps=10, generator=g)
 
 
 @pytest.mark.slow

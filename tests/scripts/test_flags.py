@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 import pytest
 
@@ -182,6 +182,8 @@ def test_every_number_has_a_range(command: str) -> None:
 
 @dataclass
 class Flags:
+    kind: Literal["plain", "fancy"] | None = None
+    """Nothing, or one of two words."""
     share: Annotated[float, Range(0, 1, above=True)] = 0.5
     """Above 0, up to 1."""
     steps: tuple[Count, ...] | None = None
@@ -194,6 +196,7 @@ def test_ranges_hold_what_they_say() -> None:
     check_ranges(Flags())
     check_ranges(Flags(share=1.0, steps=(1, 2**31 - 1), limit=0.0))
     for bad, sentence in (
+        (Flags(kind="odd"), "--kind odd: choose one of plain, fancy"),
         (Flags(share=0.0), "--share 0.0: choose a number above 0"),
         (Flags(share=math.nan), "--share nan: choose a number above 0"),
         (Flags(share=1.5), "--share 1.5: choose at most 1"),

@@ -149,7 +149,7 @@ def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
     part, held_out, _ = split(dataset, seed=0)
     model = build_model(config, dataset, find_task(dataset.env_spec), generator)
     model.fit_standardizers(part)
-    objective = build(config, model, part, held_out, steps=10, generator=generator)
+    objective = build(config.spec(), model, part, held_out, steps=10, generator=generator)
     outer_rows = objective.outer.batches.batches.rows
     for inner, outer in zip(objective.rows, outer_rows, strict=True):
         assert not set(part.episode[inner].tolist()) & set(part.episode[outer].tolist())
@@ -204,8 +204,14 @@ BAD = {
     "too many elites": (["--elites", "9"], "elites"),
     "resume of nothing": (["--resume"], "no run to continue"),
     "no entropy": (["--objective", "pg", "--entropy-weight", "0"], "--entropy-weight 0.0: choose "),
-    "pg of a reward to learn": (["--objective", "pg", "--reward", "neural"], "no closed form"),
-    "nothing to learn": (["--objective", "bilevel", "--reward", "identity"], "nothing is left"),
+    "pg of a reward to learn": (
+        ["--objective", "pg", "--reward", "neural"],
+        "--reward neural: choose one of identity",
+    ),
+    "nothing to learn": (
+        ["--objective", "bilevel", "--reward", "identity"],
+        "--reward identity: choose one of scalar",
+    ),
     "full reward, diagonal model": (
         ["--objective", "bilevel", "--reward", "full"],
         "too small",

@@ -1,0 +1,67 @@
+"""Settings of objectives: what is refused where they are built, and that torch is not imported."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.settings import (
+    OBJECTIVES,
+    BetaNLLSettings,
+    BilevelSettings,
+    NLLSettings,
+    ObjectiveSpec,
+    needs_two_means,
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "words"),
+    [
+        (BetaNLLSettings, {"beta": 2.0}, "--beta 2.0: choose at most 1"),
+        (BilevelSettings, {"reward": "neural"}, "add --inner-estimator reparameterized"),
+        (BilevelSettings, {"weights": "learned", "reward": "scalar"}, "--reward diagonal_x"),
+        (BilevelSettings, {"outer_every": 0}, "--outer-every 0: choose at least 1"),
+    ],
+)
+def test_values_are_refused_where_settings_are_built(settings, values, words):
+    with pytest.raises(InputError, match=words):
+        settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("spec", "covariance", "expected"),
+    [
+        (NLLSettings(), "diagonal", False),
+        (BilevelSettings(), "diagonal", True),
+        (BilevelSettings(), "full", False),
+        (BilevelSettings(weights="power"), "diagonal", False),
+        (BilevelSettings(hypergradient="fisher", weights="learned"), "diagonal", False),
+        (BilevelSettings(reward="scalar"), "diagonal", False),
+        (BilevelSettings(inner_estimator="reparameterized"), "diagonal", False),
+    ],
+)
+def test_which_objectives_need_two_means(spec, covariance, expected):
+    assert needs_two_means(spec, covariance) is expected
+
+
+def test_learned_weights_of_a_full_covariance_are_refused():
+    with pytest.raises(InputError, match="diagonal covariance"):
+        needs_two_means(BilevelSettings(weights="learned"), "full")
+
+
+def test_settings_that_nobody_registered_are_refused():
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(ObjectiveSpec):
+        pass
+
+    with pytest.raises(InputError, match="Mine are no settings of any objective"):
+        OBJECTIVES.name(Mine())
+
+
+def test_settings_do_not_import_torch():
+    code = "import sys, mbrl_bilevel.objectives.settings; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
