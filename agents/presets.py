@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec
 from mbrl_bilevel.ranges import flag
 
 Settings = TypeVar("Settings")
@@ -44,17 +45,23 @@ def preset(settings_class: type[Settings], env_id: str) -> Settings:
 def updated(settings: Settings, **by_name: Any) -> Settings:
     """`settings` with some of them replaced, whichever group they stand in.
 
+    `objective` is a registered name or settings of one; names of its own settings go with it.
+
     Raises:
         InputError: a setting that there is none of, or a value that is not allowed.
     """
-    known = by_name_of(settings)
-    for name, value in by_name.items():
+    start, rest = settings, dict(by_name)
+    # First: it decides which settings of an objective there are.
+    if "objective" in rest and hasattr(settings, "objective"):
+        start = replace(settings, objective=_objective(rest.pop("objective")))  # type: ignore[type-var]
+    known = by_name_of(start)
+    for name, value in rest.items():
         if name not in known:
             raise InputError(
                 f"{flag(name)} {value} is no setting of {_agent(settings)}: leave it out, or "
                 f"choose among {', '.join(map(flag, known))}"
             )
-    changed = _replaced(settings, by_name)
+    changed = _replaced(start, rest)
     values = by_name_of(changed)
     # A default weight may stand beside a penalty that was switched off; one that is asked for not.
     if by_name.get("penalty_weight") and values.get("penalty") == "none":
@@ -62,6 +69,10 @@ def updated(settings: Settings, **by_name: Any) -> Settings:
             f"--penalty-weight {values['penalty_weight']} of no penalty: choose one by --penalty"
         )
     return changed
+
+
+def _objective(given: str | ObjectiveSpec) -> ObjectiveSpec:
+    return OBJECTIVES.settings(given)() if isinstance(given, str) else given
 
 
 def by_name_of(settings: Any) -> dict[str, Any]:

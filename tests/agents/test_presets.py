@@ -12,6 +12,7 @@ from mbrl_bilevel.agents.settings import (
     SACSettings,
 )
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.settings import BilevelSettings, MSESettings
 
 
 @pytest.mark.parametrize(("agent", "env_id"), PRESETS)
@@ -26,12 +27,25 @@ def test_a_preset_changes_what_it_names_and_nothing_else(agent, env_id):
 def test_settings_are_replaced_in_whichever_group_they_stand():
     before = MBPOSettings()
     lengths = RolloutLength(1, 15, 20_000, 100_000)
-    found = updated(before, rollout_length=lengths, discount=0.9, elites=3, objective="mse")
+    found = updated(before, rollout_length=lengths, discount=0.9, elites=3)
     assert found.rollout.rollout_length == lengths
     assert (found.policy.discount, found.model.elites) == (0.9, 3)
-    assert found.objective.objective == "mse"
     assert (found.policy.layer_norm, found.refits) == (True, before.refits)
     assert before == MBPOSettings()
+
+
+def test_an_objective_is_chosen_by_name_or_settings_and_its_own_settings_go_with_it():
+    found = updated(MBPOSettings(), objective="bilevel", outer_every=7, elites=3)
+    assert found.objective == BilevelSettings(outer_every=7)
+    assert found.model.elites == 3
+    assert updated(PETSSettings(), objective=MSESettings()).objective == MSESettings()
+    assert updated(found, outer_every=2).objective == BilevelSettings(outer_every=2)
+    with pytest.raises(InputError, match="--outer-every 7 is no setting of mbpo"):
+        updated(MBPOSettings(), objective="nll", outer_every=7)
+    with pytest.raises(InputError, match="no objective 'magic'"):
+        updated(MBPOSettings(), objective="magic")
+    with pytest.raises(InputError, match="--objective nll is no setting of sac"):
+        updated(SACSettings(), objective="nll")
 
 
 def test_rules_between_settings_see_the_new_values_of_all():

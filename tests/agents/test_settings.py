@@ -1,6 +1,8 @@
 """What settings of agents may be, and that they are checked where they are built."""
 
 import math
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
@@ -108,3 +110,12 @@ def test_values_are_soft_unless_targets_are_multi_step_or_it_is_said(wanted, mul
         RolloutSettings(multi_step=multi_step),
     )
     assert soft_values(policy, rollout) == soft
+
+
+def test_settings_and_presets_are_known_without_torch():
+    """`--help` needs them alone, and importing torch takes seconds."""
+    program = (
+        "import sys, mbrl_bilevel.agents.settings, mbrl_bilevel.agents.presets;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -351,7 +351,7 @@ def test_start_steps_that_are_enough_for_the_check_are_enough(
     own = ("--rollouts", "5", *ONCE) if agent == "mbpo" else ("--planner", "random_shooting")
     assert train(tmp_path / "run", "--agent", agent, *flags, *objective, *own, *RARELY) == 0
     said = capsys.readouterr().err
-    assert "held-out figures will look better" in said
+    assert "metrics will look better than they are" in said
     few = "50 steps in a row stand for an episode here: take more --start-steps"
     assert few in said or (objective and "use held-out outer data instead, or more data" in said)
     assert "collect more" not in said
