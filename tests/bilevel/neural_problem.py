@@ -1,6 +1,7 @@
 """A small network under a neural reward, noise frozen: no closed form, solved to the last bit."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -119,3 +120,15 @@ def solved_value(toy: SolvedProblem, phi: Params) -> float:
 
 def arguments(toy: SolvedProblem) -> tuple[BilevelProblem, Params, Params, Any, Any]:
     return PROBLEM, toy.theta, toy.phi, toy.inner, toy.outer
+
+
+toy = cache(neural_problem)
+
+
+def at_random(seed: int = 1) -> SolvedProblem:
+    """Away from any optimum, where the Hessian is indefinite."""
+    generator = torch.Generator().manual_seed(seed)
+    theta = {
+        k: torch.randn(v.shape, generator=generator, dtype=DTYPE) for k, v in toy().theta.items()
+    }
+    return toy()._replace(theta=theta)

@@ -17,10 +17,15 @@ from mbrl_bilevel.bilevel.linear_solve import (
     MinimalResidual,
     Neumann,
     Status,
+    dense,
     dot,
+    largest_eigenvalue,
     solve,
 )
+from mbrl_bilevel.bilevel.parameters import ravel
+from mbrl_bilevel.bilevel.problem import InnerGradient
 from mbrl_bilevel.errors import InputError
+from tests.bilevel.gaussian_problem import gaussian_problem
 
 N = 30
 
@@ -284,3 +289,14 @@ def test_bad_arguments_are_named(bad: dict[str, float]) -> None:
     a, b = system(1.0)
     with pytest.raises(InputError, match=next(iter(bad))):
         solve(multiply(a), b, **bad)  # type: ignore[arg-type]
+
+
+def test_steps_have_the_length_of_the_largest_curvature() -> None:
+    """For every member on its own; the estimate comes from below, within 5 % after 30 products."""
+    toy = gaussian_problem(3, members=4)
+    inner = InnerGradient(toy.problem, toy.theta, toy.phi, toy.inner)
+    flat = ravel(toy.theta, ensemble=True)
+    truth = torch.linalg.eigvalsh(dense(inner.hessian_product, flat))[:, -1]
+    found = largest_eigenvalue(inner.hessian_product, flat, 30).squeeze(-1)
+    assert (found <= truth * (1 + 1e-12)).all()
+    assert (found > 0.95 * truth).all()

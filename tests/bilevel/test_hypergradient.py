@@ -1,4 +1,4 @@
-"""Every estimator against the closed form of theory T2 to T6, and the symmetries of the problem."""
+"""Every estimator against the closed form of theory T2 to T6, and symmetries of the problem."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from mbrl_bilevel.bilevel.closed_form import mahalanobis_gradient, mahalanobis_v
 from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
 from mbrl_bilevel.bilevel.hypergradient import Estimator
 from mbrl_bilevel.bilevel.implicit import ExactDense, Implicit
-from mbrl_bilevel.bilevel.linear_solve import MinimalResidual, Neumann, Status, dense
+from mbrl_bilevel.bilevel.linear_solve import MinimalResidual, Neumann, Status
 from mbrl_bilevel.bilevel.minimise import minimise
-from mbrl_bilevel.bilevel.parameters import Params, ravel
+from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem, InnerGradient
 from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
@@ -32,8 +32,6 @@ from tests.bilevel.gaussian_problem import (
 )
 
 Record = Callable[[str, object], None]
-
-
 # Direct solves are limited by rounding times the condition number (about 10), the others by
 # their own parameters: truncation of the series, of the unrolled steps, and nu^2.
 ESTIMATORS = [
@@ -253,23 +251,71 @@ def test_the_state_is_a_warm_start() -> None:
     assert relative_error(again.grad, first.grad) < 1e-13
 
 
-def test_unrolling_converges_at_the_inner_rate(record_property: Record) -> None:
-    """From theta*, every step multiplies the error by 1 - step_size * (smallest curvature).
+def test_adding_to_the_reward_changes_nothing() -> None:
+    """A term c(x, y; phi) of the reward: exactly the same gradient, exactly zero for its phi."""
+    toy = gaussian_problem(3)
 
-    Of the covariance's parameters alone: the mean at theta* does not depend on U.
-    """
-    toy, step_size = gaussian_problem(3), 0.1
-    graph = InnerGradient(toy.problem, toy.theta, toy.phi, toy.inner)
-    hessian = dense(graph.hessian_product, ravel(graph.gradient))
-    of_mean = toy.theta["W"].numel() + toy.theta["c"].numel()
-    rate = 1 - step_size * torch.linalg.eigvalsh(hessian[of_mean:, of_mean:]).min().item()
-    errors = {
-        k: relative_error(estimate(toy, Unrolled(k, step_size)), toy.gradient())
-        for k in (60, 90, 250)
-    }
-    found = (errors[90] / errors[60]) ** (1 / 30)
-    record_property("rate", found)
-    record_property("inner_rate", rate)
-    record_property("error", errors[250])
-    assert found == pytest.approx(rate, abs=0.01)
-    assert errors[250] < 2e-14
+    def shifted(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = data
+        return toy.problem.inner(theta, phi, data) - (phi["shift"] * x * y[:, :2]).sum(-1).mean()
+
+    phi = {**toy.phi, "shift": torch.tensor(1.7, dtype=DTYPE)}
+    problem = BilevelProblem(shifted, toy.problem.outer)
+    hyper = EXACT(problem, toy.theta, phi, toy.inner, toy.outer)
+    plain = estimate(toy, EXACT)
+    assert hyper.grad["shift"].item() == 0.0
+    assert all(torch.equal(hyper.grad[k], plain[k]) for k in plain)
+
+
+def test_reward_and_temperature_have_one_scale(record_property: Record) -> None:
+    """(U, lam) -> (cU, c lam) leaves theta* alone: <dF/dL, L>/2 + dF/d(log lam) = 0."""
+    toy = gaussian_problem(3)
+    grad = estimate(toy, EXACT)
+    along = 0.5 * (grad["L"] * toy.phi["L"]).sum() + grad["log_lam"]
+    record_property("error", abs(along.item()))
+    assert abs(along) < 1e-13
+    c = 3.0
+    scaled = {"L": c**0.5 * toy.phi["L"], "log_lam": toy.phi["log_lam"] + math.log(c)}
+    moved = estimate(toy._replace(phi=scaled), EXACT)
+    expected = {"L": grad["L"] / c**0.5, "log_lam": grad["log_lam"]}
+    assert relative_error(moved, expected) < 1e-13
+
+
+def test_rotated_targets_rotate_the_gradient(record_property: Record) -> None:
+    """y -> y Q, U -> Q^T U Q: dF/dU turns along, whatever triangular factors stand in between."""
+    n = 3
+    toy = gaussian_problem(n)
+    generator = torch.Generator().manual_seed(5)
+    Q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=DTYPE))
+    turned = {**toy.phi, "L": torch.linalg.cholesky(Q.T @ toy.U @ Q)}
+    inner, outer = ((x, y @ Q) for x, y in (toy.inner, toy.outer))
+    rotated = toy._replace(
+        phi=turned, inner=inner, outer=outer, theta=inner_solution(turned, inner)
+    )
+    grad, moved = estimate(toy, EXACT), estimate(rotated, EXACT)
+    # A symmetric change dU of U is the change L tril-half(L^-1 dU L^-T) of its Cholesky factor.
+    generator.manual_seed(6)
+    dU = torch.randn(n, n, generator=generator, dtype=DTYPE)
+    dU = dU + dU.T
+
+    def along(grad: Params, L: Tensor, dU: Tensor) -> float:
+        inverse = torch.linalg.inv(L)
+        middle = inverse @ dU @ inverse.T
+        half = middle.tril(-1) + 0.5 * torch.diag(middle.diagonal())
+        return (grad["L"] * (L @ half)).sum().item()
+
+    difference = along(grad, toy.phi["L"], dU) - along(moved, turned["L"], Q.T @ dU @ Q)
+    record_property("error", abs(difference))
+    assert abs(difference) < 1e-12
+    assert moved["log_lam"].item() == pytest.approx(grad["log_lam"].item(), abs=1e-12)
+
+
+def test_the_order_of_a_batch_is_nothing(record_property: Record) -> None:
+    toy = gaussian_problem(3)
+    order = torch.randperm(len(toy.inner[0]), generator=torch.Generator().manual_seed(2))
+    inner = tuple(part[order] for part in toy.inner)
+    outer = tuple(part[order.flip(0)] for part in toy.outer)
+    shuffled = toy._replace(inner=inner, outer=outer)
+    error = relative_error(estimate(shuffled, EXACT), estimate(toy, EXACT))
+    record_property("error", error)
+    assert error < 1e-14
