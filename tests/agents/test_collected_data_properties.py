@@ -17,7 +17,7 @@ from mbrl_bilevel.agents.collect import new_dataset_path, roll_out, write_datase
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import flat_names, make_env
 from tests.agents.generated_env import Generated, Habits, habits
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 pytestmark = [
     pytest.mark.situation("right"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mbrl_bilevel.data.env_spec import EnvSpec, WrapperSpec
 from mbrl_bilevel.files import read_yaml
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 # what checks annotations while tests run draws at random
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

@@ -16,7 +16,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.data.minari import load_dataset
 from tests.data.minari_files import write
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 NAMES = st.sampled_from(["z", "b", "observation", "desired_goal", "x y", "ä", "10", "9"])
 TYPES = st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.errors import InputError
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 FRACTIONS = st.sampled_from([(0.8, 0.1, 0.1), (0.9, 0.1), (0.5, 0.5), (0.34, 0.33, 0.33), (1.0,)])
 

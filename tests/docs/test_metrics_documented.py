@@ -18,7 +18,7 @@ from mbrl_bilevel.scripts.command import plain_products
 from tests.scripts.test_train_agent import InThisProcess
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/algorithms").glob("*.md"))
-ENV, DATA = "tests.scripts.own_point:Point-v0", "point/documented-v0"
+ENV, DATA = "tests.scripts.point_environment:Point-v0", "point/documented-v0"
 ENSEMBLE = ("--members", "2", "--hidden", "8")
 ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
 REFITS = ("--refit-every", "10", "--model-steps", "6")
@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
     TASKS.pop("Point-v0", None)
     gymnasium.registry.pop("Point-v0", None)
-    sys.modules.pop("tests.scripts.own_point", None)
+    sys.modules.pop("tests.scripts.point_environment", None)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     plain_products()

@@ -23,7 +23,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import NextStep
 from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.models.uncertainty import Penalty, uncertainty
-from tests.envs.imagined import (
+from tests.envs.learned_environments import (
     PENDULUM,
     UNIT,
     WALK,

@@ -7,7 +7,7 @@ import torch
 
 from mbrl_bilevel.envs.locomotion import ANT_NAMES
 from mbrl_bilevel.envs.tasks import get_task
-from tests.envs.real import behaviour_rollout, r_squared, random_rollout, rmse, simulator
+from tests.envs.real_rollouts import behaviour_rollout, r_squared, random_rollout, rmse, simulator
 
 # Bounds a third wider than the errors stated in the docstrings: other seeds, fewer steps.
 RANDOM = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.envs.tasks import get_task
-from tests.envs.real import random_rollout, simulator
+from tests.envs.real_rollouts import random_rollout, simulator
 
 
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "Pusher-v5"])

@@ -6,7 +6,7 @@ import torch
 
 from mbrl_bilevel.envs.pendulum import tip
 from mbrl_bilevel.envs.tasks import get_task
-from tests.envs.real import Rollout, random_rollout, simulator
+from tests.envs.real_rollouts import Rollout, random_rollout, simulator
 
 
 def found_and_real(env_id: str) -> tuple[torch.Tensor, Rollout]:

@@ -20,7 +20,7 @@ from mbrl_bilevel.envs.task_check import (
 )
 from mbrl_bilevel.envs.tasks import TASKS, get_task
 from mbrl_bilevel.errors import InputError
-from tests.envs.real import Rollout, behaviour_rollout, random_rollout, step_through
+from tests.envs.real_rollouts import Rollout, behaviour_rollout, random_rollout, step_through
 
 BEHAVIOUR = [(e, p) for e in ("HalfCheetah-v5", "Hopper-v5") for p in ("simple", "medium", "good")]
 

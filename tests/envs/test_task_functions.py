@@ -11,7 +11,7 @@ from mbrl_bilevel.envs.tasks import TASKS, Task, register_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.protocols import Trajectories
-from tests.envs.imagined import walk
+from tests.envs.learned_environments import walk
 
 OBS, ACT, NEXT = (
     torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(i)) for i in (0, 1, 2)

@@ -21,7 +21,7 @@ from mbrl_bilevel.envs.tasks import (
 )
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from tests.envs.real import behaviour_rollout, random_rollout
+from tests.envs.real_rollouts import behaviour_rollout, random_rollout
 
 ENV_IDS = tuple(TASKS)
 ENDING = {

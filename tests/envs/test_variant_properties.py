@@ -28,8 +28,8 @@ from mbrl_bilevel.envs.pendulum import tip
 from mbrl_bilevel.envs.simulator import Simulator
 from mbrl_bilevel.envs.task_check import ERROR, reward_disagreement
 from mbrl_bilevel.envs.tasks import TASKS, get_task
-from tests.envs.real import Rollout, step_through
-from tests.generated import examples
+from tests.envs.real_rollouts import Rollout, step_through
+from tests.hypothesis_settings import examples
 
 WEIGHT = st.floats(-5.0, 5.0).filter(lambda w: abs(w) > 1e-3) | st.just(0.0)
 COST = st.floats(0.0, 2.0)

@@ -16,7 +16,7 @@ from mbrl_bilevel.envs.rebuild import arguments
 from mbrl_bilevel.envs.tasks import TASKS, find_task, get_task
 from mbrl_bilevel.envs.variants import VARIANTS
 from mbrl_bilevel.errors import InputError
-from tests.envs.real import Rollout, rmse, step_through
+from tests.envs.real_rollouts import Rollout, rmse, step_through
 
 POSITIONS = {"exclude_current_positions_from_observation": False}
 RUNNING = {"forward_reward_weight": -1.0, "ctrl_cost_weight": 0.3}

@@ -9,7 +9,7 @@ from mbrl_bilevel.evaluation.fan import PARTICLES, QUANTILES, fan
 from mbrl_bilevel.evaluation.fan_figure import predicted_fan
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
 from mbrl_bilevel.evaluation.windows import draw_windows
-from tests.evaluation.drifting import drifting, model_that_adds
+from tests.evaluation.drifting_system import drifting, model_that_adds
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from mbrl_bilevel.evaluation.baselines import LinearModel
 from mbrl_bilevel.evaluation.k_step import k_step
 from mbrl_bilevel.evaluation.windows import draw_windows
-from tests.evaluation.drifting import drifting, model_that_adds
+from tests.evaluation.drifting_system import drifting, model_that_adds
 
 
 def generator():

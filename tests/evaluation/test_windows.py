@@ -5,7 +5,7 @@ import torch
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.windows import draw_windows, steps_left
-from tests.evaluation.drifting import drifting
+from tests.evaluation.drifting_system import drifting
 
 
 def test_steps_left_are_counted_to_the_end_of_the_episode():

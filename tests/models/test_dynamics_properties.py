@@ -17,7 +17,7 @@ from mbrl_bilevel.models.propagation import KINDS, Propagation
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 pytestmark = pytest.mark.situation("right")
 

@@ -21,7 +21,7 @@ from mbrl_bilevel.scripts import eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
 from tests.agents.generated_env import Generated, Habits
 from tests.data.minari_files import episode, write
-from tests.generated import TIMES, examples
+from tests.hypothesis_settings import TIMES, examples
 from tests.scripts.test_eval_agent import in_this_process
 from tests.scripts.test_train_agent import InThisProcess
 

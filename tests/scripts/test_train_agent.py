@@ -25,7 +25,7 @@ from mbrl_bilevel.scripts.command import plain_products
 from mbrl_bilevel.scripts.training_data import described
 from tests.scripts.test_eval_agent import in_this_process
 
-ENV, DATASET = "tests.scripts.own_point:Point-v0", "point/random-v0"
+ENV, DATASET = "tests.scripts.point_environment:Point-v0", "point/random-v0"
 TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes", "2")
 OFTEN = ("--log-every", "10", "--evaluate-every", "10")
 RARELY = ("--log-every", "130", "--evaluate-every", "130")
@@ -71,7 +71,7 @@ def datasets(tmp_path_factory):
         yield folder
     TASKS.pop("Point-v0", None)
     gymnasium.registry.pop("Point-v0", None)
-    sys.modules.pop("tests.scripts.own_point", None)
+    sys.modules.pop("tests.scripts.point_environment", None)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts import main
 from mbrl_bilevel.scripts.command import plain_products
 from tests.agents.generated_env import Generated, Habits, habits
-from tests.generated import examples
+from tests.hypothesis_settings import examples
 
 pytestmark = [pytest.mark.situation("right"), pytest.mark.filterwarnings("ignore")]
 ENV = "tests.agents.generated_env:GeneratedEndless-v0"

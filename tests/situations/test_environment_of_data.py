@@ -221,7 +221,7 @@ def test_a_policy_is_evaluated_where_it_was_trained(capsys) -> None:
 @pytest.fixture
 def goal() -> Iterator[str]:
     """An environment with Dict observations and its task, forgotten in the end."""
-    module = importlib.import_module("tests.scripts.own_goal")
+    module = importlib.import_module("tests.situations.goal_environment")
     yield f"{module.__name__}:Goal-v0"
     TASKS.pop("Goal-v0", None)
     gymnasium.registry.pop("Goal-v0", None)

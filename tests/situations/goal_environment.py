@@ -1,4 +1,4 @@
-"""A goal environment, whose observations are a Dict: `--env tests.scripts.own_goal:Goal-v0`."""
+"""A goal environment, whose observations are a Dict."""
 
 from typing import Any
 
@@ -48,5 +48,7 @@ def terminated(next_obs):
 
 
 TASK = Task("Goal-v0", reward, terminated, (*NAMES, "observation[0]", "observation[1]"))
-gymnasium.register("Goal-v0", entry_point="tests.scripts.own_goal:Goal", max_episode_steps=15)
+gymnasium.register(
+    "Goal-v0", entry_point="tests.situations.goal_environment:Goal", max_episode_steps=15
+)
 register_task(TASK)

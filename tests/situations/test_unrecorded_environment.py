@@ -13,7 +13,7 @@ from minari.data_collector import EpisodeBuffer
 from mbrl_bilevel.envs.learned_env import learned_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.main import run
-from tests.scripts.test_environment_of_data import MOPO, SMALL, command, here, trained
+from tests.situations.test_environment_of_data import MOPO, SMALL, command, here, trained
 
 assert here  # the fixture of every test of this file
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")

@@ -1,4 +1,4 @@
-"""What a user writes for an environment of one's own: `--env tests.scripts.own_point:Point-v0`."""
+"""An environment of one's own as users register it: `--env MODULE:Point-v0`."""
 
 import gymnasium
 

@@ -1,4 +1,4 @@
-"""An environment that answers as it is told to: `--env tests.scripts.own_faulty:Faulty-v0`."""
+"""An environment that returns what a test tells it to."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -38,8 +38,12 @@ class Faulty(gymnasium.Env):
         return *type(self).answer(self.count, (self.own, reward, False, False)), {}
 
 
-gymnasium.register(
-    "Faulty-v0", entry_point="tests.scripts.own_faulty:Faulty", max_episode_steps=STEPS
-)
-gymnasium.register("ByClass-v0", entry_point=Faulty, max_episode_steps=STEPS)
-gymnasium.register("Endless-v0", entry_point="tests.scripts.own_faulty:Faulty")
+IDS = ("Faulty-v0", "ByClass-v0", "Endless-v0")
+
+
+def register() -> None:
+    """Makes gymnasium know the environment: by name, by its class, and without a time limit."""
+    here = f"{__name__}:Faulty"
+    gymnasium.register("Faulty-v0", entry_point=here, max_episode_steps=STEPS)
+    gymnasium.register("ByClass-v0", entry_point=Faulty, max_episode_steps=STEPS)
+    gymnasium.register("Endless-v0", entry_point=here)
