@@ -69,6 +69,20 @@ class BehaviourPolicy:
         return low + (np.tanh(raw) + 1) / 2 * (high - low)
 
 
+class PolicyAgent:
+    """A policy that acts by its mean; a policy of random actions, by samples of the generator."""
+
+    def __init__(self, policy: Policy, generator: np.random.Generator | None) -> None:
+        self.policy, self.generator = policy, generator
+
+    def act(self, obs: ndarray) -> ndarray:
+        """The action [a] for an observation [o], in the environment's units."""
+        return self.policy(obs[None], self.generator)[0]
+
+    def reset(self) -> None:
+        """Nothing: a policy has no memory."""
+
+
 def shipped_policies() -> dict[tuple[str, str], dict[str, str]]:
     """Metadata of every shipped actor, by (env_id, policy name)."""
     found = {}

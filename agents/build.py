@@ -5,15 +5,15 @@ from functools import partial
 
 import torch
 
+from mbrl_bilevel.agents.build_mpc import mpc_in_model
 from mbrl_bilevel.agents.checks import Acting, check_agent, task_of, untrained_model
 from mbrl_bilevel.agents.learning import Learner
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
 from mbrl_bilevel.agents.mpc import MPC
+from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.pets import PETS
-from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
-from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (
     AgentSettings,
@@ -133,10 +133,10 @@ def _plan(
     generator: torch.Generator,
     model: DynamicsModel,
 ) -> MPC:
-    planning = planner_settings(spec.id, settings.planner)
+    planning = mpc_settings(spec.id, settings.planner)
     env = make_env(spec)  # of its own: the terminal value resets it
     try:
-        return mpc_agent(model, env, task, settings.planner, planning, generator)
+        return mpc_in_model(model, env, task, planning, generator)
     finally:
         env.close()
 

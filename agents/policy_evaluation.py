@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy, PolicyAgent
 from mbrl_bilevel.agents.episode import run_episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
-from mbrl_bilevel.agents.recipe import PolicyAgent
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.warning_lines import SayOnce

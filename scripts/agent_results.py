@@ -1,4 +1,4 @@
-"""The folder that takes what was found of judged agents: configuration, figures, curves."""
+"""The folder that takes what was found of evaluated agents: configuration, figures, curves."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.agents.episode import Episode
-from mbrl_bilevel.agents.planner_settings import DEFAULTS
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.return_figures import agents_compared, mean_return_so_far
@@ -24,10 +23,12 @@ from mbrl_bilevel.scripts.agent_table import (
     one_agent,
     side_by_side,
 )
-from mbrl_bilevel.scripts.agents_to_judge import SIMULATOR, Contender
+from mbrl_bilevel.scripts.candidates import SIMULATOR, Candidate
 from mbrl_bilevel.scripts.command import Outcome, say
 
 CONFIG, SUMMARY, FIGURE, VIDEO = "config.yaml", "summary.json", "returns.png", "episode-0.mp4"
+# TensorBoard's custom scalars: the curves of all agents in one chart, found by their common prefix
+LAYOUT = {"returns": {"mean return so far": ["Multiline", ["mean_return_so_far/"]]}}
 Played = Sequence[dict[int, Episode]]  # by agent, by number of the episode
 
 
@@ -40,7 +41,7 @@ class Results:
     """
 
     folder: Path
-    contenders: Sequence[Contender]
+    candidates: Sequence[Candidate]
     flags: Mapping[str, Any]
     scores: tuple[float, float] | None
     made: Sequence[Path] = ()
@@ -49,30 +50,30 @@ class Results:
     def open(
         cls,
         parent: Path,
-        contenders: Sequence[Contender],
+        candidates: Sequence[Candidate],
         flags: Mapping[str, Any],
         scores: tuple[float, float] | None,
     ) -> "Results":
         """Makes the folder in `parent`; InputError where it cannot be written."""
-        folder, made = _numbered_folder(parent, _config(flags, contenders))
-        return cls(folder, contenders, flags, scores, made)
+        folder, made = _numbered_folder(parent, _config(flags, candidates))
+        return cls(folder, candidates, flags, scores, made)
 
     def discard(self) -> None:
         """Leaves nothing behind, where no episode came to its end."""
         (self.folder / CONFIG).unlink(missing_ok=True)
         remove_folders([self.folder, *self.made])
 
-    def video(self, one: Contender) -> Path | None:
+    def video(self, one: Candidate) -> Path | None:
         """Where the first episode's video of an agent goes; None where none is wanted."""
         if not self.flags["video"]:
             return None
-        several = len(self.contenders) > 1
+        several = len(self.candidates) > 1
         return self.folder / (f"{_file_name(one.name)}-{VIDEO}" if several else VIDEO)
 
     def write(self, played: Played, seconds: float, complete: bool) -> Outcome:
         """Tells what the finished episodes say; summary.json, returns.png, TensorBoard's events."""
         env_id, seed = self.flags["env"], self.flags["seed"]
-        there = [(a, b) for a, b in zip(self.contenders, played, strict=True) if b]
+        there = [(a, b) for a, b in zip(self.candidates, played, strict=True) if b]
         agents = []
         for one, episodes in there:
             video = self.video(one)
@@ -87,7 +88,7 @@ class Results:
             "results": str(self.folder),
             "figure": str(picture),
         }
-        if len(self.contenders) == 1:
+        if len(self.candidates) == 1:
             found, text = agents[0] | common, one_agent(agents[0])
         else:
             found = {"agents": agents, "env": env_id, "seed": seed, **common}
@@ -96,7 +97,10 @@ class Results:
         return Outcome(found, f"{text}\nfigure: {picture}")
 
     def _draw(self, played: Mapping[str, Mapping[int, Episode]]) -> Path:
-        """The figure, and curves of the mean return so far, one TensorBoard run for each agent."""
+        """The figure, and TensorBoard's events: a curve of the mean return so far for each agent.
+
+        One run for all of them, in which one chart holds every agent's curve.
+        """
         rewards = {
             name: [episodes[index].rewards for index in sorted(episodes)]
             for name, episodes in played.items()
@@ -107,19 +111,20 @@ class Results:
         path = save(figure, self.folder / FIGURE)
         with SummaryWriter(str(self.folder)) as writer:  # the file: drawing again takes long
             writer.add_image("returns", imread(path), dataformats="HWC")
-        for name, of_agent in rewards.items():
-            with SummaryWriter(str(self.folder / _file_name(name))) as writer:
-                writer.add_scalar("mean_return", np.mean([one.sum() for one in of_agent]))
+            writer.add_custom_scalars(LAYOUT)
+            for name, of_agent in rewards.items():
+                tag = _file_name(name)
+                writer.add_scalar(f"mean_return/{tag}", np.mean([one.sum() for one in of_agent]))
                 for step, value in enumerate(mean_return_so_far(of_agent).tolist(), start=1):
-                    writer.add_scalar("mean_return_so_far", value, step)
+                    writer.add_scalar(f"mean_return_so_far/{tag}", value, step)
         return path
 
     def copy_to_models(self, agents: Sequence[Mapping[str, Any]]) -> None:
         """What was found of each model also goes into a numbered folder of its own.
 
-        There it lies as if the model had been judged alone.
+        There it lies as if the model had been evaluated alone.
         """
-        for one, found in zip(self.contenders, agents, strict=True):
+        for one, found in zip(self.candidates, agents, strict=True):
             if one.model is None or one.model == SIMULATOR:
                 continue
             try:
@@ -130,13 +135,13 @@ class Results:
                 say(f"no copy of the results for {one.name}: {error}")
 
 
-def _config(flags: Mapping[str, Any], contenders: Sequence[Contender]) -> dict[str, Any]:
+def _config(flags: Mapping[str, Any], candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Flags as plain values; each agent's settings by its name where there are several."""
     plain = {name: _plain(value) for name, value in flags.items()}
-    if len(contenders) > 1:
-        settings = {one.name: one.settings for one in contenders}
-        return {k: v for k, v in plain.items() if k not in DEFAULTS} | {"agents": settings}
-    (one,) = contenders
+    if len(candidates) > 1:
+        settings = {one.name: one.settings for one in candidates}
+        return plain | {"agents": settings}
+    (one,) = candidates
     return plain | {"model": _plain(one.model), "planner": one.planner} | one.settings
 
 

@@ -1,4 +1,4 @@
-"""What is told of judged agents: one as a list, several side by side in a table."""
+"""What is told of evaluated agents: one as a list, several side by side in a table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.evaluation.returns import CONFIDENCE, ReturnSummary, Statistic, difference
-from mbrl_bilevel.scripts.agents_to_judge import Contender
+from mbrl_bilevel.scripts.candidates import Candidate
 
 FEW = 10  # episodes, below which a bootstrap interval is clearly too narrow
 
 
 def agent_figures(
-    contender: Contender,
+    candidate: Candidate,
     episodes: Mapping[int, Episode],
     env_id: str,
     seed: int,
@@ -29,7 +29,7 @@ def agent_figures(
     acting = sum(episode.acting_seconds for episode in played)
     simulating = sum(episode.simulator_seconds for episode in played)
     return {
-        "name": contender.name,
+        "name": candidate.name,
         **summary.metrics(),
         "planning_ms_per_step": 1e3 * acting / steps,
         "simulator_share": simulating / (acting + simulating),
@@ -39,11 +39,11 @@ def agent_figures(
         "non_finite_sequences": sum(episode.non_finite_sequences for episode in played),
         "seed": seed,
         "env": env_id,
-        "agent": "mpc" if contender.planner else "policy",
-        "planner": contender.planner,
-        "settings": contender.settings,
-        "policy": contender.policy,
-        "model": str(contender.model) if contender.model else None,
+        "agent": "mpc" if candidate.planner else "policy",
+        "planner": candidate.planner,
+        "settings": candidate.settings,
+        "policy": candidate.policy,
+        "model": str(candidate.model) if candidate.model else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Several judged models side by side: table, figures, and what their returns say of them."""
+"""Several evaluated models side by side: table, figures, and what their returns say of them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from mbrl_bilevel.scripts.command import Outcome
 
 def compare(
     folders: Sequence[Path],
-    judged: Sequence[ModelEvaluation],
+    evaluated: Sequence[ModelEvaluation],
     found: Sequence[dict[str, Any]],
     remarks: Sequence[str],
     comparable: bool,
@@ -38,7 +38,7 @@ def compare(
     names = _short_names(folders)
     read = [mismatch.read_acted(folder) for folder in folders]
     out = _comparison_folder(out, folders)
-    picture = comparison(dict(zip(names, judged, strict=True)), comparable)
+    picture = comparison(dict(zip(names, evaluated, strict=True)), comparable)
     figures.save(picture, out / "comparison.png")
     against_returns, text = _mismatch(names, read, out, seed)
     result: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""`demo`: the whole tour, offline: collect, train, judge, plan in the real simulation."""
+"""`demo`: the whole tour, offline: collect, train, evaluate, plan in the real simulation."""
 
 import time
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
-from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
+from mbrl_bilevel.scripts import collect, eval_agent, eval_agent_flags, eval_model, train_model
 from mbrl_bilevel.scripts.command import Command, Outcome, how_to_watch, say
 from mbrl_bilevel.scripts.flags import make_folder
 
@@ -84,7 +84,7 @@ def run(config: Config) -> Outcome:
 
 
 def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
-    """Collects in one environment; trains, judges and plans by each objective."""
+    """Collects in one environment; trains, evaluates and plans by each objective."""
     common: dict[str, Any] = {"seed": config.seed, "device": config.device}
     name = stop.env.split("-")[0].lower()
     dataset = f"{name}/{stop.policy}-v0"
@@ -94,7 +94,7 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
             env=stop.env, policy=stop.policy, steps=stop.steps, dataset=dataset, **common
         )
     )
-    behaviour = eval_agent.Config(
+    behaviour = eval_agent_flags.Config(
         agent="policy",
         policy=stop.policy,
         env=stop.env,
@@ -116,18 +116,18 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
                 **common,
             )
         )
-        judged = eval_model.run(eval_model.Config(model=model, **common))
-        say(judged.text)
+        evaluated = eval_model.run(eval_model.Config(model=model, **common))
+        say(evaluated.text)
         acted = eval_agent.run(
-            eval_agent.Config(
+            eval_agent_flags.Config(
                 model=model,
                 episodes=stop.episodes,
                 max_steps=stop.max_steps,
-                **stop.planner,
+                planning=stop.planner,
                 **common,
             )
         )
-        found["models"][objective] = {"model": judged.figures, "mpc": acted.figures}
+        found["models"][objective] = {"model": evaluated.figures, "mpc": acted.figures}
     return found
 
 

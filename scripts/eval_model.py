@@ -1,4 +1,4 @@
-"""`eval-model`: judges dynamics models on data they were not trained on."""
+"""`eval-model`: evaluates dynamics models on data they were not trained on."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.ranges import Count
 from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
-from mbrl_bilevel.scripts.data_to_judge_on import Data, data_to_judge_on
+from mbrl_bilevel.scripts.evaluation_data import EvaluationData, evaluation_data
 from mbrl_bilevel.scripts.flags import refuse_twice
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
@@ -35,9 +35,9 @@ class Config(Command):
     """Flags of eval-model."""
 
     model: Path | tuple[Path, ...]
-    """Run folders of train-model; several are judged side by side."""
+    """Run folders of train-model; several are evaluated side by side."""
     dataset: str | None = None
-    """Judge on the whole of this data set; default: on the test episodes of the model's own."""
+    """Evaluate on the whole of this data set; default: on the test episodes of the model's own."""
     horizons: tuple[Count, ...] = (1, 10, 50, 100)
     """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
     out: Path | None = None
@@ -55,14 +55,14 @@ def _run(config: Config) -> Outcome:
     models = [DynamicsModel.load(folder, device) for folder in folders]
     loaded: dict[str, Dataset] = {}
     data = [
-        data_to_judge_on(folder, model, config.dataset, loaded)
+        evaluation_data(folder, model, config.dataset, loaded)
         for folder, model in zip(folders, models, strict=True)
     ]
     same_rows = len({part.rows for part in data}) == 1
     shared = same_rows and len({model.informative_names for model in models}) == 1
-    judged, found = [], []
+    evaluated, found = [], []
     for folder, model, part in zip(folders, models, data, strict=True):
-        say(f"judging {folder} on {len(part.test)} transitions of {part.source}")
+        say(f"evaluating {folder} on {len(part.test)} transitions of {part.source}")
         warn_of_moving(model, part.test.to(device), "test")
         result = evaluate(
             model,
@@ -72,26 +72,26 @@ def _run(config: Config) -> Outcome:
             None if part.train is None else part.train.to(device),
             models[0] if shared else None,
         )
-        judged.append(result)
+        evaluated.append(result)
         found.append(_write(config, folder, result, part, folders[0] if shared else folder))
-    remarks = _remarks(config, data, judged, found)
+    remarks = _remarks(config, data, evaluated, found)
     if len(folders) == 1:
         return Outcome(found[0], "\n".join([_one_model(found[0]), *remarks]))
     if not shared:
         remarks.append(_why_not_comparable(same_rows))
-    return compare(folders, judged, found, remarks, shared, config.out, config.seed)
+    return compare(folders, evaluated, found, remarks, shared, config.out, config.seed)
 
 
 def _why_not_comparable(same_rows: bool) -> str:
     if same_rows:
         return (
             "the models predict different things (with and without the reward, or other targets "
-            "were constant in training), each judged in units of its own training part: no best is "
-            "marked"
+            "were constant in training), each evaluated in units of its own training part: no best "
+            "is marked"
         )
     return (
-        "the models are judged on different rows, each in units of its own training part, and no "
-        "best is marked: give --dataset to judge all of them on the same"
+        "the models are evaluated on different rows, each in units of its own training part, and "
+        "no best is marked: give --dataset to evaluate all of them on the same"
     )
 
 
@@ -100,7 +100,7 @@ def _folders(config: Config) -> list[Path]:
     if not folders:
         raise InputError("--model: name at least one run folder of train-model")
     if not config.horizons:
-        raise InputError("--horizons: name the steps ahead to judge at, e.g. --horizons 1 10")
+        raise InputError("--horizons: name the steps ahead to evaluate at, e.g. --horizons 1 10")
     refuse_twice("--model", [folder.resolve() for folder in folders])
     if config.out is not None and len(folders) == 1:
         raise InputError(
@@ -112,7 +112,7 @@ def _folders(config: Config) -> list[Path]:
 
 
 def _write(
-    config: Config, folder: Path, result: ModelEvaluation, data: Data, units: Path
+    config: Config, folder: Path, result: ModelEvaluation, data: EvaluationData, units: Path
 ) -> dict[str, Any]:
     """evaluation.json, PNGs and TensorBoard's events in the model's folder; the JSON."""
     pictures = folder / "figures"
@@ -170,19 +170,19 @@ def _events(
 
 def _remarks(
     config: Config,
-    data: Sequence[Data],
-    judged: Sequence[ModelEvaluation],
+    data: Sequence[EvaluationData],
+    evaluated: Sequence[ModelEvaluation],
     found: Sequence[dict[str, Any]],
 ) -> list[str]:
     """What a reader must know to read the figures right, a sentence each."""
     remarks = [remark for part in data for remark in part.remarks]
-    for one, its in zip(judged, found, strict=True):
+    for one, its in zip(evaluated, found, strict=True):
         left_out = [k for k in config.horizons if k not in one.horizons]
         if left_out:
             steps = ", ".join(map(str, left_out))
             remarks.append(
                 f"left out for {its['model']}: {steps} steps ahead, too few of its held-out "
-                f"episodes are so long (at most {len(one.k_step.rmse)} steps can be judged)"
+                f"episodes are so long (at most {len(one.k_step.rmse)} steps can be evaluated)"
             )
         lost = [
             f"{number} {what}"

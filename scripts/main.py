@@ -1,6 +1,6 @@
 """`mbrl-bilevel COMMAND`: finds the command, parses its flags, prints its outcome."""
 
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -157,14 +157,19 @@ def _check_arguments(argv: list[str]) -> None:
 def _run(argv: list[str]) -> int:
     name = argv[0]
     _check_arguments(argv)
-    module = importlib.import_module(f"mbrl_bilevel.scripts.{name.replace('-', '_')}")
-    command = tyro.cli(
-        module.Config,
-        prog=f"mbrl-bilevel {name}",
-        args=argv[1:],
-        description=COMMANDS[name],
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    path = f"mbrl_bilevel.scripts.{name.replace('-', '_')}"
+    if importlib.util.find_spec(f"{path}_flags") is not None:  # parsed before torch is imported
+        command = importlib.import_module(f"{path}_flags").parse(argv[1:])
+        module = importlib.import_module(path)
+    else:
+        module = importlib.import_module(path)
+        command = tyro.cli(
+            module.Config,
+            prog=f"mbrl-bilevel {name}",
+            args=argv[1:],
+            description=COMMANDS[name],
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
     check_ranges(command)
     import torch
 

@@ -12,10 +12,10 @@ from mbrl_bilevel.agents.build import check_memory, make_agent
 from mbrl_bilevel.agents.checks import Acting, check_agent, task_of
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.main_script import check_main_script
+from mbrl_bilevel.agents.model_check import check_model
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.agents.presets import by_name_of, preset, updated
-from mbrl_bilevel.agents.recipe import check_model
 from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings, SACSettings
 from mbrl_bilevel.data.env_spec import EnvSpec

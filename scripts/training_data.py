@@ -90,7 +90,7 @@ def trained_on(folder: Path) -> TrainingData | None:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is damaged ({one_line(error)}): mend it, or remove it and "
-            "name the data to judge on by --dataset"
+            "name the data to evaluate on by --dataset"
         ) from None
 
 
@@ -140,5 +140,5 @@ def as_it_was(folder: Path, trained: TrainingData, now: Dataset) -> tuple[Datase
     raise InputError(
         f"the data set {now.id} has changed since {folder} was trained on it "
         f"({', '.join(changes(before, mark))}), so that nobody knows which rows are new to the "
-        "model: restore it, or name data to judge on by --dataset"
+        "model: restore it, or name data to evaluate on by --dataset"
     )

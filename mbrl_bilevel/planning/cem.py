@@ -1,14 +1,17 @@
 """The cross-entropy method, with Gaussians of limited width."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.planning.elite import refit
 from mbrl_bilevel.planning.lookahead import Bounds, Lookahead
-from mbrl_bilevel.planning.ranges import check_counts, check_elites, check_ranges
 from mbrl_bilevel.planning.score import PLAIN, Scoring
 from mbrl_bilevel.planning.sequences import take
+from mbrl_bilevel.planning.settings import CEMSettings
 from mbrl_bilevel.protocols import Task, TrajectoryModel
 
 TRUNCATION = 2.0
@@ -25,40 +28,27 @@ class CEM:
     Unlike PETS' code this runs all its iterations, and `momentum` mixes deviations, not variances.
 
     Args:
-        action_low, action_high: bounds [a]; no action ever leaves them.
-        horizon: steps of look-ahead.
-        samples: sequences sampled at each iteration.
-        iterations: rounds of sampling and refitting.
-        elites: how many of them each round is refitted to.
-        init_std: first standard deviation, in half-widths of the bounds.
-        momentum: share of the old mean and deviation in the new ones.
-        action_repeat: steps that each decision is held for; a call moves on by one decision.
+        action_low, action_high: bounds [a] in the environment's units; no action ever leaves them.
+        settings: of the planner; `changes` replace some of them by name.
         scoring: what a sequence is worth.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: bounds that are not finite or not in order, or a setting outside its range.
     """
 
     def __init__(
         self,
         action_low: Bounds,
         action_high: Bounds,
+        settings: CEMSettings = CEMSettings(),
         *,
-        horizon: int = 30,
-        samples: int = 128,
-        iterations: int = 3,
-        elites: int = 10,
-        init_std: float = 0.5,
-        momentum: float = 0.1,
-        action_repeat: int = 1,
         scoring: Scoring = PLAIN,
+        **changes: Any,
     ) -> None:
-        check_counts(samples=samples, iterations=iterations, elites=elites)
-        check_elites(elites, samples)
-        check_ranges(init_std=(init_std, 1e-6, 100.0), momentum=(momentum, 0.0, 0.999))
-        self.lookahead = Lookahead(action_low, action_high, horizon, action_repeat, scoring)
-        self.samples, self.iterations, self.elites = samples, iterations, elites
-        self.init_std, self.momentum = init_std, momentum
+        self.settings = settings = replace(settings, **changes)
+        self.lookahead = Lookahead(
+            action_low, action_high, settings.horizon, settings.action_repeat, scoring
+        )
         self._mean: Tensor | None = None
 
     @property
@@ -87,15 +77,15 @@ class CEM:
         Raises:
             InputError: another number of environments than in the last call without `reset()`.
         """
-        ahead = self.lookahead
+        ahead, settings = self.lookahead, self.settings
         mean = ahead.start(self._mean, obs)
-        std = (self.init_std * ahead.half_width()).expand_as(mean)
-        for _ in range(self.iterations):
+        std = (settings.init_std * ahead.half_width()).expand_as(mean)
+        for _ in range(settings.iterations):
             candidates = self._sample(mean, std, generator)
             returns = ahead.returns(model, task, obs, candidates, generator)
-            elite_return, index = returns.topk(self.elites, dim=1)
+            elite_return, index = returns.topk(settings.elites, dim=1)
             elite = take(candidates, index)
-            mean, std = refit(mean, std, elite, elite_return.isfinite(), self.momentum)
+            mean, std = refit(mean, std, elite, elite_return.isfinite(), settings.momentum)
             mean = mean.clamp(ahead.low, ahead.high)  # a mean of bounds may round outside
         self._mean = mean
         return ahead.actions(mean)
@@ -109,7 +99,7 @@ class CEM:
         low, high = self.lookahead.low, self.lookahead.high
         std = torch.minimum(std, self.lookahead.half_width() / TRUNCATION)
         noise = truncated_normal(
-            (len(mean), self.samples, *mean.shape[1:]), generator, dtype=mean.dtype
+            (len(mean), self.settings.samples, *mean.shape[1:]), generator, dtype=mean.dtype
         )
         return (mean.unsqueeze(1) + std.unsqueeze(1) * noise).clamp(low, high)
 

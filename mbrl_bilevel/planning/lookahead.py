@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.bounds import action_bounds, rounded_inward
-from mbrl_bilevel.planning.ranges import check_counts
 from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.planning.sequences import hold, shift
 from mbrl_bilevel.protocols import Task, TrajectoryModel
@@ -18,13 +17,13 @@ Bounds = Sequence[float] | np.ndarray | Tensor
 
 
 class Lookahead:
-    """Judges sequences of `decisions` actions, each held for `action_repeat` steps of `horizon`.
+    """Scores sequences of `decisions` actions, each held for `action_repeat` steps of `horizon`.
 
     `horizon` counts steps of the environment; the last decision may be held for fewer.
     `non_finite` counts the sequences so far whose imagined future was not finite.
 
     Raises:
-        InputError: bad bounds, or a horizon or action repeat below 1.
+        InputError: bounds of unequal lengths, not finite, or not in order.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Lookahead:
         action_repeat: int,
         scoring: Scoring,
     ) -> None:
-        check_counts(horizon=horizon, action_repeat=action_repeat)
         self.low, self.high = action_bounds(action_low, action_high)
         self.horizon, self.action_repeat, self.scoring = horizon, action_repeat, scoring
         self.decisions = -(-horizon // action_repeat)

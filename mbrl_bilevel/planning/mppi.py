@@ -1,13 +1,16 @@
 """MPPI: a mean action sequence, moved by exponentially weighted noise."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.planning.colored_noise import colored_noise
 from mbrl_bilevel.planning.lookahead import Bounds, Lookahead
-from mbrl_bilevel.planning.ranges import check_counts, check_ranges
 from mbrl_bilevel.planning.score import PLAIN, Scoring
+from mbrl_bilevel.planning.settings import MPPISettings
 from mbrl_bilevel.protocols import Task, TrajectoryModel
 
 
@@ -23,44 +26,27 @@ class MPPI:
     by a decision.
 
     Args:
-        action_low, action_high: bounds [a]; no action ever leaves them.
-        horizon: steps of look-ahead.
-        samples: sequences sampled at each iteration.
-        iterations: rounds of sampling and weighting.
-        temperature: lambda, in standard deviations of the candidates' returns, so that it suits
-            rewards of any size; small values follow the best candidate, large ones the mean of all.
-        beta: exponent of the noise's spectrum; larger is smoother.
-        init_std: standard deviation of the noise, in half-widths of the bounds.
-        action_repeat: steps that each decision is held for; a call moves on by one decision.
+        action_low, action_high: bounds [a] in the environment's units; no action ever leaves them.
+        settings: of the planner; `changes` replace some of them by name.
         scoring: what a sequence is worth.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: bounds that are not finite or not in order, or a setting outside its range.
     """
 
     def __init__(
         self,
         action_low: Bounds,
         action_high: Bounds,
+        settings: MPPISettings = MPPISettings(),
         *,
-        horizon: int = 30,
-        samples: int = 128,
-        iterations: int = 3,
-        temperature: float = 0.3,
-        beta: float = 2.0,
-        init_std: float = 0.5,
-        action_repeat: int = 1,
         scoring: Scoring = PLAIN,
+        **changes: Any,
     ) -> None:
-        check_counts(samples=samples, iterations=iterations)
-        check_ranges(
-            temperature=(temperature, 1e-3, 1e3),
-            beta=(beta, 0.0, 100.0),
-            init_std=(init_std, 1e-6, 100.0),
+        self.settings = settings = replace(settings, **changes)
+        self.lookahead = Lookahead(
+            action_low, action_high, settings.horizon, settings.action_repeat, scoring
         )
-        self.lookahead = Lookahead(action_low, action_high, horizon, action_repeat, scoring)
-        self.samples, self.iterations, self.temperature = samples, iterations, temperature
-        self.beta, self.init_std = beta, init_std
         self._mean: Tensor | None = None
 
     @property
@@ -89,16 +75,18 @@ class MPPI:
         Raises:
             InputError: another number of environments than in the last call without `reset()`.
         """
-        ahead = self.lookahead
+        ahead, settings = self.lookahead, self.settings
         mean = ahead.start(self._mean, obs)
-        std = self.init_std * ahead.half_width()
-        for _ in range(self.iterations):
-            shape = (len(obs), self.samples, mean.shape[-1])
-            noise = colored_noise(shape, mean.shape[1], self.beta, generator, dtype=mean.dtype)
+        std = settings.init_std * ahead.half_width()
+        for _ in range(settings.iterations):
+            shape = (len(obs), settings.samples, mean.shape[-1])
+            noise = colored_noise(shape, mean.shape[1], settings.beta, generator, dtype=mean.dtype)
             candidates = mean.unsqueeze(1) + std * noise.transpose(-1, -2)
             candidates = candidates.clamp(ahead.low, ahead.high)
             returns = ahead.returns(model, task, obs, candidates, generator)
-            weighted = torch.einsum("bn,bnda->bda", weights(returns, self.temperature), candidates)
+            weighted = torch.einsum(
+                "bn,bnda->bda", weights(returns, settings.temperature), candidates
+            )
             usable = returns.isfinite().any(1)[:, None, None]
             mean = torch.where(usable, weighted, mean).clamp(ahead.low, ahead.high)
         self._mean = mean

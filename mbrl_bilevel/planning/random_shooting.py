@@ -1,13 +1,16 @@
 """Random shooting: the best of many uniformly random action sequences."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.planning.lookahead import Bounds, Lookahead
-from mbrl_bilevel.planning.ranges import check_counts
 from mbrl_bilevel.planning.score import PLAIN, Scoring
 from mbrl_bilevel.planning.sequences import take
+from mbrl_bilevel.planning.settings import RandomShootingSettings
 from mbrl_bilevel.protocols import Task, TrajectoryModel
 
 
@@ -18,29 +21,27 @@ class RandomShooting:
     of the box, held), so that a good plan is not lost. Nagabandi et al. 2018, section IV-C.
 
     Args:
-        action_low, action_high: bounds [a]; no action ever leaves them.
-        horizon: steps of look-ahead.
-        samples: sequences sampled per call.
-        action_repeat: steps that each decision is held for; a call moves on by one decision.
+        action_low, action_high: bounds [a] in the environment's units; no action ever leaves them.
+        settings: of the planner; `changes` replace some of them by name.
         scoring: what a sequence is worth.
 
     Raises:
-        InputError: an argument outside its range.
+        InputError: bounds that are not finite or not in order, or a setting outside its range.
     """
 
     def __init__(
         self,
         action_low: Bounds,
         action_high: Bounds,
+        settings: RandomShootingSettings = RandomShootingSettings(),
         *,
-        horizon: int = 30,
-        samples: int = 128,
-        action_repeat: int = 1,
         scoring: Scoring = PLAIN,
+        **changes: Any,
     ) -> None:
-        check_counts(samples=samples)
-        self.lookahead = Lookahead(action_low, action_high, horizon, action_repeat, scoring)
-        self.samples = samples
+        self.settings = settings = replace(settings, **changes)
+        self.lookahead = Lookahead(
+            action_low, action_high, settings.horizon, settings.action_repeat, scoring
+        )
         self._best: Tensor | None = None
 
     @property
@@ -71,7 +72,7 @@ class RandomShooting:
         """
         ahead = self.lookahead
         last = ahead.start(self._best, obs)
-        shape = (len(obs), self.samples, *last.shape[1:])
+        shape = (len(obs), self.settings.samples, *last.shape[1:])
         unit = torch.rand(shape, generator=generator, device=obs.device, dtype=obs.dtype)
         drawn = torch.lerp(ahead.low, ahead.high, unit).clamp(ahead.low, ahead.high)
         candidates = torch.cat([last.unsqueeze(1), drawn], dim=1)

@@ -1,15 +1,15 @@
 """What imagined action sequences are worth: rewards until termination, over all particles."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.planning.ranges import check_ranges
+from mbrl_bilevel.planning.settings import ScoringSettings
 from mbrl_bilevel.protocols import Task, Trajectories, TrajectoryModel
 
 Value = Callable[[Float[Tensor, "*s o"]], Float[Tensor, "*s"]]
@@ -23,46 +23,37 @@ class Scored(NamedTuple):
     """How many of the b n sequences are -inf for that reason (a tensor: no host-device sync)."""
 
 
-@dataclass(frozen=True)
 class Scoring:
     """The worth of action sequences, called as `scoring(model, task, obs, actions, generator)`.
 
     A particle's return is the sum over t of discount^t (reward_t - disagreement D_t) up to and
     including the step that terminates, nothing afterwards, plus discount^T V(s_T) where it does not
-    terminate within the T steps, plus `survival` for each of them that does not terminate. Rewards
-    are the task's own, or the model's (its reward head, the simulator's) where the task has none. A
-    sequence is worth the mean over particles less `pessimism` of their standard deviations. What a
-    model imagines after a termination never counts, finite or not.
+    terminate within the T steps, plus `alive_bonus` for each of them that does not terminate.
+    Rewards are the task's own, or the model's (its reward head, the simulator's) where the task has
+    none. A sequence is worth the mean over particles less `pessimism` of their standard deviations.
+    What a model imagines after a termination never counts, finite or not.
+
+    A large `alive_bonus` with a `discount` below 1 ranks sequences by their length first; without
+    it, the best ones often terminate just behind the horizon. `disagreement` weighs the penalty of
+    Yu et al. 2020 (MOPO), by the spread of members D_t that `Propagation` defines; `pessimism` is
+    for models of narrow data, whose members disagree where planners would exploit their errors.
 
     Args:
-        discount: weight of each later reward relative to the one before.
-        pessimism: deviations over particles taken off their mean return; above 0 for models of
-            narrow data, which planners exploit where members disagree.
-        disagreement: reward units taken off per step and unit of the model's disagreement D_t (the
-            penalty of Yu et al. 2020, MOPO, by the spread of members).
-        survival: reward units that count for each step lived through, undiscounted. Where it is
-            large and `discount` below 1, sequences are chosen by how long they live first, and the
-            end of the horizon is for staying alive: without it a sequence spends its last steps
-            on falling as fast as it can.
+        settings: the weights; `changes` replace some of them by name.
         terminal_value: V, from observations [*s, o] to values [*s] in the task's reward units.
 
     Raises:
         InputError: a weight outside its range.
     """
 
-    discount: float = 1.0
-    pessimism: float = 0.0
-    disagreement: float = 0.0
-    survival: float = 0.0
-    terminal_value: Value | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            discount=(self.discount, 0.0, 1.0),
-            pessimism=(self.pessimism, 0.0, 1e6),
-            disagreement=(self.disagreement, 0.0, 1e6),
-            survival=(self.survival, 0.0, 1e6),
-        )
+    def __init__(
+        self,
+        settings: ScoringSettings = ScoringSettings(),
+        *,
+        terminal_value: Value | None = None,
+        **changes: Any,
+    ) -> None:
+        self.settings, self.terminal_value = replace(settings, **changes), terminal_value
 
     def __call__(
         self,
@@ -72,35 +63,36 @@ class Scoring:
         actions: Float[Tensor, "b n t a"],
         generator: torch.Generator,
     ) -> Scored:
-        """What each sequence is worth, from one look ahead.
+        """Returns [b, n] of the sequences [b, n, t, a] from `obs` [b, o], in reward units.
 
         Raises:
             InputError: neither the task nor the model knows the reward, or `disagreement` is wanted
                 of a model that tells none.
         """
+        settings = self.settings
         imagined = model.trajectories(obs, actions, generator)
         after = imagined.observations[..., 1:, :]
         rewards = _rewards(task, imagined, actions)
-        if self.disagreement:
-            rewards = rewards - self.disagreement * _disagreement(imagined)
+        if settings.disagreement:
+            rewards = rewards - settings.disagreement * _disagreement(imagined)
         ended = task.terminated(after)
         counts = _until_termination(ended)
         finite = after.isfinite().all(-1) & rewards.isfinite()
         broken = (counts & ~finite).any(-1)
         horizon = rewards.shape[-1]
         steps = torch.arange(horizon, dtype=rewards.dtype, device=rewards.device)
-        returns = torch.where(counts, rewards * self.discount**steps, 0.0).sum(-1)
-        if self.survival:
-            returns = returns + self.survival * (counts & ~ended).sum(-1)
+        returns = torch.where(counts, rewards * settings.discount**steps, 0.0).sum(-1)
+        if settings.alive_bonus:
+            returns = returns + settings.alive_bonus * (counts & ~ended).sum(-1)
         if self.terminal_value is not None:
-            value = self.discount**horizon * self.terminal_value(after[..., -1, :])
+            value = settings.discount**horizon * self.terminal_value(after[..., -1, :])
             alive = ~ended.any(-1)
             returns = returns + torch.where(alive, value, 0.0)
             broken = broken | (alive & ~value.isfinite())
         unusable = broken.any(0)
         # the deviation over particles is large where members disagree: far from their data
-        spread = returns.nan_to_num().std(0, correction=0) if self.pessimism else 0.0
-        returns = torch.where(unusable, -torch.inf, returns.mean(0) - self.pessimism * spread)
+        spread = returns.nan_to_num().std(0, correction=0) if settings.pessimism else 0.0
+        returns = torch.where(unusable, -torch.inf, returns.mean(0) - settings.pessimism * spread)
         return Scored(returns, unusable.sum())
 
 

@@ -9,7 +9,7 @@ from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.protocols import Agent, Task, TrajectoryModel
-from tests.planning.closed_worlds import ClosedTask, LinearModel
+from tests.planning.toy_problems import ClosedTask, LinearModel
 
 MODEL = LinearModel(torch.tensor([[1.0, 0.1], [0.0, 1.0]]), torch.tensor([[0.0], [0.1]]))
 TASK = ClosedTask(lambda obs, act, next_obs: -next_obs.square().sum(-1))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_bilevel.agents.build_mpc import mpc_in_model
+from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.pets import PETS
-from mbrl_bilevel.agents.planner_settings import planner_settings
 from mbrl_bilevel.agents.real_env import RealEnv
-from mbrl_bilevel.agents.recipe import mpc_agent
 from mbrl_bilevel.agents.refit import ModelFits
 from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
 from mbrl_bilevel.agents.settings import PETSSettings
@@ -23,10 +23,8 @@ def make(seed=0, planner="icem", refit_every=EVERY):
     generator = torch.Generator().manual_seed(seed)
     env = point()
     model = DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
-    planning = planner_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
-    plan = partial(
-        mpc_agent, env=env, task=TASK, planner=planner, settings=planning, generator=generator
-    )
+    planning = mpc_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
+    plan = partial(mpc_in_model, env=env, task=TASK, settings=planning, generator=generator)
     settings = PETSSettings(
         steps=300,
         start_steps=START,

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from mbrl_bilevel.agents.actor import Actor
+from mbrl_bilevel.agents.agent_spec import TrainedPolicySpec
 from mbrl_bilevel.agents.policy_file import FILE, load_policy_folder, save_policy
-from mbrl_bilevel.agents.recipe import TrainedRecipe
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
@@ -46,7 +46,7 @@ def test_what_was_saved_is_read(folder):
         np.testing.assert_array_equal(policy.weights[name], array)
 
 
-def test_the_recipe_acts_by_the_mean(folder):
+def test_the_policy_acts_by_the_mean(folder):
     """From the formula, one layer at a time in float64."""
     env = make_env(ENV)
     obs, _ = env.reset(seed=0)
@@ -54,7 +54,7 @@ def test_the_recipe_acts_by_the_mean(folder):
     hidden = np.maximum(w["w1"] @ obs + w["b1"], 0)
     hidden = np.maximum(w["w2"] @ hidden + w["b2"], 0)
     expected = 3 * np.tanh(w["w_mu"] @ hidden + w["b_mu"])
-    agent = TrainedRecipe(folder).agent(env, ENV, seed=0)
+    agent = TrainedPolicySpec(folder).agent(env, ENV, seed=0)
     for _ in range(2):
         np.testing.assert_allclose(agent.act(obs), expected, atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_a_policy_of_another_environment_or_size(tmp_path, env_id, obs_dim):
     save_policy(tmp_path, weights(obs_dim), METADATA)
     env: gymnasium.Env = make_env(env_id)
     with pytest.raises(InputError, match=f"was trained for {ENV} .*, not for {env_id}"):
-        TrainedRecipe(tmp_path).agent(env, env_id, 0)
+        TrainedPolicySpec(tmp_path).agent(env, env_id, 0)
 
 
 @pytest.mark.situation("refused")
@@ -118,19 +118,19 @@ def test_a_policy_of_the_same_environment_with_other_arguments(tmp_path):
     metadata = METADATA | {"env_id": spec.id, "env": json.dumps(spec.to_plain())}
     save_policy(tmp_path, weights(3), metadata)
     with pytest.raises(InputError, match=r"was trained for Pendulum-v1.g=2.0. .*, not for Pendul"):
-        TrainedRecipe(tmp_path).agent(make_env("Pendulum-v1"), "Pendulum-v1", 0)
-    for recipe, where in (
-        (TrainedRecipe(tmp_path), spec),
-        (TrainedRecipe(tmp_path, other_env=True), EnvSpec("Pendulum-v1")),
+        TrainedPolicySpec(tmp_path).agent(make_env("Pendulum-v1"), "Pendulum-v1", 0)
+    for policy, where in (
+        (TrainedPolicySpec(tmp_path), spec),
+        (TrainedPolicySpec(tmp_path, other_env=True), EnvSpec("Pendulum-v1")),
     ):
-        agent = recipe.agent(make_env(where), where, 0)
+        agent = policy.agent(make_env(where), where, 0)
         assert agent.act(np.zeros(3)).shape == (1,)
 
 
 def test_a_policy_whose_environment_is_damaged(tmp_path):
     save_policy(tmp_path, weights(), METADATA | {"env": "[1]"})
     with pytest.raises(InputError, match=r"is damaged .an environment is described by"):
-        TrainedRecipe(tmp_path).agent(make_env(ENV), ENV, 0)
+        TrainedPolicySpec(tmp_path).agent(make_env(ENV), ENV, 0)
 
 
 def test_the_same_policy_is_the_same_bytes(folder):

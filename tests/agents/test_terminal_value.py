@@ -6,7 +6,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from mbrl_bilevel.agents.recipe import SimulatorRecipe
+from mbrl_bilevel.agents.agent_spec import SimulatorSpec
+from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.terminal_value import CALM, LIFETIME, rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
@@ -115,11 +116,9 @@ def test_a_world_that_no_action_steadies_is_refused():
 def test_the_double_pendulum_stands_in_the_simulator():
     """Unstable by 1.5 a step: without the value every setting that was tried fell within 120."""
     env = make_env("InvertedDoublePendulum-v5")
-    settings = {
-        "horizon": 4, "samples": 32, "iterations": 3, "elites": 6, "beta": 0.0, "init_std": 0.3,
-        "terminal_value": "rest",
-    }  # fmt: skip
-    agent = SimulatorRecipe("icem", settings).agent(env, "InvertedDoublePendulum-v5", 0)
+    settings = mpc_settings(env.spec.id, simulator=True, samples=32)
+    assert (settings.terminal_value, settings.planner.horizon) == ("rest", 4)
+    agent = SimulatorSpec(settings).agent(env, env.spec.id, 0)
     obs, _ = env.reset(seed=0)
     for _ in range(60):
         obs, _, terminated, _, _ = env.step(agent.act(obs))

@@ -17,7 +17,7 @@ from mbrl_bilevel.planning.mppi import MPPI
 from mbrl_bilevel.planning.random_shooting import RandomShooting
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.trainer import Samples
-from tests.planning.closed_worlds import ClosedTask, quadratic
+from tests.planning.toy_problems import ClosedTask, quadratic
 
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "float64": Tensor.double,

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -6,12 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning import icem as icem_module
 from mbrl_bilevel.planning.colored_noise import colored_noise
 from mbrl_bilevel.planning.icem import ICEM
-from mbrl_bilevel.protocols import Planner, Trajectories
-from tests.planning.closed_worlds import (
+from mbrl_bilevel.protocols import Trajectories
+from tests.planning.toy_problems import (
     START,
     A,
     B,
@@ -60,17 +58,6 @@ def test_an_optimum_outside_the_box_ends_on_its_face() -> None:
     for candidates in model.candidates:
         assert (candidates >= torch.tensor([-1.0, -3.0])).all()
         assert (candidates <= torch.tensor([2.0, 0.5])).all()
-
-
-def test_the_generator_decides_and_nothing_else() -> None:
-    def plans(seed: int) -> Tensor:
-        torch.manual_seed(torch.seed())
-        generator, plan = seeded(seed), planner()
-        model, task = LinearModel(A, B), ClosedTask(quadratic)
-        return torch.stack([plan(model, task, START, generator) for _ in range(2)])
-
-    assert torch.equal(plans(3), plans(3))
-    assert not torch.equal(plans(3), plans(4))
 
 
 def fixed_noise(rows: list[int]) -> Callable[..., Tensor]:
@@ -146,23 +133,6 @@ def test_the_best_sequence_of_all_iterations_is_returned() -> None:
     assert torch.equal(plan, calls[0][torch.arange(3), best])
 
 
-def test_a_model_that_is_never_finite_yields_actions_in_bounds() -> None:
-    plan, model = planner(), Poisoned(-math.inf)
-    for _ in range(3):
-        actions = plan(model, ClosedTask(quadratic), START, seeded())
-        assert actions.isfinite().all()
-        assert (actions.abs() <= 8).all()
-    assert plan.non_finite_sequences == model.hits > 0
-
-
-def test_futures_that_are_not_finite_are_avoided_and_counted() -> None:
-    plan, model = planner(iterations=8), Poisoned(-0.5)
-    # At this speed the best first force is about -2.8 where the first start wants brakes.
-    actions = plan(model, ClosedTask(quadratic), START, seeded())
-    assert (actions[:, 0, 0] <= -0.5).all()
-    assert plan.non_finite_sequences == model.hits > 0
-
-
 def test_fewer_finite_sequences_than_elites_do_not_spoil_the_fit() -> None:
     plan, model = planner(init_std=0.1), Poisoned(-1.3)  # 1.6 deviations below: 7 of 128
     for seed in range(5):
@@ -170,40 +140,3 @@ def test_fewer_finite_sequences_than_elites_do_not_spoil_the_fit() -> None:
         actions = plan(model, ClosedTask(quadratic), START, seeded(seed))
         assert actions.isfinite().all()
         assert (actions[:, 0, 0] <= -1.3).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"horizon": 0}, "horizon 0"),
-        ({"samples": 0}, "samples 0"),
-        ({"iterations": 0}, "iterations 0"),
-        ({"elites": 0}, "elites 0"),
-        ({"elites": 129}, "only 128 samples"),
-        ({"beta": math.nan}, "beta nan"),
-        ({"momentum": 1.0}, "momentum 1"),
-        ({"action_repeat": 0}, "action_repeat 0"),
-        ({"action_high": [math.inf]}, "finite bounds"),
-        ({"action_low": [8.0]}, "below its high"),
-        ({"action_low": [-1.0, -1.0]}, "same length"),
-    ],
-)
-def test_bad_settings(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        planner(**changes)
-
-
-def test_another_batch_needs_a_reset() -> None:
-    plan, model, task = planner(), LinearModel(A, B), ClosedTask(quadratic)
-    plan(model, task, START, seeded())
-    with pytest.raises(InputError, match="reset"):
-        plan(model, task, START[:1], seeded())
-    plan.reset()
-    assert plan(model, task, START[:1], seeded()).shape == (1, T, 1)
-
-
-def test_the_smallest_problem() -> None:
-    plan = planner(horizon=1, samples=1, elites=1, iterations=1)
-    assert isinstance(plan, Planner)
-    model, task = LinearModel(A, B), ClosedTask(quadratic)
-    assert plan(model, task, START[:1], seeded()).shape == (1, 1, 1)

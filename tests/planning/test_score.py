@@ -9,7 +9,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.score import Scoring
 from mbrl_bilevel.protocols import Trajectories
-from tests.planning.closed_worlds import ClosedTask, LinearModel, Recorded
+from tests.planning.toy_problems import ClosedTask, LinearModel, Recorded
 
 P, B, N, T, OBS, ACT = 3, 2, 5, 7, 4, 2
 
@@ -22,7 +22,7 @@ def leaves(next_obs: Tensor) -> Tensor:
     return next_obs[..., 1] > 0.8
 
 
-def world(seed: int = 0) -> tuple[Tensor, Tensor]:
+def futures(seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     observations = torch.randn(P, B, N, T + 1, OBS, generator=generator, dtype=torch.float64)
     actions = torch.randn(B, N, T, ACT, generator=generator, dtype=torch.float64)
@@ -66,10 +66,10 @@ def run(
     *,
     ends: bool = True,
     discount: float = 1.0,
-    survival: float = 0.0,
+    alive_bonus: float = 0.0,
 ) -> tuple[Tensor, int]:
     task = ClosedTask(sum_reward if rewards is None else None, leaves if ends else None)
-    scored = Scoring(discount, survival=survival)(
+    scored = Scoring(discount=discount, alive_bonus=alive_bonus)(
         Recorded(observations, rewards),
         task,
         observations[0, :, 0, 0],
@@ -83,7 +83,7 @@ def run(
 @pytest.mark.parametrize("discount", [1.0, 0.9])
 @pytest.mark.parametrize("head", [False, True])
 def test_returns_match_the_slow_loop(ends: bool, discount: float, head: bool) -> None:
-    observations, actions = world()
+    observations, actions = futures()
     rewards = observations[..., 1:, 2] ** 3 if head else None
     returns, non_finite = run(observations, actions, rewards, ends=ends, discount=discount)
     expected, _ = slow_return(observations, actions, rewards, ends, discount)
@@ -97,7 +97,7 @@ def test_returns_match_the_slow_loop(ends: bool, discount: float, head: bool) ->
 @pytest.mark.parametrize("ends", [False, True])
 def test_non_finite_futures_count_as_the_slow_loop_says(value: float, ends: bool) -> None:
     for seed in range(5):
-        observations, actions = world(seed)
+        observations, actions = futures(seed)
         generator = torch.Generator().manual_seed(seed)
         hit = torch.rand(P, B, N, T, generator=generator) < 0.03
         observations[..., 1:, 0] = observations[..., 1:, 0].masked_fill(hit, value)
@@ -108,10 +108,10 @@ def test_non_finite_futures_count_as_the_slow_loop_says(value: float, ends: bool
         assert 0 < broken < B * N
 
 
-def test_survival_counts_the_steps_lived_through_undiscounted() -> None:
-    observations, actions = world()
+def test_the_alive_bonus_counts_the_steps_lived_through_undiscounted() -> None:
+    observations, actions = futures()
     plain, _ = run(observations, actions, discount=0.9)
-    surviving, _ = run(observations, actions, discount=0.9, survival=2.5)
+    surviving, _ = run(observations, actions, discount=0.9, alive_bonus=2.5)
     lived = torch.zeros(B, N, dtype=torch.float64)
     for b, n, p in itertools.product(range(B), range(N), range(P)):
         for state in observations[p, b, n, 1:]:
@@ -123,7 +123,7 @@ def test_survival_counts_the_steps_lived_through_undiscounted() -> None:
 
 
 def test_nothing_after_a_termination_leaks() -> None:
-    observations, actions = world()
+    observations, actions = futures()
     observations[..., 3, 1] = 1.0
     clean, _ = run(observations, actions)
     observations[..., 4:, :] = math.nan
@@ -132,7 +132,7 @@ def test_nothing_after_a_termination_leaks() -> None:
 
 
 def test_a_reward_that_is_not_finite_is_the_worst() -> None:
-    observations, actions = world()
+    observations, actions = futures()
     rewards = torch.zeros(P, B, N, T, dtype=torch.float64)
     rewards[1, 0, 2, 3] = math.inf
     returns, non_finite = run(observations, actions, rewards, ends=False)
@@ -142,7 +142,7 @@ def test_a_reward_that_is_not_finite_is_the_worst() -> None:
 
 
 def test_the_tasks_reward_goes_before_the_models_head() -> None:
-    observations, actions = world()
+    observations, actions = futures()
     model = Recorded(observations, torch.full((P, B, N, T), 1e6, dtype=torch.float64))
     scored = Scoring()(
         model, ClosedTask(sum_reward), observations[0, :, 0, 0], actions, torch.Generator()
@@ -165,7 +165,7 @@ def test_one_of_everything() -> None:
 
 
 def test_no_reward_anywhere_is_bad_input() -> None:
-    observations, actions = world()
+    observations, actions = futures()
 
     class Blind:
         def trajectories(self, *_: object) -> Trajectories:
@@ -178,7 +178,7 @@ def test_no_reward_anywhere_is_bad_input() -> None:
 @pytest.mark.parametrize("ends", [False, True])
 def test_disagreement_costs_its_weight_at_every_step_that_counts(ends: bool) -> None:
     """The same as a reward that is smaller by weight times disagreement, in the slow loop."""
-    observations, actions = world()
+    observations, actions = futures()
     generator = torch.Generator().manual_seed(1)
     spread = torch.rand(B, N, T, generator=generator, dtype=torch.float64)
     rewards = observations[..., 1:, 2] ** 3
@@ -192,7 +192,7 @@ def test_disagreement_costs_its_weight_at_every_step_that_counts(ends: bool) -> 
 
 
 def test_disagreement_of_a_model_that_tells_none_is_bad_input() -> None:
-    observations, actions = world()
+    observations, actions = futures()
     with pytest.raises(InputError, match="simulator has no members"):
         Scoring(disagreement=0.1)(
             Recorded(observations, observations[..., 1:, 0]),
@@ -256,5 +256,41 @@ def test_a_terminal_value_that_is_not_finite_counts_only_while_alive(ended: bool
     "settings", [{"discount": 1.5}, {"pessimism": -1.0}, {"disagreement": math.nan}]
 )
 def test_bad_weights(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"planner {next(iter(settings))}"):
+    with pytest.raises(InputError, match=f"--{next(iter(settings))}"):
         Scoring(**settings)
+
+
+class Disagreeing:
+    """Two particles whose rewards are given, [p b n t]."""
+
+    def __init__(self, rewards):
+        self.rewards = torch.tensor(rewards)
+
+    def trajectories(self, obs, actions, generator):
+        shape = (*self.rewards.shape[:-1], self.rewards.shape[-1] + 1, 1)
+        return Trajectories(torch.zeros(shape), self.rewards)
+
+
+class NoTask:
+    env_id, reward, observation_names = "None-v0", None, ("x",)
+
+    def terminated(self, next_obs):
+        return torch.zeros(next_obs.shape[:-1], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("pessimism", [0.0, 0.5, 2.0])
+def test_the_return_is_the_mean_less_the_deviations(pessimism):
+    model = Disagreeing([[[[1.0, 2.0], [3.0, 3.0]]], [[[2.0, 5.0], [3.0, 3.0]]]])
+    found = Scoring(pessimism=pessimism)(
+        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator()
+    )
+    assert found.returns.tolist() == [[5.0 - 2.0 * pessimism, 6.0]]
+
+
+def test_a_sequence_that_is_not_finite_stays_the_worst():
+    model = Disagreeing([[[[torch.nan, 2.0], [3.0, 3.0]]], [[[2.0, 5.0], [1.0, 1.0]]]])
+    found = Scoring(pessimism=1.0)(
+        model, NoTask(), torch.zeros(1, 1), torch.zeros(1, 2, 2, 1), torch.Generator()
+    )
+    assert found.returns.tolist() == [[-torch.inf, 2.0]]
+    assert found.non_finite == 1

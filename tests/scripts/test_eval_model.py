@@ -307,7 +307,7 @@ def test_the_model_of_an_online_agent_is_judged_on_data_that_are_named(
     assert run(["eval-model", "--model", str(folder)]) == 2
     said = capsys.readouterr().err
     assert f"{folder} is a run of train-agent {agent}" in said
-    assert "name the data to judge on by --dataset" in said
+    assert "name the data to evaluate on by --dataset" in said
     assert not (folder / "evaluation.json").exists()
     found, text = judge(capsys, "--model", folder, "--dataset", OTHER, "--horizons", "1")
     alone = save_model(tmp_path / "model")
@@ -327,7 +327,7 @@ def test_the_model_of_an_offline_agent_is_judged_as_the_run_that_trained_it(
     assert (found["rmse"], found["source"]) == (expected["rmse"], expected["source"])
     assert "test episodes" in found["source"]
     _, text = judge(capsys, "--model", folder, "--dataset", DATASET, "--horizons", "1")
-    assert "its figures flatter it" in text
+    assert "its metrics flatter it" in text
 
 
 def bad(tmp_path):

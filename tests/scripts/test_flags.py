@@ -13,7 +13,6 @@ from typing import Annotated, Literal, get_type_hints
 
 import pytest
 
-from mbrl_bilevel.agents import planner_settings
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.ranges import Count, Range, check_ranges
@@ -74,11 +73,12 @@ def numbers() -> Iterator[tuple[str, str]]:
     settings = ["horizon", "samples", "iterations", "elites", "action-repeat"]
     for flag in (*settings, "particles"):
         for value in ("0", "-1", HUGE):
-            yield f"{AGENT} --{flag} {value}", f"{flag.replace('-', '_')} {value}"
-    weights = ["beta", "init-std", "discount", "survival", "pessimism", "caution", "disagreement"]
+            yield f"{AGENT} --{flag} {value}", f"--{flag} {value}: choose at"
+    weights = ["beta", "init-std", "discount", "alive-bonus", "pessimism", "disagreement"]
+    weights += ["data-support-penalty", "momentum", "population-decay", "keep"]
     for flag in weights:
         for value in ("-1", "nan", "inf"):
-            yield f"{AGENT} --{flag} {value}", f"{flag.replace('-', '_')} {float(value)}"
+            yield f"{AGENT} --{flag} {value}", f"--{flag} {float(value)}: choose"
 
 
 LISTS = [
@@ -123,7 +123,8 @@ PATHS += [
     (f"{AGENT} --out {{here}}/file", "cannot be written"),
     (f"{AGENT} --out /proc/new", "cannot be written"),
     (f"{AGENT} --model {{here}}/file", "holds no model"),
-    (f"{AGENT} --agent policy", "holds no policy"),
+    (f"{AGENT} --agent policy", "--horizon 2 is for planning"),
+    ("eval-agent --model {here}/model --agent policy", "holds no policy"),
     ("eval-model --model {here}/full", "holds no model"),
     ("eval-model --model {here}/model {here}/other --out {here}/file", "exists"),
     ("reproduce uci --data {here}/file", "holds no data set"),
@@ -166,9 +167,6 @@ def test_refused(line: str, words: str, here: Path, capsys: pytest.CaptureFixtur
     assert everything_in(here) == before
 
 
-OF_PLANNERS = set(planner_settings.DEFAULTS)  # which planners check, as the library knows them
-
-
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train-agent"}))
 def test_every_number_has_a_range(command: str) -> None:
     module = importlib.import_module(f"mbrl_bilevel.scripts.{command.replace('-', '_')}")
@@ -176,7 +174,7 @@ def test_every_number_has_a_range(command: str) -> None:
     for field in fields(module.Config):
         text = str(hints[field.name])
         number = re.search(r"\b(int|float)\b", text) is not None
-        if number and not (command == "eval-agent" and field.name in OF_PLANNERS):
+        if number:
             assert "Range(" in text, field.name
 
 

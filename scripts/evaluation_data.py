@@ -1,4 +1,4 @@
-"""Which rows a model is judged on, and which it was trained on."""
+"""Which rows a model is evaluated on, and which it was trained on."""
 
 import warnings
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from mbrl_bilevel.training.run_folder import SUMMARY
 
 
 @dataclass(frozen=True)
-class Data:
-    """Rows to judge on, where they come from, and the part that the model was trained on."""
+class EvaluationData:
+    """Rows to evaluate on, where they come from, and the part that the model was trained on."""
 
     test: Transitions
     source: str
@@ -28,31 +28,38 @@ class Data:
     remarks: tuple[str, ...]
 
 
-def data_to_judge_on(
+def evaluation_data(
     folder: Path, model: DynamicsModel, dataset: str | None, loaded: dict[str, Dataset]
-) -> Data:
-    """What to judge this model on, and to fit its linear baseline to."""
+) -> EvaluationData:
+    """What to evaluate this model on, and to fit its linear baseline to.
+
+    Raises:
+        InputError: no data are named and the run names none, or its data set has changed; data of
+            other sizes or of another environment than the model's.
+    """
     trained = trained_on(folder)
     if dataset is None:
         if trained is None:
-            raise InputError(f"{untold(folder)}: name the data to judge on by --dataset")
+            raise InputError(f"{untold(folder)}: name the data to evaluate on by --dataset")
         own = _load(trained.dataset, loaded)
         _require_fit(model, folder, own)
         own, remarks = as_it_was(folder, trained, own)
         key = (own.id, len(own.transitions), trained.seed, trained.max_transitions)
         parts = split(own, trained.seed, trained.max_transitions)
         _require_same_split(folder, parts)
-        return Data(parts[2], f"the test episodes of {own.id}", parts[0], key, tuple(remarks))
+        return EvaluationData(
+            parts[2], f"the test episodes of {own.id}", parts[0], key, tuple(remarks)
+        )
     whole = _load(dataset, loaded)
     _require_fit(model, folder, whole)
     remarks, train = [], None
     if trained is not None:
         train = _trained_part(folder, trained, whole, loaded)
         if _holds_what_was_trained_on(trained, whole, loaded):
-            remarks.append(f"{folder} was trained on a part of {whole.id}: its figures flatter it")
+            remarks.append(f"{folder} was trained on a part of {whole.id}: its metrics flatter it")
     if train is None:
         remarks.append(f"no linear baseline for {folder}: its training data are not at hand")
-    return Data(whole.transitions, whole.id, train, (whole.id,), tuple(remarks))
+    return EvaluationData(whole.transitions, whole.id, train, (whole.id,), tuple(remarks))
 
 
 def _trained_part(
@@ -95,7 +102,7 @@ def _require_same_split(folder: Path, parts: tuple[Transitions, ...]) -> None:
         raise InputError(
             f"{folder / SUMMARY} counts {counts} transitions where the split of its data set gives "
             f"{found}: the data have changed, or a version that split otherwise trained the "
-            "model; name data to judge on by --dataset"
+            "model; name data to evaluate on by --dataset"
         )
 
 
@@ -122,4 +129,4 @@ def _require_fit(model: DynamicsModel, folder: Path, dataset: Dataset) -> None:
     both = f"{dataset.id} was collected in {ours}, the model in {folder} was trained for {theirs}"
     if ours.name != theirs.name:
         raise InputError(f"{both}: choose a data set of the model's environment")
-    warnings.warn(f"{both}: it is judged on what it has not seen", stacklevel=2)
+    warnings.warn(f"{both}: it is evaluated on what it has not seen", stacklevel=2)

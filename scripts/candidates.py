@@ -1,25 +1,26 @@
-"""Which agents to judge: from the flags of eval-agent to recipes, each checked before it runs."""
+"""Which agents to evaluate: from the flags of eval-agent to specs, each checked before it runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbrl_bilevel.agents.planner_settings import planner_settings
-from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
-from mbrl_bilevel.agents.recipe import (
-    MPCRecipe,
-    PolicyRecipe,
-    Recipe,
-    SimulatorRecipe,
-    TrainedRecipe,
+from mbrl_bilevel.agents.agent_spec import (
+    AgentSpec,
+    MPCSpec,
+    PolicySpec,
+    SimulatorSpec,
+    TrainedPolicySpec,
 )
+from mbrl_bilevel.agents.mpc_settings import mpc_settings, setting_names
+from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.tasks import reference_scores
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.ranges import flag
 from mbrl_bilevel.scripts.acting_environment import acting_environment
 from mbrl_bilevel.scripts.command import say
 from mbrl_bilevel.scripts.flags import refuse_twice
@@ -28,11 +29,11 @@ SIMULATOR = Path("simulator")  # in place of a folder: the real simulation as th
 
 
 @dataclass(frozen=True)
-class Contender:
-    """An agent to judge: its name in tables, how to build it, and what it plans or acts with."""
+class Candidate:
+    """An agent to evaluate: its name in tables, how to build it, what it plans or acts with."""
 
     name: str
-    recipe: Recipe
+    spec: AgentSpec
     model: Path | None = None
     planner: str | None = None
     policy: str | None = None
@@ -40,9 +41,9 @@ class Contender:
     @property
     def settings(self) -> dict[str, Any]:
         """Of its planner; empty for a policy."""
-        if isinstance(self.recipe, (PolicyRecipe, TrainedRecipe)):
+        if isinstance(self.spec, (PolicySpec, TrainedPolicySpec)):
             return {}
-        return self.recipe.settings
+        return self.spec.settings.by_name()
 
 
 def environment(
@@ -69,7 +70,7 @@ def environment(
     return acting_environment(named, known, f"{what} in {folder}", other_env=other_env)
 
 
-def say_what_is_taken_on_trust(models: Sequence[Path], spec: EnvSpec) -> None:
+def warn_of_models_without_environment(models: Sequence[Path], spec: EnvSpec) -> None:
     """Names models that do not say which environment they are of, where they act in `spec`."""
     for folder in models:
         if folder != SIMULATOR and DynamicsModel.load(folder).env_spec is None:
@@ -79,50 +80,54 @@ def say_what_is_taken_on_trust(models: Sequence[Path], spec: EnvSpec) -> None:
             )
 
 
-def planning_agents(
+def planning_candidates(
     models: Sequence[Path],
     planners: Sequence[str],
     env_id: str,
     chosen: Mapping[str, Any],
+    *,
     device: str,
     threads: int,
     other_env: bool = False,
-) -> list[Contender]:
-    """One contender for every model and planner; `chosen` are the planners' settings, or None.
+) -> list[Candidate]:
+    """One candidate for every model and planner; `chosen` are the planners' settings, or None.
+
+    A setting goes to those that have it, and the others say so.
 
     Raises:
-        InputError: a model or planner named twice, or a chosen setting that none of them has.
+        InputError: a model or planner named twice, or a chosen setting that none of them has or
+            that is outside its range.
     """
     refuse_twice("--model", [model.resolve() for model in models])
     refuse_twice("--planner", planners)
     given = {name: value for name, value in chosen.items() if value is not None}
     pairs = [(model, planner) for model in models for planner in planners]
-    taken = [planner_settings(env_id, planner, model == SIMULATOR) for model, planner in pairs]
-    nowhere = {n: v for n, v in given.items() if not any(n in settings for settings in taken)}
+    known = [setting_names(planner, simulator=model == SIMULATOR) for model, planner in pairs]
+    somewhere = set[str]().union(*known)
     found = []
-    for (model, planner), every in zip(pairs, taken, strict=True):
+    for (model, planner), names in zip(pairs, known, strict=True):
         name = _name(model, models) + (f" {planner}" if len(planners) > 1 else "")
-        for setting in sorted(given.keys() - nowhere.keys() - every.keys()):
-            say(f"{name} has no --{setting.replace('_', '-')} and is judged without it")
-        own = nowhere | {n: v for n, v in given.items() if n in every}
-        oracle = model == SIMULATOR
-        settings = planner_settings(env_id, planner, oracle, **own)
-        recipe: Recipe = MPCRecipe(model, planner, settings, device, other_env)
-        if oracle:
-            recipe = SimulatorRecipe(planner, settings, threads)
-        found.append(Contender(name, recipe, model, planner))
+        for setting in sorted(given.keys() & somewhere - set(names)):
+            say(f"{name} has no {flag(setting)} and is evaluated without it")
+        own = {n: v for n, v in given.items() if n in names or n not in somewhere}
+        settings = mpc_settings(env_id, planner, simulator=model == SIMULATOR, **own)
+        spec: AgentSpec = MPCSpec(model, settings, device, other_env)
+        if model == SIMULATOR:
+            spec = SimulatorSpec(settings, threads)
+        found.append(Candidate(name, spec, model, planner))
     return found
 
 
-def trained_policies(folders: Sequence[Path], other_env: bool = False) -> list[Contender]:
-    """One contender for every run folder of `train-agent`.
+def trained_policies(folders: Sequence[Path], *, other_env: bool = False) -> list[Candidate]:
+    """One candidate for every run folder of `train-agent`.
 
     Raises:
         InputError: a folder named twice.
     """
     refuse_twice("--model", [folder.resolve() for folder in folders])
     return [
-        Contender(_name(one, folders), TrainedRecipe(one, other_env), model=one) for one in folders
+        Candidate(_name(one, folders), TrainedPolicySpec(one, other_env), model=one)
+        for one in folders
     ]
 
 
@@ -134,7 +139,7 @@ def _name(model: Path, models: Sequence[Path]) -> str:
 
 
 def check(
-    contenders: Sequence[Contender], spec: EnvSpec, max_steps: int | None
+    candidates: Sequence[Candidate], spec: EnvSpec, max_steps: int | None
 ) -> tuple[int, tuple[float, float] | None]:
     """Makes every agent once, so that bad input shows before processes start.
 
@@ -145,8 +150,8 @@ def check(
     """
     env = make_env(spec)
     limit = step_limit(env, max_steps)
-    for contender in contenders:
-        contender.recipe.agent(env, spec, 0)
+    for candidate in candidates:
+        candidate.spec.agent(env, spec, 0)
     scores = reference_scores(env, max_steps)
     env.close()
     return limit, scores

@@ -15,7 +15,7 @@ from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.planning.mppi import MPPI
 from mbrl_bilevel.planning.random_shooting import RandomShooting
 from tests.hypothesis_settings import examples
-from tests.planning.closed_worlds import ClosedTask, LinearModel, Recorded
+from tests.planning.toy_problems import ClosedTask, LinearModel, Recorded
 
 KINDS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "random shooting": (RandomShooting, {"samples": 256}),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_bilevel.agents.caution import near_data
+from mbrl_bilevel.agents.data_support_penalty import with_data_support_penalty
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -26,7 +26,7 @@ def test_the_penalty_is_that_of_a_slow_loop() -> None:
     generator = torch.Generator().manual_seed(1)
     obs, after = (5 * torch.randn(2, 6, 11, generator=generator) for _ in range(2))
     act = torch.randn(2, 6, 3, generator=generator)
-    task = near_data(HOPPER, model(), 0.7)
+    task = with_data_support_penalty(HOPPER, model(), 0.7)
     assert HOPPER.reward is not None
     plain, found = HOPPER.reward(obs, act, after), task.reward(obs, act, after)
     for index in np.ndindex(2, 6):
@@ -36,8 +36,8 @@ def test_the_penalty_is_that_of_a_slow_loop() -> None:
         assert float(found[index]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_nothing_is_paid_at_the_centre_and_caution_far_away() -> None:
-    task = near_data(HOPPER, model(), 0.7)
+def test_the_penalty_is_0_at_the_centre_and_largest_far_away() -> None:
+    task = with_data_support_penalty(HOPPER, model(), 0.7)
     act, centre = torch.zeros(1, 3), torch.arange(11.0)[None]
     far = centre + 1e3
     assert HOPPER.reward is not None
@@ -53,12 +53,12 @@ def test_nothing_is_paid_at_the_centre_and_caution_far_away() -> None:
     assert (task.env_id, task.observation_names) == (HOPPER.env_id, HOPPER.observation_names)
 
 
-@pytest.mark.parametrize("caution", [-1.0, math.nan, math.inf])
-def test_bad_caution(caution: float) -> None:
-    with pytest.raises(InputError, match="caution"):
-        near_data(HOPPER, model(), caution)
+@pytest.mark.parametrize("penalty", [-1.0, math.nan, math.inf])
+def test_bad_penalties(penalty: float) -> None:
+    with pytest.raises(InputError, match="--data-support-penalty"):
+        with_data_support_penalty(HOPPER, model(), penalty)
 
 
-def test_caution_needs_a_known_reward() -> None:
+def test_a_penalty_needs_a_known_reward() -> None:
     with pytest.raises(InputError, match="Hopper-v5, whose reward function is not known"):
-        near_data(replace(HOPPER, reward=None), model(), 1.0)
+        with_data_support_penalty(replace(HOPPER, reward=None), model(), 1.0)
