@@ -1,7 +1,8 @@
 """Policies that collect data: the shipped actors, and uniform random actions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import as_file, files
+from itertools import count
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,23 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+LEAST_STD = np.float32(1e-3)  # beside a softplus; keeps the density of an action finite
+
+
+def _relu(x: ndarray) -> ndarray:
+    return np.maximum(x, 0)
+
+
+def _silu(x: ndarray) -> ndarray:
+    return x / (1 + np.exp(np.minimum(-x, 80)))  # e^88 would overflow float32
+
+
+ACTIVATIONS = {"relu": _relu, "silu": _silu}
+
+
+def hidden_layers(names: Collection[str]) -> int:
+    """How many hidden layers w1, w2, ... an actor has."""
+    return next(i for i in count() if f"w{i + 1}" not in names)
 
 
 @runtime_checkable
@@ -44,11 +62,12 @@ class RandomPolicy:
 
 
 class BehaviourPolicy:
-    """A squashed Gaussian actor with two hidden layers of ReLU (Haarnoja et al. 2018).
+    """A squashed Gaussian actor of hidden layers w1, b1, w2, b2, ... (Haarnoja et al. 2018).
 
-    mean, log_std = heads(h), log_std clipped to [-20, 2];
-    action = low + (tanh(mean + exp(log_std) noise) + 1) / 2 (high - low).
-    `metadata` names env_id, policy and the measured returns.
+    action = low + (tanh(mean + std noise) + 1) / 2 (high - low), where mean is a linear head of the
+    last hidden layer, and std = exp(log_std) of a head that is clipped to [-20, 2], or
+    softplus(raw_std) + 1e-3. `metadata` names env_id, policy, the measured returns and, unless it
+    is ReLU, the activation.
     """
 
     def __init__(self, weights: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
@@ -59,14 +78,22 @@ class BehaviourPolicy:
     ) -> Float32[ndarray, "b a"]:
         """Actions [b, a] for observations [b, o] in the environment's own units."""
         w = self.weights
-        hidden = np.maximum(observation.astype(np.float32) @ w["w1"].T + w["b1"], 0)
-        hidden = np.maximum(hidden @ w["w2"].T + w["b2"], 0)
+        activation = ACTIVATIONS[self.metadata.get("activation", "relu")]
+        hidden = observation.astype(np.float32)
+        for i in range(1, hidden_layers(w) + 1):
+            hidden = activation(hidden @ w[f"w{i}"].T + w[f"b{i}"])
         raw = hidden @ w["w_mu"].T + w["b_mu"]
         if generator is not None:
-            log_std = np.clip(hidden @ w["w_log_std"].T + w["b_log_std"], LOG_STD_MIN, LOG_STD_MAX)
-            raw = raw + np.exp(log_std) * generator.standard_normal(raw.shape, dtype=np.float32)
+            noise = generator.standard_normal(raw.shape, dtype=np.float32)
+            raw = raw + self._std(hidden) * noise
         low, high = w["action_low"], w["action_high"]
         return low + (np.tanh(raw) + 1) / 2 * (high - low)
+
+    def _std(self, hidden: ndarray) -> ndarray:
+        w = self.weights
+        if "w_raw_std" in w:
+            return np.logaddexp(hidden @ w["w_raw_std"].T + w["b_raw_std"], 0) + LEAST_STD
+        return np.exp(np.clip(hidden @ w["w_log_std"].T + w["b_log_std"], LOG_STD_MIN, LOG_STD_MAX))
 
 
 class PolicyAgent:

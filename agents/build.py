@@ -7,6 +7,7 @@ import torch
 
 from mbrl_bilevel.agents.build_mpc import mpc_in_model
 from mbrl_bilevel.agents.checks import Acting, check_agent, task_of, untrained_model
+from mbrl_bilevel.agents.dhmbpo import DHMBPO
 from mbrl_bilevel.agents.learning import Learner
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
@@ -17,6 +18,7 @@ from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (
     AgentSettings,
+    DHMBPOSettings,
     MBPOSettings,
     MOPOSettings,
     PETSSettings,
@@ -82,8 +84,10 @@ def check_memory(
 
 
 def _online(
-    settings: SACSettings | MBPOSettings | PETSSettings, acting: Acting, device: torch.device
-) -> SAC | MBPO | PETS:
+    settings: SACSettings | MBPOSettings | DHMBPOSettings | PETSSettings,
+    acting: Acting,
+    device: torch.device,
+) -> SAC | MBPO | DHMBPO | PETS:
     generator = torch.Generator(device).manual_seed(acting.seed)
     env = make_env(acting.env)
     if isinstance(settings, SACSettings):
@@ -97,15 +101,10 @@ def _online(
     if isinstance(settings, PETSSettings):
         plan = partial(_plan, settings, acting.env, planned_task(task, model), generator)
         return PETS(settings, real, model, task, generator, plan, check_task=acting.check_task)
-    return MBPO(
-        settings,
-        real,
-        model,
-        task,
-        generator,
-        check_task=acting.check_task,
-        metadata=_metadata(settings, acting.env),
-    )
+    check, metadata = acting.check_task, _metadata(settings, acting.env)
+    if isinstance(settings, DHMBPOSettings):
+        return DHMBPO(settings, real, model, task, generator, check_task=check, metadata=metadata)
+    return MBPO(settings, real, model, task, generator, check_task=check, metadata=metadata)
 
 
 def _mopo(

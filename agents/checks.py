@@ -8,6 +8,7 @@ import torch
 from mbrl_bilevel.agents.refit import check_first_fit
 from mbrl_bilevel.agents.settings import (
     AgentSettings,
+    DHMBPOSettings,
     MBPOSettings,
     MOPOSettings,
     PETSSettings,
@@ -25,7 +26,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.settings import needs_two_means
 
-ModelBased = MBPOSettings | MOPOSettings | PETSSettings
+ModelBased = MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings
 
 TEN_LINES = """
     import torch
@@ -117,6 +118,9 @@ def untrained_model(
         learn_reward=size.learn_reward == "yes" or task.reward is None,
         members=size.members,
         hidden=size.hidden,
+        noise=size.noise,
+        layer_norm=size.layer_norm,
+        dropout=size.dropout,
         two_means=needs_two_means(settings.objective, "diagonal"),
         env_spec=replace(spec, id=spec.name),
         observation_names=task.observation_names,
@@ -156,7 +160,7 @@ def _check_model(
     if model is None:
         with torch.device("meta"):  # nothing is allocated
             untrained_model(settings, spec, task, spaces, None)
-    if isinstance(settings, PETSSettings):
+    if isinstance(settings, (PETSSettings, DHMBPOSettings)):
         return
     elites = len(model.elites) if model is not None else size.elites or size.members
     if settings.rollout.penalty == "disagreement" and elites < 2:

@@ -5,9 +5,9 @@ import warnings
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from numpy import ndarray
 from tqdm import tqdm
 
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
@@ -43,7 +43,7 @@ class Learner(Protocol):
 
     def metrics(self) -> dict[str, float]: ...
 
-    def policy(self) -> dict[str, ndarray] | None: ...
+    def policy(self) -> BehaviourPolicy | None: ...
 
     def save(self, folder: Path) -> None: ...
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from numpy import ndarray
 
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.learner_state import (
     ModelState,
     Part,
@@ -146,9 +146,9 @@ class MBPO:
         """Of the policy's learning; fits of the model roll back by themselves."""
         self.learner.scale_learning_rate(factor)
 
-    def policy(self) -> dict[str, ndarray]:
-        """The weights of the policy that is evaluated."""
-        return self.learner.weights()
+    def policy(self) -> BehaviourPolicy:
+        """The policy that is evaluated: the averaged actor's mean."""
+        return BehaviourPolicy(self.learner.weights(), self.metadata)
 
     def save(self, folder: Path) -> None:
         """Writes checkpoint, policy and model.

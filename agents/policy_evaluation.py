@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy import ndarray
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy, PolicyAgent
 from mbrl_bilevel.agents.episode import run_episode
@@ -27,7 +26,7 @@ FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are othe
 class PolicyEvaluation:
     """Plays `episodes` episodes of a policy's mean action while training goes on.
 
-    One evaluation runs at a time; the same weights give the same returns. Episodes end after
+    One evaluation runs at a time; the same policy gives the same returns. Episodes end after
     `max_steps` steps at the latest; without it, as the environment ends them.
     """
 
@@ -39,7 +38,7 @@ class PolicyEvaluation:
         self._began = RawValue(ctypes.c_bool, False)
         self._waiting: tuple[int, Future[list[float]]] | None = None
 
-    def start(self, step: int, weights: dict[str, ndarray]) -> None:
+    def start(self, step: int, policy: BehaviourPolicy) -> None:
         """Begins the evaluation of step `step`; the one before must have been collected.
 
         Raises:
@@ -56,7 +55,7 @@ class PolicyEvaluation:
                 )
             try:
                 job = self._pool.submit(
-                    play, self.env, self.seed, self.episodes, weights, self.max_steps
+                    play, self.env, self.seed, self.episodes, policy, self.max_steps
                 )
             except BrokenProcessPool:
                 raise self._died(step) from None
@@ -101,12 +100,12 @@ def play(
     of: str | EnvSpec,
     seed: int,
     episodes: int,
-    weights: dict[str, ndarray],
+    policy: BehaviourPolicy,
     max_steps: int | None = None,
 ) -> list[float]:
     """Returns of the policy's mean action in episodes that `seed` decides."""
     env = make_env(of)
-    agent = PolicyAgent(BehaviourPolicy(weights, {}), None)
+    agent = PolicyAgent(policy, None)
     seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
     played = [
         run_episode(agent, env, s, name=f"evaluation episode {i}", max_steps=max_steps)

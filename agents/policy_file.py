@@ -6,17 +6,13 @@ from pathlib import Path
 import torch
 from numpy import ndarray
 
-from mbrl_bilevel.agents.behaviour import BehaviourPolicy
+from mbrl_bilevel.agents.behaviour import ACTIVATIONS, BehaviourPolicy, hidden_layers
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import parse_json
 from mbrl_bilevel.tensor_files import load_tensors, save_tensors
 
 FILE = "policy.safetensors"
-SHAPES = {
-    "w1": "ho", "b1": "h", "w2": "hh", "b2": "h", "w_mu": "ah", "b_mu": "a",
-    "w_log_std": "ah", "b_log_std": "a", "action_low": "a", "action_high": "a",
-}  # fmt: skip
 
 
 def save_policy(folder: Path, weights: Mapping[str, ndarray], metadata: Mapping[str, str]) -> None:
@@ -43,11 +39,13 @@ def load_policy_folder(folder: Path) -> BehaviourPolicy:
     try:
         tensors, texts = load_tensors(path)
         _check(tensors)
+        if texts.get("activation", "relu") not in ACTIVATIONS:
+            raise ValueError(f"its activation {texts['activation']!r} is unknown")
         if "env_id" not in texts:
             raise ValueError("it names no environment")
     except (ValueError, OSError) as error:
         raise InputError(f"the policy {path} is damaged ({error}); train it again") from None
-    return BehaviourPolicy({name: tensors[name].numpy() for name in SHAPES}, texts)
+    return BehaviourPolicy({name: tensors[name].numpy() for name in _shapes(tensors)}, texts)
 
 
 def env_of_policy(policy: BehaviourPolicy, folder: Path) -> EnvSpec:
@@ -65,9 +63,19 @@ def env_of_policy(policy: BehaviourPolicy, folder: Path) -> EnvSpec:
         raise InputError(f"the policy in {folder} is damaged ({error}); train it again") from None
 
 
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Names of an actor's tensors, with a letter for each axis."""
+    layers = max(1, hidden_layers(tensors))
+    found = {f"w{i}": f"{i}{i - 1}" for i in range(1, layers + 1)}
+    found |= {f"b{i}": f"{i}" for i in range(1, layers + 1)}
+    std = "raw_std" if "w_raw_std" in tensors else "log_std"
+    found |= {"w_mu": f"a{layers}", "b_mu": "a", f"w_{std}": f"a{layers}", f"b_{std}": "a"}
+    return found | {"action_low": "a", "action_high": "a"}
+
+
 def _check(tensors: Mapping[str, torch.Tensor]) -> None:
     sizes: dict[str, int] = {}
-    for name, letters in SHAPES.items():
+    for name, letters in _shapes(tensors).items():
         if name not in tensors:
             raise ValueError(f"{name} is missing")
         tensor = tensors[name]

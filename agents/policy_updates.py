@@ -70,7 +70,7 @@ class SoftActorCritic:
             self.actor = Actor(obs_dim, low, high, settings.policy_hidden, generator)
             # With normalised layers critics say little new about states unlike those they learned
             # from, and so cannot raise each other's values there (Ball et al. 2023, RLPD).
-            activation = normalised_relu if settings.layer_norm else torch.relu_
+            activation = normalised_relu if settings.critic_layer_norm else torch.relu_
             sizes = 2, obs_dim + len(low), settings.policy_hidden, 1
             self.critic = two_layers(*sizes, generator, activation)
             self.target = two_layers(*sizes, generator, activation)

@@ -28,7 +28,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "steps": 30_000,
         "imitate_steps": 20_000,
         "real_ratio": 0.8,
-        "layer_norm": True,
+        "critic_layer_norm": True,
         "value_weight": 0.15,
         "termination_cost": 500.0,
         "averaging_rate": 1e-3,

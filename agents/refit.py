@@ -78,8 +78,10 @@ class ModelFits:
 
     def fit_to(self, transitions: Transitions) -> dict[str, float]:
         """Goes on fitting the model, from the weights that it has; returns held-out metrics."""
+        first = self.settings.first_model_steps if not self.fitted_to else None
+        steps = first or self.size.model_steps
         return fit_again(
-            self.model, transitions, self.objective, self.size, self.settings, self.generator
+            self.model, transitions, self.objective, self.size, self.settings, self.generator, steps
         )
 
     def state(self) -> State:
@@ -98,6 +100,7 @@ def fit_again(
     size: ModelSettings,
     settings: RefitSettings,
     generator: torch.Generator,
+    steps: int,
 ) -> dict[str, float]:
     """Goes on fitting a model, by any objective, to data that have grown.
 
@@ -108,7 +111,7 @@ def fit_again(
     # Split anew each time: what was held out once is learned from later.
     train, held_out = split_by_episode(data, shares, generator, remedy=TOO_FEW_STEPS)
     model.fit_standardizers(train)
-    held, steps = Samples(*model.encode(held_out)), size.model_steps
+    held = Samples(*model.encode(held_out))
     goal = build(objective, model, train, held_out, steps=steps, generator=generator)
     if isinstance(goal, Bilevel) and isinstance(goal.inner, TwoMeanRegression):
         goal.inner.adopt(model.network)
@@ -119,6 +122,8 @@ def fit_again(
         held,
         generator=generator,
         steps=steps,
+        batch_size=settings.model_batch_size,
+        resampling=settings.model_resampling,
         learning_rate=settings.model_learning_rate,
         weight_decay=settings.model_weight_decay,
         schedule=settings.model_schedule,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from numpy import ndarray
 
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.learner_state import (
     Part,
     joint_state,
@@ -89,9 +89,9 @@ class SAC:
         """Of the policy's learning."""
         self.learner.scale_learning_rate(factor)
 
-    def policy(self) -> dict[str, ndarray]:
-        """The weights of the policy that is evaluated."""
-        return self.learner.weights()
+    def policy(self) -> BehaviourPolicy:
+        """The policy that is evaluated: the averaged actor's mean."""
+        return BehaviourPolicy(self.learner.weights(), self.metadata)
 
     def save(self, folder: Path) -> None:
         """Writes checkpoint and policy.

@@ -83,7 +83,7 @@ class PolicySettings:
     """Polyak rate tau of the target critics."""
     averaging_rate: Rate = 1.0
     """Polyak rate of the averaged actor, which is evaluated and saved; 1: the actor itself."""
-    layer_norm: bool = False
+    critic_layer_norm: bool = False
     """Layer normalisation in the critics; stabilises many updates per step."""
     termination_cost: Weight = 0.0
     """Subtracted from the reward of a transition that terminates the episode; not from the returns
@@ -107,6 +107,12 @@ class ModelSettings:
     """Units of the model's hidden layers."""
     learn_reward: Literal["auto", "yes"] = "auto"
     """Let the model predict the reward; auto: where the task's reward function is unknown."""
+    layer_norm: bool = False
+    """Layer normalisation in the model's hidden layers."""
+    dropout: Annotated[float, Range(0, 0.9)] = 0.0
+    """Dropout in the model's hidden layers, in its fits only."""
+    noise: Literal["input", "constant"] = "input"
+    """The model's noise: a function of the input, or constant per member and target."""
     model_steps: Count = 400
     """Gradient steps of each fit of the model."""
 
@@ -124,6 +130,12 @@ class RefitSettings:
 
     refit_every: Count = 250
     """Real steps between fits of the model."""
+    first_model_steps: Count | None = None
+    """Gradient steps of the first fit of the model; default: --model-steps."""
+    model_batch_size: Count = 256
+    """Rows per member and gradient step in the fits of the model."""
+    model_resampling: Literal["shared", "bootstrap"] = "shared"
+    """Whether members see the same batches, or each its own bootstrap sample of the data."""
     model_learning_rate: Positive = 1e-3
     """Adam's learning rate in the fits of the model."""
     model_weight_decay: NotNegative = 1e-5
@@ -199,6 +211,47 @@ class ImitationSettings:
     value_weight: Weight = 2.5
     """Weight of the normalised value beside behaviour cloning in the actor's loss (TD3+BC's
     alpha)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoHorizonSettings:
+    """Policy gradients through the model: networks, optimiser and both rollouts."""
+
+    policy_hidden: Count = 256
+    """Units of each of the three hidden layers of actor and critics."""
+    policy_learning_rate: Positive = 3e-4
+    """Adam's learning rate for actor, critics and temperature."""
+    policy_batch_size: Count = 256
+    """Rollouts in an update."""
+    updates_per_step: Count = 1
+    """Policy updates per real step."""
+    first_updates_per_step: Count = 5
+    """Policy updates per real step between the first fit of the model and the second."""
+    critic_updates: WholeNumber = 250
+    """Updates of the critics alone after each fit of the model."""
+    horizon: Count = 5
+    """Steps of the differentiated rollout."""
+    detached_horizon: Count = 20
+    """Steps of the detached rollouts, whose states the differentiated ones start from."""
+    detached_every: Count = 20
+    """Updates between detached rollouts."""
+    detached_rounds: Count = 10
+    """Detached rollouts whose states are kept, the latest."""
+    critics: Annotated[int, Range(2, 2**31 - 1)] = 5
+    """Critics in the ensemble; targets are the smaller value of two drawn at random."""
+    critic_dropout: Annotated[float, Range(0, 0.9)] = 0.001
+    """Dropout in the critics' hidden layers."""
+    discount: Annotated[float, Range(0, 0.999999)] = 0.995
+    """Discount factor gamma."""
+    temperature: Scale = 0.1
+    """Initial entropy temperature alpha."""
+    target_entropy: Annotated[float, Range(-1e6, 1e6)] | None = None
+    """Target entropy of the action in [-1, 1], in nats; default: -1 per action dimension."""
+    target_rate: Rate = 0.005
+    """Polyak rate tau of the target critics."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -15,6 +15,7 @@ from mbrl_bilevel.agents.setting_groups import (
     RolloutLength,
     RolloutSettings,
     StartStateSettings,
+    TwoHorizonSettings,
 )
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
@@ -52,8 +53,42 @@ class MBPOSettings:
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
     starts: StartStateSettings = StartStateSettings()
     policy: PolicySettings = PolicySettings(
-        updates_per_step=10, averaging_rate=5e-4, layer_norm=True
+        updates_per_step=10, averaging_rate=5e-4, critic_layer_norm=True
     )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        _check_start(self.start_steps, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DHMBPOSettings:
+    """DHMBPO (Kubo, Parmas, Ishii 2025): policy gradients through a learned model."""
+
+    name: ClassVar[str] = "dhmbpo"
+    steps: Count = 50_000
+    """Real steps, the random ones included."""
+    start_steps: Count = 5_000
+    """Real steps by random actions before anything is learned."""
+    objective: ObjectiveSpec = ObjectiveSpec()
+    model: ModelSettings = ModelSettings(
+        members=8,
+        hidden=(256, 256, 256),
+        learn_reward="yes",
+        layer_norm=True,
+        dropout=0.005,
+        noise="constant",
+        model_steps=400,
+    )
+    refits: RefitSettings = RefitSettings(
+        refit_every=1_000,
+        first_model_steps=2_400,
+        model_batch_size=512,
+        model_resampling="bootstrap",
+        model_weight_decay=1e-3,
+        model_schedule="cosine",
+    )
+    policy: TwoHorizonSettings = TwoHorizonSettings()
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -104,9 +139,10 @@ class PETSSettings:
         _check_start(self.start_steps, self.steps)
 
 
-AgentSettings = SACSettings | MBPOSettings | MOPOSettings | PETSSettings
+AgentSettings = SACSettings | MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings
 AGENTS: dict[str, type[AgentSettings]] = {
-    kind.name: kind for kind in (SACSettings, MBPOSettings, MOPOSettings, PETSSettings)
+    kind.name: kind
+    for kind in (SACSettings, MBPOSettings, DHMBPOSettings, MOPOSettings, PETSSettings)
 }
 
 

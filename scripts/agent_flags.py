@@ -24,7 +24,7 @@ Scale = Annotated[float, Range(1e-9, 1e6)]
 class Config(ObjectiveFlags, Command):
     """Flags of train-agent."""
 
-    agent: Literal["sac", "mbpo", "mopo", "pets"]
+    agent: Literal["sac", "mbpo", "dhmbpo", "mopo", "pets"]
     """sac: no model; mbpo: a policy in a learned model, online; mopo: the same from a data set;
     pets: planning online, no policy."""
     out: Path
@@ -43,7 +43,7 @@ class Config(ObjectiveFlags, Command):
     max_steps: Count | None = None
     """End episodes, real ones and those of evaluations, after so many steps; default: the
     environment's own limit."""
-    learn_reward: Literal["auto", "yes"] = "auto"
+    learn_reward: Literal["auto", "yes"] | None = None
     """Let the model learn the reward; auto: where the task's reward function is not known."""
     unchecked_task: bool = False
     """Go on where data or environment pay, or end, otherwise than the task says."""
@@ -93,24 +93,24 @@ class Config(ObjectiveFlags, Command):
     """Of everything that the policy learns from."""
     value_weight: Weight | None = None
     """Of mopo: how much the policy goes after values, beside staying near the data."""
-    layer_norm: bool | None = None
+    critic_layer_norm: bool | None = None
     """Normalise the critics' hidden layers: steadier where many updates are made per step."""
     penalty: Penalty | Literal["none"] | None = None
     """What is taken off imagined rewards: the largest predicted deviation of a member, the
     members' disagreement, or nothing."""
     penalty_weight: Weight | None = None
     """Reward units per unit of the penalty, which is in training standard deviations."""
-    members: Count = 5
+    members: Count | None = None
     """Members of the model's ensemble."""
     elites: Count | None = None
     """How many members the policy meets, the best by held-out error; default: all."""
-    hidden: tuple[Count, ...] = (200, 200, 200)
+    hidden: tuple[Count, ...] | None = None
     """Units of the model's hidden layers."""
-    policy_hidden: Count = 256
+    policy_hidden: Count | None = None
     """Units of both hidden layers of actor and critics."""
-    policy_learning_rate: Positive = 3e-4
+    policy_learning_rate: Positive | None = None
     """Adam's, of actor, critics and temperature."""
-    planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
+    planner: Literal["icem", "cem", "mppi", "random_shooting"] | None = None
     """Of pets."""
     log_every: Count = 500
     """Steps between two points of the curves."""

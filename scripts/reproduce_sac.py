@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.policy_evaluation import play
 from mbrl_bilevel.agents.presets import preset
 from mbrl_bilevel.agents.settings import SACSettings
@@ -89,7 +90,9 @@ def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
         began = time.monotonic()
         agent.learn(every, reset_num_timesteps=False, progress_bar=False)
         seconds += time.monotonic() - began
-        curve[str(step)] = float(np.mean(play(env, seed, EPISODES, _weights(agent.actor))))
+        curve[str(step)] = float(
+            np.mean(play(env, seed, EPISODES, BehaviourPolicy(_weights(agent.actor), {})))
+        )
         say(f"  step {step}: return {curve[str(step)]:.1f}")
     return {"curve": curve, "seconds": round(seconds, 2)}
 

@@ -43,13 +43,17 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "covariance": lambda value: value in ("diagonal", "full"),
         "gated": _flag,
         "log_std_bounds": _bounds,
+        "noise": lambda value: value in ("input", "constant"),
+        "layer_norm": _flag,
+        "dropout": lambda value: type(value) in (int, float) and 0 <= value < 1,
         "elites": size,
         "env_id": lambda value: value is None or harmless(value),
         "env": _env,
         "observation_names": names,
         "action_box": lambda value: value is None or _box(value, description["act_dim"]),
     }
-    optional = ("gated", "env", "action_box")  # which came later than the first models
+    # Which came later than the first models.
+    optional = ("gated", "env", "action_box", "noise", "layer_norm", "dropout")
     missing = [name for name in allowed if name not in description and name not in optional]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")

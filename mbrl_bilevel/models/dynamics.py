@@ -29,7 +29,7 @@ from mbrl_bilevel.models.gaussian import (
 from mbrl_bilevel.models.model_file import check_weights, read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
-from mbrl_bilevel.models.settings import Covariance
+from mbrl_bilevel.models.settings import Covariance, Noise
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
 RANGE_MARGIN = 0.1
@@ -66,6 +66,9 @@ class DynamicsModel(nn.Module):
         covariance: Covariance = "diagonal",
         two_means: bool = False,
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
+        noise: Noise = "input",
+        layer_norm: bool = False,
+        dropout: float = 0.0,
         env_id: str | None = None,
         env_spec: EnvSpec | None = None,
         observation_names: Sequence[str] | None = None,
@@ -90,6 +93,9 @@ class DynamicsModel(nn.Module):
             hidden=hidden,
             covariance=covariance,
             log_std_bounds=log_std_bounds,
+            noise=noise,
+            layer_norm=layer_norm,
+            dropout=dropout,
             generator=generator,
         )
         self.input_standardizer = Standardizer(obs_dim + act_dim)
@@ -302,6 +308,9 @@ class DynamicsModel(nn.Module):
             "covariance": self.network.covariance,
             "gated": isinstance(self.network, TwoMeanEnsemble),
             "log_std_bounds": list(self.network.log_std_bounds),
+            "noise": self.network.noise,
+            "layer_norm": self.network.layer_norm,
+            "dropout": self.network.dropout,
             "elites": len(self.elites),
             "env_id": self.env_id,
             "env": None if self.env_spec is None else self.env_spec.to_plain(),

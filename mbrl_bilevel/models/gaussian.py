@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
-from mbrl_bilevel.models.settings import Covariance
+from mbrl_bilevel.models.settings import Covariance, Noise
+
+# Adam moves a parameter that stands alone by one learning rate a step: too slow for a deviation
+# that has to follow the residuals of a whole network.
+NOISE_GAIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,14 @@ class GaussianEnsemble(nn.Module):
     of their row's deviation. After `restrict` only the named targets are predicted, and the heads
     of the others rest. After `hold_std` the deviations of the named targets are the same for every
     input, and only `set_std` moves them.
+
+    Args:
+        noise: "input": log deviations are heads of the network; "constant": one learned log
+            deviation per member and target (diagonal covariance only).
+        layer_norm, dropout: of the hidden layers, see `EnsembleMLP`.
+
+    Raises:
+        InputError: sizes below 1, bounds in the wrong order, constant noise of a full covariance.
     """
 
     informative: Tensor
@@ -140,9 +153,14 @@ class GaussianEnsemble(nn.Module):
         hidden: Sequence[int] = (200, 200, 200),
         covariance: Covariance = "diagonal",
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
+        noise: Noise = "input",
+        layer_norm: bool = False,
+        dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if noise == "constant" and covariance != "diagonal":
+            raise InputError("constant noise goes with a diagonal covariance")
         if members < 1 or outputs < 1 or inputs < 1:
             raise InputError(
                 f"an ensemble of {members} members from {inputs} inputs to {outputs} outputs: "
@@ -153,6 +171,7 @@ class GaussianEnsemble(nn.Module):
         self.inputs, self.heads, self.members = inputs, outputs, members
         self.hidden, self.covariance = tuple(hidden), covariance
         self.log_std_bounds = log_std_bounds
+        self.noise, self.layer_norm, self.dropout = noise, layer_norm, dropout
         self._build(generator)
         self.register_buffer("informative", torch.arange(outputs), persistent=False)
         self.register_buffer("held", torch.zeros(outputs, dtype=torch.bool), persistent=False)
@@ -179,7 +198,9 @@ class GaussianEnsemble(nn.Module):
         """
         held = torch.zeros_like(self.held)
         held[targets] = True
-        rest(*self._std_heads(), held & ~self.held, self.log_std_bounds)
+        weight, bias = self._std_heads()
+        rest(weight, bias, held & ~self.held, self.log_std_bounds)
+        bias[:, held & ~self.held] /= self._gain
         self.held, self.held_share = held, len(targets) / self.outputs
 
     def _log_std(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
@@ -189,9 +210,15 @@ class GaussianEnsemble(nn.Module):
 
     def _std_heads(self) -> tuple[Float[Tensor, "e h m"], Float[Tensor, "e m"]]:
         """Weights and biases of the heads of log deviations, to be written to."""
+        if self.noise == "constant":  # a head without inputs
+            return self.log_std.new_empty(self.members, 0, self.heads), self.log_std.detach()[:, 0]
         head, n = self.network.layers[-1], self.heads
         assert isinstance(head, EnsembleLinear)
         return head.weight[..., n : 2 * n], head.bias[:, 0, n : 2 * n]
+
+    @property
+    def _gain(self) -> float:
+        return NOISE_GAIN if self.noise == "constant" else 1.0
 
     def _predicted(self, heads: Float[Tensor, "*s m"]) -> Float[Tensor, "*s k"]:
         return heads if self.outputs == self.heads else heads[..., self.informative]
@@ -199,12 +226,27 @@ class GaussianEnsemble(nn.Module):
     def _build(self, generator: torch.Generator | None) -> None:
         n = self.heads
         heads = 2 * n + (n * (n - 1) // 2 if self.covariance == "full" else 0)
-        self.network = EnsembleMLP(self.members, self.inputs, self.hidden, heads, generator)
+        if self.noise == "constant":
+            heads = n
+            self.log_std = nn.Parameter(torch.zeros(self.members, 1, n))
+        self.network = EnsembleMLP(
+            self.members,
+            self.inputs,
+            self.hidden,
+            heads,
+            generator,
+            layer_norm=self.layer_norm,
+            dropout=self.dropout,
+        )
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
         n = self.heads
         out = self.network(x)
+        if self.noise == "constant":
+            log_std = self._log_std(NOISE_GAIN * self.log_std)
+            mean = self._predicted(out)
+            return DiagonalGaussian(mean, log_std.expand_as(mean))
         mean, log_std = self._predicted(out[..., :n]), self._log_std(out[..., n : 2 * n])
         if self.covariance == "diagonal":
             return DiagonalGaussian(mean, log_std)
@@ -213,6 +255,10 @@ class GaussianEnsemble(nn.Module):
         unit[..., rows, columns] = out[..., 2 * n :]
         unit = self._predicted(self._predicted(unit).mT).mT
         return FullGaussian(mean, log_std.exp().unsqueeze(-1) * unit)
+
+    def dropping_out(self, generator: torch.Generator) -> AbstractContextManager[None]:
+        """Dropout is on inside of this context, as in training; predictions are without."""
+        return self.network.dropping_out(generator)
 
     def select(self, members: Int[Tensor, "k"]) -> "GaussianEnsemble":
         """An ensemble of copies of the named members, in that order."""
@@ -224,6 +270,8 @@ class GaussianEnsemble(nn.Module):
             for name, network in self._modules.items()
             if isinstance(network, EnsembleMLP)
         }
+        if self.noise == "constant":
+            chosen._parameters = {"log_std": nn.Parameter(self.log_std.detach()[members])}
         chosen.members = len(members)
         return chosen
 
@@ -241,10 +289,10 @@ class GaussianEnsemble(nn.Module):
         chosen = self.held[self.informative] if held_only else torch.ones_like(log_std[0]).bool()
         heads = self.informative[chosen]
         weight[..., heads] = 0.0
-        bias[..., heads] = soft_bound_inverse(log_std[..., chosen], low, high)
+        bias[..., heads] = soft_bound_inverse(log_std[..., chosen], low, high) / self._gain
 
     @torch.no_grad()
     def widen_std(self, factor: Float[Tensor, "e n"]) -> None:
         """Multiplies member e's deviations by factor[e], wherever they are not near the bounds."""
         bias = self._std_heads()[1]
-        bias[:, self.informative] += factor.log()
+        bias[:, self.informative] += factor.log() / self._gain

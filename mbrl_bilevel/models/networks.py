@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -46,8 +47,14 @@ class EnsembleMLP(nn.Module):
 
     Dynamics models have SiLU layers; actors and critics of the literature have ReLU.
 
+    Args:
+        layer_norm: normalises every hidden layer's output, without scale and bias of its own (Ba et
+            al. 2016).
+        dropout: share of the hidden units' outputs that are set to 0, and the others scaled up by
+            1 / (1 - dropout), inside of `dropping_out` and nowhere else.
+
     Raises:
-        InputError: a hidden layer without units.
+        InputError: a hidden layer without units, or a dropout share outside [0, 1).
     """
 
     def __init__(
@@ -59,13 +66,19 @@ class EnsembleMLP(nn.Module):
         generator: torch.Generator | None = None,
         *,
         activation: Callable[[Tensor], Tensor] = nn.functional.silu,
+        layer_norm: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise InputError(f"a dropout of {dropout}: choose a share from 0 to below 1")
         if any(units < 1 for units in hidden):
             raise InputError(
                 f"hidden layers of {' '.join(map(str, hidden))} units: each needs at least 1"
             )
         self.members, self.activation = members, activation
+        self.layer_norm, self.dropout = layer_norm, dropout
+        self._dropout_generator: torch.Generator | None = None
         sizes = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(
             EnsembleLinear(members, i, j, generator) for i, j in pairwise(sizes)
@@ -81,7 +94,20 @@ class EnsembleMLP(nn.Module):
             x = x.expand(self.members, *x.shape)
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
+            if self.layer_norm:
+                x = nn.functional.layer_norm(x, x.shape[-1:])
+            if self._dropout_generator is not None and self.dropout:
+                x = drop(x, self.dropout, self._dropout_generator)
         return x
+
+    @contextmanager
+    def dropping_out(self, generator: torch.Generator) -> Iterator[None]:
+        """Dropout is on inside of this context, as in training; predictions are without."""
+        self._dropout_generator = generator
+        try:
+            yield
+        finally:
+            self._dropout_generator = None
 
     def select(self, members: Int[Tensor, "k"]) -> "EnsembleMLP":
         """A network of copies of the named members, in that order."""
@@ -100,3 +126,14 @@ class EnsembleMLP(nn.Module):
     def linear_layers(self) -> list["EnsembleLinear"]:
         """From the input to the output."""
         return [layer for layer in self.layers if isinstance(layer, EnsembleLinear)]
+
+
+def drop(x: Float[Tensor, "*s h"], share: float, generator: torch.Generator) -> Tensor:
+    """Dropout (Srivastava et al. 2014), with a fixed count of units drawn with replacement.
+
+    A draw for every unit would take longer than a layer where few units are dropped.
+    """
+    drawn = torch.randint(
+        x.numel(), (round(share * x.numel()),), generator=generator, device=x.device
+    )
+    return (x / (1 - share)).flatten().index_fill(0, drawn, 0.0).view_as(x)

@@ -7,6 +7,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Count, check_ranges
 
 Covariance = Literal["diagonal", "full"]
+Noise = Literal["input", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """An ensemble of two means a member, blended by a gate; the noise has a network of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -100,8 +101,23 @@ class TwoMeanEnsemble(GaussianEnsemble):
                 "a model of two means (--weights learned) goes with a diagonal covariance; "
                 "choose --weights power or none for a full one"
             )
-        self.network = EnsembleMLP(self.members, self.inputs, self.hidden, self.heads, generator)
-        self.second = EnsembleMLP(self.members, self.inputs, self.hidden, self.heads, generator)
+        if self.noise == "constant":
+            raise InputError(
+                "a model of two means (--weights learned) has noise that its gate reads: a "
+                "function of the input; choose --noise input, or --weights power or none"
+            )
+        self.network, self.second = (
+            EnsembleMLP(
+                self.members,
+                self.inputs,
+                self.hidden,
+                self.heads,
+                generator,
+                layer_norm=self.layer_norm,
+                dropout=self.dropout,
+            )
+            for _ in range(2)
+        )
         self.side = self._side(self.members, generator).requires_grad_(False)
 
     def side_network(self, members: int, generator: torch.Generator | None) -> NoiseAndGate:
@@ -139,6 +155,12 @@ class TwoMeanEnsemble(GaussianEnsemble):
         first, second = self.means(x)
         log_std, gate = self.side.noise_and_gate(x)
         return DiagonalGaussian(torch.lerp(second, first, gate), log_std)
+
+    @contextmanager
+    def dropping_out(self, generator: torch.Generator) -> Iterator[None]:
+        """Dropout is on in both means inside of this context."""
+        with self.network.dropping_out(generator), self.second.dropping_out(generator):
+            yield
 
     def adopt(self, side: NoiseAndGate) -> None:
         """Takes over the gate and the deviation that the only member of `side` has learned."""

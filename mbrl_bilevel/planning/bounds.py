@@ -1,4 +1,4 @@
-"""Bounds of the actions that a planner may choose."""
+"""The box of actions that a planner may choose from."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from mbrl_bilevel.errors import InputError
 def action_bounds(
     low: Sequence[float] | np.ndarray | Tensor, high: Sequence[float] | np.ndarray | Tensor
 ) -> tuple[Float[Tensor, "a"], Float[Tensor, "a"]]:
-    """Both bounds as tensors [a], in the environment's units.
+    """Both bounds as tensors [a].
 
     Raises:
         InputError: unequal lengths, a bound that is not finite, or a low one not below its high.

@@ -1,4 +1,4 @@
-"""Returns of imagined action sequences: rewards until termination, over all particles."""
+"""What imagined action sequences are worth: rewards until termination, over all particles."""
 
 from collections.abc import Callable
 from dataclasses import replace

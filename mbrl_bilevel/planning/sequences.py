@@ -1,4 +1,4 @@
-"""Action sequences: shifted in time, chosen by index, held for several steps."""
+"""Moving, choosing and stretching sequences of actions."""
 
 import torch
 from jaxtyping import Float, Int

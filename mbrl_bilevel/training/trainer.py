@@ -124,7 +124,8 @@ class Trainer:
             y = self.train.y[rows[0]].expand(members, -1, -1)
         else:
             x, y = self.train.x[rows], self.train.y[rows]
-        loss, metrics = self.objective(self.network, x, y, self.generator)
+        with self.network.dropping_out(self.generator):
+            loss, metrics = self.objective(self.network, x, y, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.sum().backward()
         norm = clip_by_member(self.parameters, self.clip_norm)

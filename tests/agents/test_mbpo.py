@@ -97,5 +97,5 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, first):
     again = assert_continues(lambda: mbpo(real_ratio=0.25), tmp_path, first, 116 - first)
     saved = load_policy_folder(tmp_path)
     assert saved.metadata["algorithm"] == "mbpo"
-    assert not np.array_equal(saved.weights["w1"], again.policy()["w1"])
+    assert not np.array_equal(saved.weights["w1"], again.policy().weights["w1"])
     assert DynamicsModel.load(tmp_path).env_id == "Point-v0"

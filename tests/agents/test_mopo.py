@@ -75,4 +75,4 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     again = assert_continues(lambda: mopo(real_ratio=0.25), tmp_path, 5, 6)
     saved = load_policy_folder(tmp_path)
     assert saved.metadata["algorithm"] == "mopo"
-    assert not np.array_equal(saved.weights["w1"], again.policy()["w1"])
+    assert not np.array_equal(saved.weights["w1"], again.policy().weights["w1"])

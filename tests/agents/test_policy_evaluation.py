@@ -16,13 +16,15 @@ from mbrl_bilevel.envs.make import make_env
 ENV = "InvertedPendulum-v5"
 
 
-def weights(seed):
+def policy(seed):
     generator = torch.Generator().manual_seed(seed)
-    return Actor(4, torch.tensor([-3.0]), torch.tensor([3.0]), 8, generator).weights()
+    return BehaviourPolicy(
+        Actor(4, torch.tensor([-3.0]), torch.tensor([3.0]), 8, generator).weights(), {}
+    )
 
 
-def plain_returns(weights, seed, episodes):
-    policy, env, found = BehaviourPolicy(weights, {}), make_env(ENV), []
+def plain_returns(policy, seed, episodes):
+    env, found = make_env(ENV), []
     for i in range(episodes):
         obs, _ = env.reset(seed=episode_seeds(seed, FIRST_EPISODE + i)[0])
         total, ended = 0.0, False
@@ -33,11 +35,11 @@ def plain_returns(weights, seed, episodes):
     return found
 
 
-def test_the_same_weights_give_the_same_returns():
-    expected = plain_returns(weights(1), seed=3, episodes=4)
-    assert play(ENV, 3, 4, weights(1)) == expected == play(ENV, 3, 4, weights(1))
-    assert play(ENV, 3, 2, weights(1)) == expected[:2]  # however many there are
-    assert play(ENV, 4, 4, weights(1)) != expected
+def test_the_same_policy_gives_the_same_returns():
+    expected = plain_returns(policy(1), seed=3, episodes=4)
+    assert play(ENV, 3, 4, policy(1)) == expected == play(ENV, 3, 4, policy(1))
+    assert play(ENV, 3, 2, policy(1)) == expected[:2]  # however many there are
+    assert play(ENV, 4, 4, policy(1)) != expected
     assert len(set(expected)) > 1  # episodes differ
 
 
@@ -45,8 +47,8 @@ def test_evaluations_are_collected_one_by_one_with_the_step_they_began_at():
     with PolicyEvaluation(ENV, seed=3, episodes=3) as evaluation:
         assert evaluation.collect() is None
         for step, seed in ((10, 1), (20, 2)):
-            evaluation.start(step, weights(seed))
-            returns = plain_returns(weights(seed), seed=3, episodes=3)
+            evaluation.start(step, policy(seed))
+            returns = plain_returns(policy(seed), seed=3, episodes=3)
             assert evaluation.collect() == (
                 step,
                 {
@@ -65,5 +67,5 @@ def test_evaluations_are_collected_one_by_one_with_the_step_they_began_at():
 
 def evaluate(evaluation, step):
     """Whichever of the two finds that the process is gone."""
-    evaluation.start(step, weights(1))
+    evaluation.start(step, policy(1))
     evaluation.collect()

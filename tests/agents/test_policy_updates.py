@@ -129,7 +129,7 @@ class Reference:
 @pytest.mark.parametrize("actor_rate", [None, 2e-4])
 def test_updates_are_those_of_a_slow_reference(layer_norm, actor_rate, soft_values):
     """Three updates in a row; float32, whose rounding the relative 1e-4 allows for."""
-    settings = {"target_rate": 0.1, "temperature": 0.3, "layer_norm": layer_norm}
+    settings = {"target_rate": 0.1, "temperature": 0.3, "critic_layer_norm": layer_norm}
     settings["soft_values"] = soft_values
     sac = agent(**settings, actor_learning_rate=actor_rate)  # of the critics: 1e-3
     reference = Reference(sac, layer_norm, (actor_rate or 1e-3, 1e-3))

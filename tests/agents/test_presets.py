@@ -30,7 +30,7 @@ def test_settings_are_replaced_in_whichever_group_they_stand():
     found = updated(before, rollout_length=lengths, discount=0.9, elites=3)
     assert found.rollout.rollout_length == lengths
     assert (found.policy.discount, found.model.elites) == (0.9, 3)
-    assert (found.policy.layer_norm, found.refits) == (True, before.refits)
+    assert (found.policy.critic_layer_norm, found.refits) == (True, before.refits)
     assert before == MBPOSettings()
 
 
