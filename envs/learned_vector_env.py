@@ -11,8 +11,8 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mbrl_bilevel.envs.learned_env_checks import check_model, check_starts, checked_mask
 from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
-from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, uncertainty
@@ -83,8 +83,8 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> None:
         if observation_space is None:
             observation_space = Box(-np.inf, np.inf, (model.obs_dim,))
-        _check_model(model, task, observation_space, action_space)
-        _check_starts(starts, observation_space)
+        check_model(model, task, observation_space, action_space)
+        check_starts(starts, observation_space)
         observation_space = kept_bounds(task, observation_space, starts)
         if num_envs < 1 or time_limit < 1:
             raise InputError(
@@ -129,7 +129,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self.generator.manual_seed(seed)
         mask = None
         if options is not None and "reset_mask" in options:
-            given = _checked_mask(options["reset_mask"], self.num_envs)
+            given = checked_mask(options["reset_mask"], self.num_envs)
             mask = torch.tensor(given, device=self.starts.device)
         fresh = self.reset_tensors(mask)
         self.model.check_starts(fresh)
@@ -239,63 +239,6 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 if rows.any():
                     where |= {"penalty": np.where(rows, penalty, 0.0), "_penalty": rows.copy()}
         return infos
-
-
-def _check_model(
-    model: DynamicsModel, task: Task, observation_space: Box, action_space: Box
-) -> None:
-    if model.env_id is not None and model.env_id != task.env_id:
-        raise InputError(
-            f"the model was trained for {model.env_id}, not for {task.env_id}: "
-            "choose the task that it was trained for"
-        )
-    sizes = (model.obs_dim,), (model.act_dim,)
-    if (observation_space.shape, action_space.shape) != sizes:
-        raise InputError(
-            f"the model has {model.obs_dim} observation and {model.act_dim} action dimensions, the "
-            f"spaces have shapes {list(observation_space.shape)} and {list(action_space.shape)}: "
-            "give those of the environment that it was trained for"
-        )
-    if len(task.observation_names) != model.obs_dim:
-        raise InputError(
-            f"the model has {model.obs_dim} observation dimensions, {task.env_id} has "
-            f"{len(task.observation_names)}: choose the task that it was trained for"
-        )
-    if task.reward is None and not model.learn_reward:
-        raise InputError(
-            f"{task.env_id} has no known reward function and the model did not learn one: "
-            "train it with learn_reward=True"
-        )
-    check_task(task, model.obs_dim, model.act_dim, model.lowest.device)
-
-
-def _check_starts(starts: Float[Tensor, "m o"], space: Box) -> None:
-    if len(starts) == 0 or starts.shape[1:] != space.shape:
-        raise InputError(
-            f"starts of shape {list(starts.shape)}: give at least one observation of "
-            f"{space.shape[0]} dimensions"
-        )
-    good = starts.isfinite().all(-1)
-    if not bool(good.all()):
-        row = int((~good).nonzero()[0])
-        raise InputError(
-            f"start {row}, {starts[row].tolist()}, is not finite: take starts from a data set of "
-            "the same environment"
-        )
-
-
-def _checked_mask(mask: Any, num_envs: int) -> np.ndarray:
-    if (
-        not isinstance(mask, np.ndarray)
-        or mask.dtype != np.bool_
-        or mask.shape != (num_envs,)
-        or not mask.any()
-    ):
-        raise InputError(
-            f"options['reset_mask'] {mask!r}: it must be a numpy array of {num_envs} booleans, "
-            "at least one of them True"
-        )
-    return mask
 
 
 def _float32(space: Box) -> Box:
