@@ -1,4 +1,4 @@
-"""What a state near rest is worth beyond the horizon, for tasks that balance."""
+"""A terminal value for tasks that balance: the cost to return to rest, by a Riccati equation."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,9 +16,9 @@ from mbrl_bilevel.protocols import Task, TrajectoryModel
 
 STARTS, SEQUENCES, STEPS, PUSH = 40, 12, 3, 0.3  # imagined around rest; PUSH in half-widths
 LINEAR = 0.98  # share of a dimension's variance that must follow linearly for it to be kept
-CALM = 0.03  # cost of an action of usual size, in the largest cost of a state of usual size
-HOPELESS = 1e6  # times the cost of a state: what steadying it costs where no action does
-LIFETIME = 100  # steps' worth of reward that being at rest counts
+ACTION_COST = 0.03  # cost of an action of usual size, in the largest cost of a state of usual size
+LARGEST_COST = 1e6  # of P, in costs of a state: beyond it no action stabilises the state
+REST_STEPS = 100  # steps whose reward the value at rest adds up
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class RestValue:
 
     P solves the discrete Riccati equation of the model, linearised around rest, and of the
     task's reward to second order. A planner whose horizon ends in it needs to look only a few steps
-    ahead; without it, looking far ahead in an unstable system is hopeless for sampled
-    sequences, because early actions are amplified by the growth of every later step.
+    ahead; without it, sampled sequences cannot look far ahead in an unstable system, where the
+    effect of early actions grows with every later step.
     """
 
     rest: Float[Tensor, "k"]
@@ -61,7 +61,7 @@ def rest_value(
     moving = np.flatnonzero(scale > 1e-8)
     kept = moving[_linear_share(seen, moving) > LINEAR]
     if not len(kept):
-        raise InputError(_nothing(task))
+        raise InputError(_no_rest(task))
     z, after = seen.before[:, kept] / scale[kept], seen.after[:, kept] / scale[kept]
     push = seen.actions.std(0)
     one = np.ones((len(z), 1))
@@ -72,21 +72,21 @@ def rest_value(
     Q, reward = _cost(after - rest, seen.rewards)
     size = np.linalg.eigvalsh(Q)[-1]
     try:
-        P = scipy.linalg.solve_discrete_are(A, B, Q, CALM * size * np.eye(B.shape[1]))
+        P = scipy.linalg.solve_discrete_are(A, B, Q, ACTION_COST * size * np.eye(B.shape[1]))
     except np.linalg.LinAlgError:
-        raise InputError(_nothing(task)) from None
-    if not np.linalg.eigvalsh(P)[-1] < HOPELESS * size:
-        raise InputError(_nothing(task))
+        raise InputError(_no_rest(task)) from None
+    if not np.linalg.eigvalsh(P)[-1] < LARGEST_COST * size:
+        raise InputError(_no_rest(task))
     P = P / np.outer(scale[kept], scale[kept])
     return RestValue(
         torch.as_tensor(rest * scale[kept]),
         torch.as_tensor(P),
         tuple(kept.tolist()),
-        LIFETIME * reward,
+        REST_STEPS * reward,
     )
 
 
-class _Seen(NamedTuple):
+class _Imagined(NamedTuple):
     before: Float[np.ndarray, "r o"]
     actions: Float[np.ndarray, "r a"]
     after: Float[np.ndarray, "r o"]
@@ -95,7 +95,7 @@ class _Seen(NamedTuple):
 
 def _imagine(
     env: gymnasium.Env, model: TrajectoryModel, task: Task, generator: torch.Generator
-) -> _Seen:
+) -> _Imagined:
     """Rows of imagined steps, each start's live environment as it is: an oracle looks at it."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
@@ -117,10 +117,10 @@ def _imagine(
         alive = task.terminated(after).cumsum(-1) == 0
         parts.append((before[alive], acts[alive], after[alive], rewards[alive]))
     stacked = (torch.cat(rows).double().cpu().numpy() for rows in zip(*parts, strict=True))
-    return _Seen(*stacked)
+    return _Imagined(*stacked)
 
 
-def _linear_share(seen: _Seen, moving: np.ndarray) -> np.ndarray:
+def _linear_share(seen: _Imagined, moving: np.ndarray) -> np.ndarray:
     """R2 of each moving dimension's next value as a linear function of all of them and actions."""
     inputs = np.hstack([seen.before[:, moving], seen.actions, np.ones((len(seen.before), 1))])
     after = seen.after[:, moving]
@@ -137,12 +137,12 @@ def _cost(z: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, float]:
     Q = np.zeros((z.shape[1], z.shape[1]))
     Q[rows, columns] = -fitted[1 + z.shape[1] :]
     values, vectors = np.linalg.eigh((Q + Q.T) / 2)
-    # a reward for survival alone says nothing of states: then all count the same
+    # a reward that is the same at every step says nothing of states: then all count the same
     floor = max(1e-3 * values[-1], 1e-6)
     return (vectors * values.clip(floor)) @ vectors.T, float(fitted[0])
 
 
-def _nothing(task: Task) -> str:
+def _no_rest(task: Task) -> str:
     return (
         f"--terminal-value rest: by this model no actions hold {task.env_id} at rest near its "
         "starts, because the model has learned too little or the task is not one of balance: train "

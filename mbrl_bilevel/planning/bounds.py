@@ -1,4 +1,4 @@
-"""The box of actions that a planner may choose from."""
+"""Bounds of the actions that a planner may choose."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from mbrl_bilevel.errors import InputError
 def action_bounds(
     low: Sequence[float] | np.ndarray | Tensor, high: Sequence[float] | np.ndarray | Tensor
 ) -> tuple[Float[Tensor, "a"], Float[Tensor, "a"]]:
-    """Both bounds as tensors [a].
+    """Both bounds as tensors [a], in the environment's units.
 
     Raises:
         InputError: unequal lengths, a bound that is not finite, or a low one not below its high.

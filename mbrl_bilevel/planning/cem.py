@@ -72,7 +72,7 @@ class CEM:
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b t a"]:
-        """The mean action sequence that the elites of the last iteration leave.
+        """The mean action sequence [b, t, a] after the last refit, in the environment's units.
 
         Raises:
             InputError: another number of environments than in the last call without `reset()`.

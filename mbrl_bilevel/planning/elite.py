@@ -14,7 +14,8 @@ def refit(
 ) -> tuple[Float[Tensor, "b d a"], Float[Tensor, "b d a"]]:
     """Mean and deviation of the usable elites, with the share `momentum` of the old ones.
 
-    The old ones where no elite is usable. Deviations are divided by the number of elites.
+    The old ones where no elite is usable. The deviation is the population's, over k elites. Source:
+    the smoothed update of Pinneri et al. 2020, algorithm 1.
     """
     weight = usable.to(mean)[:, :, None, None]
     count = weight.sum(1).clamp(min=1)

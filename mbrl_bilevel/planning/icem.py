@@ -1,4 +1,4 @@
-"""iCEM: the cross-entropy method with coloured noise and elites that outlive their step."""
+"""iCEM: the cross-entropy method with coloured noise and elites kept from step to step."""
 
 from dataclasses import replace
 from typing import Any
@@ -72,7 +72,9 @@ class ICEM:
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b t a"]:
-        """The best action sequence found from each observation; starts from the last call's plan.
+        """The best action sequence [b, t, a] found from `obs` [b, o], in the environment's units.
+
+        The search starts from the last call's plan.
 
         Raises:
             InputError: another number of environments than in the last call without `reset()`.

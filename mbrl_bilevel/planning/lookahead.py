@@ -1,4 +1,4 @@
-"""What every sampling planner knows: its box of actions, its horizon, the worth of sequences."""
+"""What every sampling planner shares: action bounds, horizon, action repeat and scoring."""
 
 from collections.abc import Sequence
 
@@ -47,19 +47,23 @@ class Lookahead:
         candidates: Float[Tensor, "b n d a"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b n"]:
-        """What every candidate is worth; -inf where its imagined future is not finite."""
+        """Returns [b, n] of the candidates; -inf where an imagined future is not finite.
+
+        Raises:
+            InputError: what `Scoring` refuses.
+        """
         scored = self.scoring(model, task, obs, self.actions(candidates), generator)
         self.non_finite = self.non_finite + scored.non_finite
         return scored.returns
 
     def actions(self, decisions: Float[Tensor, "*s d a"]) -> Float[Tensor, "*s t a"]:
-        """The actions of every step of the horizon."""
+        """The actions of every step: each decision held for `action_repeat` steps."""
         return hold(decisions, self.action_repeat, self.horizon)
 
     def start(
         self, last: Float[Tensor, "c d a"] | None, obs: Float[Tensor, "b o"]
     ) -> Float[Tensor, "b d a"]:
-        """Where a search from `obs` begins: the last plan a decision later, or mid-box.
+        """The initial plan: the last one shifted by a decision, or the centre of the box.
 
         Raises:
             InputError: the last plan was for another number of environments, or no number of the

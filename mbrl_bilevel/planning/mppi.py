@@ -70,7 +70,7 @@ class MPPI:
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b t a"]:
-        """The weighted mean of the last iteration's sequences.
+        """Weighted mean [b, t, a] of the last iteration's sequences, in the environment's units.
 
         Raises:
             InputError: another number of environments than in the last call without `reset()`.

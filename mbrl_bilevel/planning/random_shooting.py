@@ -17,8 +17,8 @@ from mbrl_bilevel.protocols import Task, TrajectoryModel
 class RandomShooting:
     """The best of `samples` sequences of actions drawn uniformly from the box, over environments.
 
-    Besides them the last call's plan stands for choice, shifted by a decision (at first: the middle
-    of the box, held), so that a good plan is not lost. Nagabandi et al. 2018, section IV-C.
+    The last call's plan, shifted by a decision, is a candidate too (at first: the centre of the
+    box), so that a good plan is not lost. Nagabandi et al. 2018, section IV-C.
 
     Args:
         action_low, action_high: bounds [a] in the environment's units; no action ever leaves them.
@@ -65,7 +65,9 @@ class RandomShooting:
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b t a"]:
-        """The best sequence from each observation; the last plan where none has a finite future.
+        """The best sequence [b, t, a] from `obs` [b, o], in the environment's units.
+
+        The last plan where no sequence has a finite future.
 
         Raises:
             InputError: another number of environments than in the last call without `reset()`.

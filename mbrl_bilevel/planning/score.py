@@ -1,4 +1,4 @@
-"""What imagined action sequences are worth: rewards until termination, over all particles."""
+"""Returns of imagined action sequences: rewards until termination, over all particles."""
 
 from collections.abc import Callable
 from dataclasses import replace

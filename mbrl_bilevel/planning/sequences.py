@@ -1,4 +1,4 @@
-"""Moving, choosing and stretching sequences of actions."""
+"""Action sequences: shifted in time, chosen by index, held for several steps."""
 
 import torch
 from jaxtyping import Float, Int

@@ -8,7 +8,7 @@ import torch
 
 from mbrl_bilevel.agents.agent_spec import SimulatorSpec
 from mbrl_bilevel.agents.mpc_settings import mpc_settings
-from mbrl_bilevel.agents.terminal_value import CALM, LIFETIME, rest_value
+from mbrl_bilevel.agents.terminal_value import ACTION_COST, REST_STEPS, rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator
 from mbrl_bilevel.envs.tasks import Task, get_task
@@ -63,12 +63,12 @@ def test_value_solves_the_riccati_equation_of_the_linear_world():
     value = rest_value(Starts(), Linear(), balance(), torch.Generator().manual_seed(0))
     assert value.kept == (0, 1)
     torch.testing.assert_close(value.rest, REST[:2].double(), atol=1e-3, rtol=0)
-    assert value.worth == pytest.approx(5.0 * LIFETIME, rel=1e-3)
-    # the price of an action is CALM of the largest cost, each for a deviation of usual size
+    assert value.worth == pytest.approx(5.0 * REST_STEPS, rel=1e-3)
+    # the price of an action is ACTION_COST of the largest cost, each for a deviation of usual size
     a, b, Q = A[:2, :2].double().numpy(), B[:2].double().numpy(), np.diag([2.0, 0.5])
     P = value.P.numpy()
     usual = [0.1, 0.1]
-    price = CALM * max(np.diag(Q) * np.square(usual)) / 0.3**2 * 3
+    price = ACTION_COST * max(np.diag(Q) * np.square(usual)) / 0.3**2 * 3
     exact = scipy.linalg.solve_discrete_are(a, b, Q, np.array([[price]]))
     np.testing.assert_allclose(P, exact, rtol=0.2, atol=0.02 * np.abs(exact).max())
     gain = np.linalg.solve(b.T @ P @ b + 1e-9, b.T @ P @ a)
@@ -87,11 +87,11 @@ def test_value_falls_from_its_worth_at_rest_and_never_below_zero():
 def test_where_rest_costs_the_value_has_no_floor():
     task = balance(lambda obs, act, next_obs: quadratic(obs, act, next_obs) - 6.0)
     value = rest_value(Starts(), Linear(), task, torch.Generator().manual_seed(0))
-    assert value.worth == pytest.approx(-LIFETIME, rel=1e-3)
+    assert value.worth == pytest.approx(-REST_STEPS, rel=1e-3)
     assert value(REST + 10.0).item() < 2 * value.worth
 
 
-def test_a_reward_for_survival_alone_still_gives_a_stabilising_value():
+def test_a_constant_reward_still_gives_a_stabilising_value():
     task = balance(lambda obs, act, next_obs: torch.ones(next_obs.shape[:-1]))
     P = rest_value(Starts(), Linear(), task, torch.Generator().manual_seed(0)).P.numpy()
     a, b = A[:2, :2].double().numpy(), B[:2].double().numpy()

@@ -307,31 +307,6 @@ def test_agents_side_by_side_act_as_they_do_alone(
     assert configs[0] == configs[1]
 
 
-def test_every_planner_plans_in_every_model(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(eval_agent, "play_episodes", in_this_process)
-    chosen = ("--horizon", "4", "--samples", "8", "--elites", "3")
-    chosen += ("--data-support-penalty", "0.5")
-    flags = ("--episodes", "1", "--max-steps", "3", "--env", "InvertedPendulum-v5")
-    planners = ("icem", "cem", "mppi", "random_shooting")
-    out = ("--out", model.parent / "out", "--json")
-    command = ("--model", model, "simulator", "--planner", *planners, *chosen, *flags, *out)
-    assert run(*command) == 0
-    captured = capsys.readouterr()
-    agents = json.loads(captured.out.splitlines()[-1])["agents"]
-    names = [f"{model} {planner}" for model in ("model", "simulator") for planner in planners]
-    assert [one["name"] for one in agents] == names
-    for one in agents:  # a setting goes to those that have it, and the others say so
-        settings = one["settings"]
-        assert settings["samples"] == 8
-        assert settings.get("elites") == (3 if one["planner"] in ("icem", "cem") else None)
-        in_model = one["model"] != "simulator"
-        assert settings.get("data_support_penalty") == (0.5 if in_model else None)
-    assert "simulator mppi has no --data-support-penalty" in captured.err
-    assert not list(model.glob("eval-*"))  # --out takes everything
-
-
 def test_the_oracle_balances_the_pole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
