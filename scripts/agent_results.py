@@ -18,7 +18,7 @@ from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.return_figures import agents_compared, mean_return_so_far
 from mbrl_bilevel.files import make_folders, remove_folders, write_text
 from mbrl_bilevel.scripts.agent_table import (
-    agent_figures,
+    agent_metrics,
     difference_to,
     one_agent,
     side_by_side,
@@ -77,7 +77,7 @@ class Results:
         agents = []
         for one, episodes in there:
             video = self.video(one)
-            found = agent_figures(one, episodes, env_id, seed, self.scores)
+            found = agent_metrics(one, episodes, env_id, seed, self.scores)
             agents.append(found | {"video": None if video is None else str(video)})
         for other in agents[1:]:
             other["difference"] = difference_to(agents[0], other, seed)

@@ -12,7 +12,7 @@ from mbrl_bilevel.scripts.candidates import Candidate
 FEW = 10  # episodes, below which a bootstrap interval is clearly too narrow
 
 
-def agent_figures(
+def agent_metrics(
     candidate: Candidate,
     episodes: Mapping[int, Episode],
     env_id: str,

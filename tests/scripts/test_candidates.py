@@ -1,15 +1,19 @@
 """From flags to the agents that are evaluated."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
 
 from mbrl_bilevel.agents.agent_spec import MPCSpec, SimulatorSpec
 from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.planning.settings import PLANNERS
+from mbrl_bilevel.ranges import Range
 from mbrl_bilevel.scripts.candidates import (
     SIMULATOR,
     check,
@@ -17,6 +21,7 @@ from mbrl_bilevel.scripts.candidates import (
     planning_candidates,
     trained_policies,
 )
+from mbrl_bilevel.scripts.eval_agent_flags import parse
 
 ENV = "InvertedPendulum-v5"
 
@@ -76,3 +81,43 @@ def test_the_environment_is_named_or_that_of_the_first_model(model: Path) -> Non
         environment((SIMULATOR,), "mpc", None)
     with pytest.raises(InputError, match="not for Hopper-v5"):
         environment((model,), "mpc", "Hopper-v5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdleSettings:
+    """Nothing is done."""
+
+    horizon: Annotated[int, Range(1, 9)] = 2
+    """Steps of the plan."""
+    laziness: float = 1.0
+    """How little is done."""
+
+
+class Idle:
+    """A planner of one's own, which leaves all actions at 0."""
+
+    def __init__(self, low, high, settings, *, scoring):
+        self.shape, self.settings, self.scoring = (settings.horizon, len(low)), settings, scoring
+
+    def __call__(self, model, task, obs, generator):
+        return torch.zeros(len(obs), *self.shape)
+
+    def reset(self):
+        pass
+
+
+def test_a_planner_of_ones_own_has_flags_and_plans(model: Path) -> None:
+    PLANNERS.register("idle", IdleSettings, Idle)
+    try:
+        config = parse(["--planner", "idle", "--laziness", "3", "--discount", "0.9"])
+        assert config.planning == {"laziness": 3.0, "discount": 0.9}
+        (found,) = planning_candidates(
+            (model,), config.planners, ENV, config.planning, device="cpu", threads=1
+        )
+        assert (found.settings["laziness"], found.settings["horizon"]) == (3.0, 4)  # 4 by task
+        env = make_env(ENV)
+        agent = found.spec.agent(env, ENV, 0)
+        assert agent.act(env.reset(seed=0)[0]).tolist() == [0.0]
+        assert agent.planner.scoring.settings.discount == 0.9
+    finally:
+        PLANNERS.unregister("idle")
