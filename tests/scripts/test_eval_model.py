@@ -74,7 +74,7 @@ def save_model(folder, seed=0, trained_on=DATASET, rows=None, env_id="Pendulum-v
     return folder
 
 
-def judge(capsys, *flags):
+def evaluate(capsys, *flags):
     assert run(["eval-model", "--json", *map(str, flags)]) == 0
     found = capsys.readouterr()
     return json.loads(found.out.splitlines()[-1], parse_constant=pytest.fail), found.err
@@ -82,7 +82,7 @@ def judge(capsys, *flags):
 
 def test_one_model_leaves_its_figures_everywhere(tmp_path, capsys):
     folder = save_model(tmp_path / "run")
-    found, text = judge(capsys, "--model", folder)
+    found, text = evaluate(capsys, "--model", folder)
     assert found.keys() >= CONTRACT
     assert found["k_step"].keys() == {"1", "10", "50", "100"}
     for key in ("k_step_linear", "k_step_persistence", "k_step_starts"):
@@ -104,13 +104,13 @@ def test_one_model_leaves_its_figures_everywhere(tmp_path, capsys):
     assert "eval/predicted_fan" in events.Tags()["images"]
 
 
-def test_a_second_judgement_replaces_the_first(tmp_path, capsys, undrawn):
+def test_a_second_evaluation_replaces_the_first(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
-    first, _ = judge(capsys, "--model", folder, "--horizons", "1", "5")
-    again, _ = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    first, _ = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
+    again, _ = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     assert again == first
     assert len(list((folder / "eval").iterdir())) == 1
-    longer, _ = judge(capsys, "--model", folder, "--horizons", "5", "20")
+    longer, _ = evaluate(capsys, "--model", folder, "--horizons", "5", "20")
     assert longer["k_step"]["5"] == pytest.approx(first["k_step"]["5"], rel=1e-5)
 
 
@@ -122,8 +122,8 @@ def test_several_models_stand_side_by_side(tmp_path, capsys, undrawn):
             p.zero_()  # predicts the mean change: better than random weights
     model.network.set_std(torch.ones(2, model.network.outputs))
     model.save(folders[1])
-    found, text = judge(capsys, "--model", *folders, "--horizons", "1", "5")
-    one, _ = judge(capsys, "--model", folders[1], "--horizons", "1", "5")
+    found, text = evaluate(capsys, "--model", *folders, "--horizons", "1", "5")
+    one, _ = evaluate(capsys, "--model", folders[1], "--horizons", "1", "5")
     assert [figures["model"] for figures in found["models"]] == [str(f) for f in folders]
     assert one["rmse"] == found["models"][1]["rmse"]
     assert one["r2"] == pytest.approx(0, abs=0.05)
@@ -140,15 +140,15 @@ def test_several_models_stand_side_by_side(tmp_path, capsys, undrawn):
 def test_models_of_other_splits_are_compared_only_on_the_same_data(tmp_path, capsys, undrawn):
     """Seeds 0 and 1 split the data differently, and so standardise it differently."""
     folders = [save_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
-    apart, text = judge(capsys, "--model", *folders, "--horizons", "1")
+    apart, text = evaluate(capsys, "--model", *folders, "--horizons", "1")
     assert "on different rows" in " ".join(apart["remarks"])
     assert "*" not in text
-    together, text = judge(capsys, "--model", *folders, "--horizons", "1", "--dataset", OTHER)
+    together, text = evaluate(capsys, "--model", *folders, "--horizons", "1", "--dataset", OTHER)
     assert together["remarks"] == []
     assert "*" in text
     a, b = together["models"]
     assert b["units"] == a["units"] == f"standard deviations of the training part of {folders[0]}"
-    alone, _ = judge(capsys, "--model", folders[1], "--horizons", "1", "--dataset", OTHER)
+    alone, _ = evaluate(capsys, "--model", folders[1], "--horizons", "1", "--dataset", OTHER)
     first, second = (DynamicsModel.load(folder) for folder in folders)
     unit = second.target_standardizer.std / first.target_standardizer.std
     assert not torch.allclose(unit, torch.ones_like(unit), rtol=1e-3)
@@ -158,9 +158,9 @@ def test_models_of_other_splits_are_compared_only_on_the_same_data(tmp_path, cap
     assert b["k_step_persistence"]["1"] == pytest.approx(a["k_step_persistence"]["1"])
 
 
-def test_data_that_the_model_was_trained_on_are_no_fair_judge(tmp_path, capsys, undrawn):
+def test_data_that_the_model_was_trained_on_are_no_fair_test(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
-    _, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", DATASET)
+    _, text = evaluate(capsys, "--model", folder, "--horizons", "1", "--dataset", DATASET)
     assert "flatter" in text
 
 
@@ -175,7 +175,7 @@ def copy_of_the_data(folder):
 def test_episodes_added_since_the_training_do_not_move_the_split(tmp_path, capsys, undrawn):
     data = copy_of_the_data(tmp_path / "data")
     folder = save_model(tmp_path / "run", trained_on=str(data))
-    before, text = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    before, text = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     assert "grown" not in text
     grown = minari.MinariDataset(data / "data")
     other = minari.load_dataset(OTHER)
@@ -187,10 +187,10 @@ def test_episodes_added_since_the_training_do_not_move_the_split(tmp_path, capsy
     ]  # fmt: skip
     grown.update_dataset_from_buffer(buffers)
     assert load_dataset(data).transitions.episodes == 12
-    after, text = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    after, text = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     assert after == before
     assert "has grown from 10 to 12 episodes" in text
-    whole, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", data)
+    whole, text = evaluate(capsys, "--model", folder, "--horizons", "1", "--dataset", data)
     assert whole["transitions"] == 2400
     assert whole["k_step_linear"]["1"] is not None
     assert "flatter" in text
@@ -207,7 +207,7 @@ def test_data_edited_since_the_training_are_refused(tmp_path, capsys, undrawn):
     assert "has changed since" in error
     assert "(other rewards)" in error
     assert "--dataset" in error
-    _, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", OTHER)
+    _, text = evaluate(capsys, "--model", folder, "--horizons", "1", "--dataset", OTHER)
     assert "no linear baseline" in text
 
 
@@ -215,18 +215,18 @@ def test_data_edited_since_the_training_are_refused(tmp_path, capsys, undrawn):
 def test_a_copy_of_the_training_data_counts_as_them(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
     copy = copy_of_the_data(tmp_path / "copy")
-    found, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", copy)
+    found, text = evaluate(capsys, "--model", folder, "--horizons", "1", "--dataset", copy)
     assert "flatter" in text
     assert found["k_step_linear"]["1"] is not None
 
 
 @pytest.mark.situation("warned")
-def test_a_run_that_says_nothing_of_its_data_is_judged_with_a_remark(tmp_path, capsys, undrawn):
+def test_a_run_that_says_nothing_of_its_data_is_evaluated_with_a_remark(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     del config["fingerprint"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    _, text = judge(capsys, "--model", folder, "--horizons", "1")
+    _, text = evaluate(capsys, "--model", folder, "--horizons", "1")
     assert "does not say what pendulum/random-v0 held" in text
     summary = {"transitions": {"train": 1600, "held_out": 100, "test": 300}}
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -237,14 +237,14 @@ def test_a_run_that_says_nothing_of_its_data_is_judged_with_a_remark(tmp_path, c
 def test_a_model_without_its_training_data_has_no_linear_baseline(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
     (folder / "config.yaml").unlink()
-    found, text = judge(capsys, "--model", folder, "--horizons", "1", "--dataset", OTHER)
+    found, text = evaluate(capsys, "--model", folder, "--horizons", "1", "--dataset", OTHER)
     assert found["k_step_linear"] is None
     assert "no linear baseline" in text
 
 
 def test_horizons_that_no_episode_reaches_are_left_out_in_one_sentence(tmp_path, capsys, undrawn):
     folder = save_model(tmp_path / "run")
-    found, text = judge(capsys, "--model", folder, "--horizons", "3", "1000", "300")
+    found, text = evaluate(capsys, "--model", folder, "--horizons", "3", "1000", "300")
     assert found["k_step"].keys() == {"3"}
     assert [line for line in text.splitlines() if "left out" in line] == [
         line for line in text.splitlines() if "1000, 300 steps ahead" in line
@@ -258,7 +258,7 @@ def test_predictions_that_are_not_finite_are_counted(tmp_path, capsys, undrawn):
         for p in model.network.parameters():
             p.mul_(1e30)
     model.save(folder)
-    found, text = judge(capsys, "--model", folder, "--horizons", "1", "5")
+    found, text = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     assert found["non_finite"] > 0
     assert f"not finite for {folder}" in text
     assert all(v is None or math.isfinite(v) for v in [found["rmse"], *found["k_step"].values()])
@@ -278,11 +278,11 @@ def test_models_that_have_acted_show_their_objective_mismatch(tmp_path, capsys, 
         for name, rows in zip("abc", (None, 1500, 900), strict=True)
     ]
     flags = ("--model", *folders, "--horizons", "1", "10", "--dataset", OTHER)
-    found, _ = judge(capsys, *flags)
+    found, _ = evaluate(capsys, *flags)
     assert found["mismatch"] is None
-    for folder, judged in zip(folders, found["models"], strict=True):
-        act(folder, 1, [-100 * judged["rmse"]] * 2)
-    found, text = judge(capsys, *flags, "--out", tmp_path / "side-by-side")
+    for folder, evaluated in zip(folders, found["models"], strict=True):
+        act(folder, 1, [-100 * evaluated["rmse"]] * 2)
+    found, text = evaluate(capsys, *flags, "--out", tmp_path / "side-by-side")
     by_figure = {one["figure"]: one for one in found["mismatch"]["correlations"]}
     assert by_figure["rmse"]["spearman"] == pytest.approx(-1)
     assert by_figure["rmse"]["models"] == 3
@@ -300,7 +300,7 @@ def agent_run(folder, agent):
 
 @pytest.mark.situation("right")
 @pytest.mark.parametrize("agent", ["mbpo", "pets"])
-def test_the_model_of_an_online_agent_is_judged_on_data_that_are_named(
+def test_the_model_of_an_online_agent_is_evaluated_on_data_that_are_named(
     agent, tmp_path, capsys, undrawn
 ):
     folder = agent_run(tmp_path / agent, agent)
@@ -309,24 +309,24 @@ def test_the_model_of_an_online_agent_is_judged_on_data_that_are_named(
     assert f"{folder} is a run of train-agent {agent}" in said
     assert "name the data to evaluate on by --dataset" in said
     assert not (folder / "evaluation.json").exists()
-    found, text = judge(capsys, "--model", folder, "--dataset", OTHER, "--horizons", "1")
+    found, text = evaluate(capsys, "--model", folder, "--dataset", OTHER, "--horizons", "1")
     alone = save_model(tmp_path / "model")
-    expected, _ = judge(capsys, "--model", alone, "--dataset", OTHER, "--horizons", "1")
+    expected, _ = evaluate(capsys, "--model", alone, "--dataset", OTHER, "--horizons", "1")
     assert found["rmse"] == expected["rmse"]
     assert "no linear baseline" in text
 
 
 @pytest.mark.situation("right")
-def test_the_model_of_an_offline_agent_is_judged_as_the_run_that_trained_it(
+def test_the_model_of_an_offline_agent_is_evaluated_as_the_run_that_trained_it(
     tmp_path, capsys, undrawn
 ):
     folder = agent_run(tmp_path / "mopo", "mopo")
     inner = save_model(folder / "model")
-    found, _ = judge(capsys, "--model", folder, "--horizons", "1")
-    expected, _ = judge(capsys, "--model", inner, "--horizons", "1")
+    found, _ = evaluate(capsys, "--model", folder, "--horizons", "1")
+    expected, _ = evaluate(capsys, "--model", inner, "--horizons", "1")
     assert (found["rmse"], found["source"]) == (expected["rmse"], expected["source"])
     assert "test episodes" in found["source"]
-    _, text = judge(capsys, "--model", folder, "--dataset", DATASET, "--horizons", "1")
+    _, text = evaluate(capsys, "--model", folder, "--dataset", DATASET, "--horizons", "1")
     assert "its metrics flatter it" in text
 
 
@@ -370,7 +370,7 @@ def test_data_of_another_environment_of_the_same_sizes_are_refused(tmp_path, cap
 
 
 def test_the_tour_of_the_demo_draws_what_eval_model_found(tmp_path, capsys, undrawn):
-    found, _ = judge(capsys, "--model", save_model(tmp_path / "run"), "--horizons", "1", "10")
+    found, _ = evaluate(capsys, "--model", save_model(tmp_path / "run"), "--horizons", "1", "10")
     returns = {"mean_return": 1.0, "returns": [0.5, 1.5], "lengths": [9, 10]}
     visited = {
         "behaviour": returns | {"policy": "random"},
