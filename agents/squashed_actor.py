@@ -50,7 +50,7 @@ class SquashedActor(nn.Module):
         raw = mean + std * noise
         return raw.tanh(), squashed_log_prob(raw, noise, std.log())
 
-    def scaled(self, unit: Float[Tensor, "b a"]) -> Float[Tensor, "b a"]:
+    def scaled(self, unit: Float[Tensor, "*s a"]) -> Float[Tensor, "*s a"]:
         """From [-1, 1] to the box of actions."""
         return self.action_bias + self.action_scale * unit
 

@@ -63,6 +63,14 @@ class Config(ObjectiveFlags, Command):
     actions."""
     model_steps: Count | None = None
     """Gradient steps of each fit of the model."""
+    first_model_steps: Count | None = None
+    """Of dhmbpo: gradient steps of the first fit of the model."""
+    first_updates_per_step: Count | None = None
+    """Of dhmbpo: policy updates per real step until the second fit of the model."""
+    critic_updates: WholeNumber | None = None
+    """Of dhmbpo: updates of the critics alone after each fit of the model."""
+    horizon: Count | None = None
+    """Of dhmbpo: steps of the differentiated rollout."""
     rollouts: Count | None = None
     """Imagined rollouts in a round."""
     rollout_length: tuple[WholeNumber, WholeNumber, WholeNumber, WholeNumber] | None = None

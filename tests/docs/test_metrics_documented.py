@@ -40,6 +40,11 @@ OBJECTIVES = {
 AGENTS = {
     "sac": (*ONLINE, *OFTEN, "--policy-hidden", "8"),
     "mbpo": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, *ROLLOUTS, "--policy-hidden", "8"),
+    "dhmbpo": (
+        *(*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, "--first-model-steps", "6"),
+        *("--updates-per-step", "1", "--first-updates-per-step", "1", "--policy-hidden", "8"),
+        *("--critic-updates", "2", "--horizon", "2"),
+    ),
     "pets": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
     "mopo": (
         *("--dataset", DATA, "--env", ENV, "--steps", "20", "--imitate-steps", "5"),
