@@ -39,15 +39,19 @@ class Policy(Protocol):
     """Actions for a batch of observations, sampled by `generator`; without one, deterministic."""
 
     @property
-    def metadata(self) -> Mapping[str, str]: ...
+    def metadata(self) -> Mapping[str, str]:
+        """At least env_id, policy and algorithm."""
+        ...
 
     def __call__(
         self, observation: ndarray, generator: np.random.Generator | None = None
-    ) -> ndarray: ...
+    ) -> ndarray:
+        """Actions [b, a] for observations [b, o] in the environment's own units."""
+        ...
 
 
 class RandomPolicy:
-    """Uniform actions in the box; without a generator, the middle of the box."""
+    """Uniform actions in the box; without a generator, its centre."""
 
     def __init__(self, action_low: ndarray, action_high: ndarray, env_id: str) -> None:
         self.action_low, self.action_high = action_low, action_high

@@ -1,13 +1,22 @@
-"""Whether the actions that data hold mean the same in an environment."""
+"""The box of actions: clamping to it, and whether recorded actions mean the same in another."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from gymnasium.spaces import Box
+from jaxtyping import Float
+from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 
 ROUNDING = 1e-5  # of bounds, which may have been float32
+
+
+def clamp_to(
+    act: Float[Tensor, "*s a"], low: Float[Tensor, "#a"], high: Float[Tensor, "#a"]
+) -> Float[Tensor, "*s a"]:
+    """Actions clamped to [low, high], in their own dtype and on their own device."""
+    return act.clamp(low.to(act), high.to(act))
 
 
 def require_same_box(

@@ -61,6 +61,6 @@ def kept_bounds(task: Task, space: Box, starts: Float[Tensor, "m o"]) -> Box:
     return unbounded(space, left)
 
 
-def bounds(space: Box, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Low and high of a box, on the device and in the precision of `like`."""
+def bounds(space: Box, like: Tensor) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    """Low and high [d] of a box, on the device and in the precision of `like`."""
     return torch.from_numpy(space.low).to(like), torch.from_numpy(space.high).to(like)

@@ -46,7 +46,7 @@ def inverted_double_pendulum_terminated(next_obs: Float[Tensor, "*s 9"]) -> Bool
 
     The simulator looks at the tip in the last stage of its Runge-Kutta step, not at the end of the
     step that the observation shows. The two heights differ by some 1e-5 m, so a tip that close to
-    1 m may be judged otherwise: 1 of 60,000 steps of random actions, 3.5e-7 m below.
+    1 m may differ: 1 of 60,000 steps of random actions, 3.5e-7 m below.
     """
     return non_finite(next_obs) | (tip(next_obs)[1] <= 1.0)
 

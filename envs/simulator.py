@@ -237,11 +237,13 @@ class PendulumSimulator:
         self.env = env
 
     def present(self) -> Float[ndarray, "3"]:
+        """The observation of the environment's present state."""
         return self._observe(np.asarray(self.env.state))
 
     def simulate(
         self, actions: Shaped[ndarray, "n t 1"]
     ) -> tuple[Float[ndarray, "n t+1 3"], Float[ndarray, "n t"]]:
+        """Observations from the present state on, and rewards, of each sequence of actions."""
         env, (n, horizon, _) = self.env, actions.shape
         torque = actions[..., 0].clip(-env.max_torque, env.max_torque)
         # in the action's own precision, as `step` does

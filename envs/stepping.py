@@ -51,13 +51,21 @@ class CheckedSteps:
         self._episode, self._step = "no episode", 0
 
     def reset(self, seed: int, episode: str) -> Shaped[ndarray, "o"]:
-        """The first observation; `episode`, such as "episode 3", names it in errors."""
+        """The first observation; `episode`, such as "episode 3", names it in errors.
+
+        Raises:
+            InputError: an observation that is not one of the space, or not finite.
+        """
         self._episode, self._step = f"{episode} (reset with seed {seed})", 0
         observation, _ = self.env.reset(seed=seed)
         return self._observation(observation)
 
     def step(self, action: Shaped[ndarray, "a"]) -> Step:
-        """One step of the episode at hand."""
+        """One step of the current episode.
+
+        Raises:
+            InputError: an action or an answer that is not of the right shape or not finite.
+        """
         self._step += 1
         action = np.array(action)
         if action.shape != self.env.action_space.shape or not np.isfinite(action).all():

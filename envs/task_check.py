@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.envs.action_box import clamp_to
 from mbrl_bilevel.envs.task import Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.wording import counted
@@ -41,7 +42,7 @@ def reward_disagreement(task: Task, data: Transitions, box: Bounds | None = None
     rows = data[:: max(1, math.ceil(len(data) / ROWS))]
     actions = [rows.action]
     if box is not None:
-        actions.append(rows.action.clamp(box[0].to(rows.action), box[1].to(rows.action)))
+        actions.append(clamp_to(rows.action, *box))
     errors = [rows.reward - _reward(task, rows, action) for action in actions]
     error = min(errors, key=lambda e: float(e.square().mean()))
     if _agrees(task, error, rows.reward):

@@ -37,6 +37,7 @@ class Rewards:
         act: Float[Tensor, "*s a"],
         next_obs: Float[Tensor, "*s o"],
     ) -> Float[Tensor, "*s"]:
+        """One reward for each state, in the dtype and on the device of `next_obs`."""
         value = self.function(obs, act, next_obs)
         return _one_each(REWARD, self.env_id, value, next_obs).to(next_obs.dtype)
 
@@ -49,6 +50,7 @@ class Terminations:
     function: Callable[..., Any]
 
     def __call__(self, next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]:
+        """One boolean for each state, on the device of `next_obs`."""
         return _one_each(TERMINATION, self.env_id, self.function(next_obs), next_obs).bool()
 
 
@@ -84,7 +86,11 @@ def check_task(task: Task, obs_dim: int, act_dim: int, device: torch.device | st
 
 
 def check_termination(task: Task, obs_dim: int, device: torch.device | str = "cpu") -> None:
-    """As `check_task`, of the termination function alone."""
+    """As `check_task`, of the termination function alone.
+
+    Raises:
+        InputError: it fails, returns other values than 0 and 1, or writes into its input.
+    """
     (next_obs,) = _states(obs_dim, device=device)
     _check(TERMINATION, task.env_id, task.terminated, next_obs)
     if isinstance(task.terminated, Terminations):

@@ -14,9 +14,9 @@ A task of your own, with an environment registered in gymnasium, takes a few lin
     register_task(Task("MyCart-v0", reward, terminated, observation_names=("x", "vel_x")))
 
 Both functions take batches of tensors of any leading shape, in the environment's own units, and
-return one value for each; `reward=None` leaves the reward to the model. The terminations here judge
+return one value for each; `reward=None` leaves the reward to the model. The terminations here take
 float32 observations as well as float64 ones: a value within float32 rounding of a threshold could
-be judged otherwise, but none was in 128,000 real steps.
+come out on its other side, but none did in 128,000 real steps.
 """
 
 import inspect

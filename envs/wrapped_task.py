@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.envs.action_box import clamp_to
 from mbrl_bilevel.envs.rebuild import wrap
 from mbrl_bilevel.envs.task import Task
 from mbrl_bilevel.protocols import RewardFunction
@@ -25,6 +26,7 @@ class Rescaled:
     offset: Float[Tensor, "a"]
 
     def __call__(self, act: Float[Tensor, "*s a"]) -> Float[Tensor, "*s a"]:
+        """The actions that the inner environment gets, in the dtype of `act`."""
         return self.offset.to(act) + self.slope.to(act) * act
 
 
@@ -36,7 +38,8 @@ class Clipped:
     high: Float[Tensor, "a"]
 
     def __call__(self, act: Float[Tensor, "*s a"]) -> Float[Tensor, "*s a"]:
-        return act.clamp(self.low.to(act), self.high.to(act))
+        """The actions that the inner environment gets, in the dtype of `act`."""
+        return clamp_to(act, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class WrappedReward:
         act: Float[Tensor, "*s a"],
         next_obs: Float[Tensor, "*s o"],
     ) -> Float[Tensor, "*s"]:
+        """Rewards of actions as the agent gave them."""
         for change in self.actions:
             act = change(act)
         return self.reward(obs, act, next_obs).clamp(*self.bounds)

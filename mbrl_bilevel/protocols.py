@@ -1,7 +1,7 @@
 """The protocols that hold the toolkit together.
 
 The core knows these shapes of things and nothing of the tasks, agents or commands built on them.
-Letters of shapes: b batch, n samples (candidate sequences), t time, p particles, e members,
+Shape notation: b batch, n samples (candidate sequences), t time, p particles, e members,
 o observation, a action.
 """
 
@@ -27,15 +27,23 @@ class Task(Protocol):
     """
 
     @property
-    def env_id(self) -> str: ...
+    def env_id(self) -> str:
+        """The gymnasium id of the environment."""
+        ...
 
     @property
-    def reward(self) -> RewardFunction | None: ...
+    def reward(self) -> RewardFunction | None:
+        """r(obs, act, next_obs), or None."""
+        ...
 
     @property
-    def observation_names(self) -> Sequence[str]: ...
+    def observation_names(self) -> Sequence[str]:
+        """One name for each dimension of the observation."""
+        ...
 
-    def terminated(self, next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]: ...
+    def terminated(self, next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]:
+        """Whether an episode ends in each next observation."""
+        ...
 
 
 class Trajectories(NamedTuple):
@@ -60,7 +68,9 @@ class TrajectoryModel(Protocol):
         obs: Float[Tensor, "b o"],
         actions: Float[Tensor, "b n t a"],
         generator: torch.Generator,
-    ) -> Trajectories: ...
+    ) -> Trajectories:
+        """Futures of every sequence of actions from every observation, in own units."""
+        ...
 
 
 @runtime_checkable
@@ -73,15 +83,23 @@ class Planner(Protocol):
         task: Task,
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
-    ) -> Float[Tensor, "b t a"]: ...
+    ) -> Float[Tensor, "b t a"]:
+        """The chosen actions of each environment, from now to the horizon."""
+        ...
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forgets the last plan."""
+        ...
 
 
 @runtime_checkable
 class Agent(Protocol):
     """What acts in a real environment, one observation at a time."""
 
-    def act(self, obs: np.ndarray) -> np.ndarray: ...
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        """The action [a] for an observation [o], both in the environment's units."""
+        ...
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Begins a new episode."""
+        ...

@@ -38,6 +38,7 @@ class SayOnce:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
+        """Writes the sentence, unless it was written before."""
         if str(message) not in self.said:
             self.said.add(str(message))
             tqdm.write(f"warning: {message}", file=sys.stderr)

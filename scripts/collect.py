@@ -9,6 +9,7 @@ from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, 
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.ranges import Range
 from mbrl_bilevel.scripts.command import Command, Outcome, say
+from mbrl_bilevel.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class Config(Command):
 
 
 def run(config: Config) -> Outcome:
+    """Plays the policy and writes the data set, which appears under its id once it is complete.
+
+    Raises:
+        InputError: an id that is taken, an environment or policy that is unknown, or no room.
+    """
     path = new_dataset_path(config.dataset, overwrite=config.overwrite)
     env = make_env(config.env)
     check_spec(env)
@@ -45,17 +51,13 @@ def run(config: Config) -> Outcome:
         rollouts,
         env,
         algorithm=f"{policy.metadata['algorithm']}, policy {policy.metadata['policy']!r}",
-        description=(
-            f"{config.steps} transitions of {config.env} by the behaviour policy "
-            f"{policy.metadata['policy']!r} of mbrl-bilevel, "
-            f"{'deterministic' if config.deterministic else 'sampled'} actions, seed {config.seed}."
-        ),
+        description=_description(config, policy.metadata["policy"]),
         command=_command(config),
         overwrite=config.overwrite,
     )
     env.close()
     seconds = time.perf_counter() - start
-    figures = {
+    found = {
         "dataset": config.dataset,
         "steps": config.steps,
         "episodes": len(rollouts.episodes),
@@ -66,12 +68,21 @@ def run(config: Config) -> Outcome:
         "seed": config.seed,
     }
     text = (
-        f"{config.steps:,} transitions in {len(rollouts.episodes)} episodes, mean return "
-        f"{rollouts.mean_return:.1f}, in {seconds:.1f} s ({config.steps / seconds:,.0f} a second)\n"
+        f"{config.steps:,} transitions in {counted(len(rollouts.episodes), 'episode')}, mean "
+        f"return {rollouts.mean_return:.1f}, in {seconds:.1f} s "
+        f"({config.steps / seconds:,.0f} a second)\n"
         f"written to {path}\n"
         f"next: mbrl-bilevel train-model --dataset {config.dataset} --out runs/model"
     )
-    return Outcome(figures, text)
+    return Outcome(found, text)
+
+
+def _description(config: Config, policy: str) -> str:
+    return (
+        f"{config.steps} transitions of {config.env} by the behaviour policy {policy!r} of "
+        f"mbrl-bilevel, {'deterministic' if config.deterministic else 'sampled'} actions, seed "
+        f"{config.seed}."
+    )
 
 
 def _command(config: Config) -> str:

@@ -34,6 +34,7 @@ TO_BE_MOVED = {
     *("models/test_dtypes.py", "models/test_offsets.py"),
 }
 TO_BE_SPLIT = {
+    "agents/two_horizon_updates.py",
     "mbrl_bilevel/models/dynamics.py",
     "mbrl_bilevel/training/trainer.py",
     "scripts/train_model.py",

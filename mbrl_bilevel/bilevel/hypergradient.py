@@ -35,7 +35,7 @@ class Hypergradient(NamedTuple):
     def metrics(self) -> dict[str, Tensor]:
         """Scalars to log, still on the device: worst member where there are several.
 
-        All are floating-point figures, but for the count `linear_fallbacks`.
+        All are floating-point numbers, but for the count `linear_fallbacks`.
         """
         worst = {
             "outer_loss": self.outer_loss,
@@ -68,8 +68,10 @@ class Estimator(Protocol):
         phi: Params,
         inner_data: Any,
         outer_data: Any,
-        state: Tensor | None = None,
-    ) -> Hypergradient: ...
+        state: Float[Tensor, "*e n"] | None = None,
+    ) -> Hypergradient:
+        """The hypergradient, with the state [*e, n] to start the next call from."""
+        ...
 
 
 def from_linear_solution(

@@ -46,9 +46,13 @@ class ExactDense:
         phi: Params,
         inner_data: Any,
         outer_data: Any,
-        state: Tensor | None = None,
+        state: Float[Tensor, "*e n"] | None = None,
     ) -> Hypergradient:
-        """Raises InputError for a Hessian that is singular to rounding."""
+        """dF/dphi by a factorised Hessian.
+
+        Raises:
+            InputError: a Hessian that is singular to rounding.
+        """
         inner = InnerGradient(problem, theta, phi, inner_data)
         outer = problem.outer_gradients(theta, phi, outer_data)
         hessian = dense(inner.hessian_product, outer.theta)
@@ -113,8 +117,9 @@ class Implicit:
         phi: Params,
         inner_data: Any,
         outer_data: Any,
-        state: Tensor | None = None,
+        state: Float[Tensor, "*e n"] | None = None,
     ) -> Hypergradient:
+        """dF/dphi, by a solve that starts from `state`, the v of the previous call."""
         inner = InnerGradient(problem, theta, phi, inner_data)
         outer = problem.outer_gradients(theta, phi, outer_data)
         matvec: Matvec = inner.hessian_product

@@ -62,7 +62,7 @@ Step = Callable[[Iterate, Tensor, Tensor], Iterate]
 class Method(Protocol):
     """An iteration that spends one product A p a step."""
 
-    def start(self, matvec: Matvec, r: Tensor) -> Step:
+    def start(self, matvec: Matvec, r: Float[Tensor, "*e n"]) -> Step:
         """The step for this A, given the first residual."""
         ...
 
@@ -71,10 +71,14 @@ class Method(Protocol):
 class CG:
     """Conjugate gradients for a positive definite A (Hestenes and Stiefel 1952)."""
 
-    def start(self, matvec: Matvec, r: Tensor) -> Step:
+    def start(self, matvec: Matvec, r: Float[Tensor, "*e n"]) -> Step:
+        """`step`, which is the same for every A."""
         return self.step
 
-    def step(self, at: Iterate, product: Tensor, curvature: Tensor) -> Iterate:
+    def step(
+        self, at: Iterate, product: Float[Tensor, "*e n"], curvature: Float[Tensor, "*e 1"]
+    ) -> Iterate:
+        """The next iterate, given A p and p^T A p."""
         squared = dot(at.r, at.r)
         length = squared / curvature
         r = at.r - length * product
@@ -92,7 +96,8 @@ class Neumann:
     step_size: float | None = None
     power_iterations: int = 10
 
-    def start(self, matvec: Matvec, r: Tensor) -> Step:
+    def start(self, matvec: Matvec, r: Float[Tensor, "*e n"]) -> Step:
+        """Steps of length eta."""
         length = self.step_size or 1.0 / largest_eigenvalue(matvec, r, self.power_iterations)
 
         def step(at: Iterate, product: Tensor, curvature: Tensor) -> Iterate:
@@ -112,10 +117,14 @@ class MinimalResidual:
 
     relaxation: float = 1.0
 
-    def start(self, matvec: Matvec, r: Tensor) -> Step:
+    def start(self, matvec: Matvec, r: Float[Tensor, "*e n"]) -> Step:
+        """`step`, which is the same for every A."""
         return self.step
 
-    def step(self, at: Iterate, product: Tensor, curvature: Tensor) -> Iterate:
+    def step(
+        self, at: Iterate, product: Float[Tensor, "*e n"], curvature: Float[Tensor, "*e 1"]
+    ) -> Iterate:
+        """The next iterate, given A p and p^T A p, where p is the residual."""
         length = self.relaxation * curvature / dot(product, product)
         r = at.r - length * product
         return Iterate(at.x + length * at.p, r, r)
@@ -145,6 +154,7 @@ def dot(a: Float[Tensor, "*e n"], b: Float[Tensor, "*e n"]) -> Float[Tensor, "*e
 
 
 def norm(a: Float[Tensor, "*e n"]) -> Float[Tensor, "*e"]:
+    """Euclidean norm of each system's vector."""
     return torch.linalg.vector_norm(a, dim=-1)
 
 

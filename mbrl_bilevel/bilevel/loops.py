@@ -38,6 +38,7 @@ class SingleLoop:
         self.outer_optimizer = outer_optimizer(self.phi.values())
 
     def step(self, inner_data: Any, outer_data: Any) -> Hypergradient:
+        """One step of v, theta and phi."""
         problem = self.soba.problem
         inner = InnerGradient(problem, self.theta, self.phi, inner_data)
         outer = problem.outer_gradients(self.theta, self.phi, outer_data)
@@ -52,6 +53,9 @@ class DoubleLoop:
 
     theta goes on from where the last outer step left it, and so does the estimator's state. Pass
     `Implicit(max_iterations=10, warn=False)` for a fixed budget of products.
+
+    Raises:
+        InputError: fewer than 1 inner steps.
     """
 
     def __init__(
@@ -91,6 +95,9 @@ class FirstOrderLoop:
 
     Two copies of theta follow inner + nu outer and inner - nu outer, and phi their difference
     quotient. Both copies see the same batches, so that most of the noise cancels in the quotient.
+
+    Raises:
+        InputError: a `nu` that is not positive.
     """
 
     def __init__(
@@ -112,11 +119,12 @@ class FirstOrderLoop:
 
     @property
     def theta(self) -> Params:
-        """The middle of both copies, which is theta* up to nu^2."""
+        """The mean of both copies, which is theta* up to nu^2."""
         plus, minus = self.copies
         return {k: torch.lerp(plus[k].detach(), minus[k].detach(), 0.5) for k in plus}
 
     def step(self, inner_data: Any, outer_data: Any) -> Hypergradient:
+        """One step of both copies of theta, and of phi along their difference quotient."""
         problem, phi = self.problem, self.phi
         grad, pair = difference(problem, self.copies, phi, inner_data, outer_data, self.penalties)
         for copy, optimizer, found in zip(self.copies, self.inner_optimizers, pair, strict=True):

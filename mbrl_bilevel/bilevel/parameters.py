@@ -32,7 +32,7 @@ def leaves(parameters: Params) -> Params:
     return {name: p.detach().requires_grad_() for name, p in parameters.items()}
 
 
-def gradients(value: Tensor, parameters: Params, create_graph: bool = False) -> Params:
+def gradients(value: Float[Tensor, ""], parameters: Params, create_graph: bool = False) -> Params:
     """Gradient of a scalar, zero where it does not depend on a parameter."""
     if not value.requires_grad:
         return {name: torch.zeros_like(p) for name, p in parameters.items()}

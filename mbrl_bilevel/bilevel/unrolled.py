@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.bilevel.hypergradient import Hypergradient
@@ -42,8 +43,9 @@ class Unrolled:
         phi: Params,
         inner_data: Any,
         outer_data: Any,
-        state: Tensor | None = None,
+        state: Float[Tensor, "*e n"] | None = None,
     ) -> Hypergradient:
+        """dF/dphi through the inner steps from theta; `state` is not used."""
         length = self._length(problem, theta, phi, inner_data)
         moved, phi = leaves(theta), leaves(phi)
         with torch.enable_grad():

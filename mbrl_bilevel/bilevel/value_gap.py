@@ -57,8 +57,10 @@ class ValueGap:
         phi: Params,
         inner_data: Any,
         outer_data: Any,
-        state: Tensor | None = None,
+        state: Float[Tensor, "*e n"] | None = None,
     ) -> Hypergradient:
+        """dF/dphi by first derivatives at the penalised problems, warm-started from `state`."""
+
         def loss(moved: Params, nu: float) -> Tensor:
             return penalised(problem, moved, phi, inner_data, outer_data, nu)
 

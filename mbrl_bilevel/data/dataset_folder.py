@@ -66,7 +66,11 @@ def is_dataset_id(name: str) -> bool:
 
 
 def datasets_root() -> Path:
-    """Where Minari keeps its data sets: $MINARI_DATASETS_PATH, or ~/.minari/datasets."""
+    """Where Minari keeps its data sets: $MINARI_DATASETS_PATH, or ~/.minari/datasets.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
     try:
         return get_dataset_path()
     except OSError as error:

@@ -162,11 +162,7 @@ def _fill(
     """Reads each episode into its rows of the columns; returns the episodes' lengths."""
     file = _open(path)
     root = h5g.open(file, b"/")
-    if root.get_num_objs() != episodes:
-        raise InputError(
-            f"{path} holds {counted(root.get_num_objs(), 'episode')} where its metadata.json "
-            f"promises {episodes}; delete the data set and download or collect it again"
-        )
+    _require_episodes(path, root, episodes)
     lengths = np.empty(episodes, np.int64)
     done = 0
     for episode in range(episodes):
@@ -180,9 +176,7 @@ def _fill(
             _require_own_numbers(path, array)
             if not episode and array.dtype == np.float16:
                 column.epsilon = float(np.finfo(np.float16).eps)
-            shape = array.shape
-            if len(shape) == 2 > column.buffer.ndim and shape[1] == 1:
-                shape = shape[:1]  # a column of numbers is as good as a row
+            shape = _shape(array, column)
             if length < 0:
                 length = shape[0] - 1 if shape else -1
             expected = (length + column.extra, *column.buffer.shape[1:])
@@ -200,6 +194,21 @@ def _fill(
     if done != steps:
         raise InputError(_miscount(path, steps, f"only {counted(done, 'step')}"))
     return lengths
+
+
+def _require_episodes(path: Path, root: h5g.GroupID, episodes: int) -> None:
+    if root.get_num_objs() != episodes:
+        raise InputError(
+            f"{path} holds {counted(root.get_num_objs(), 'episode')} where its metadata.json "
+            f"promises {episodes}; delete the data set and download or collect it again"
+        )
+
+
+def _shape(array: h5d.DatasetID, column: _Column) -> tuple[int, ...]:
+    shape: tuple[int, ...] = array.shape
+    if len(shape) == 2 > column.buffer.ndim and shape[1] == 1:
+        return shape[:1]  # a column of numbers is as good as a row
+    return shape
 
 
 def _require_hard_links(path: Path, group: h5g.GroupID, name: bytes) -> None:

@@ -105,9 +105,9 @@ def check_rounding(source: str, arrays: Mapping[str, Rounding], wide: Container[
                 )
     if noticed:
         more = f" (and {len(noticed) - 3} more)" if len(noticed) > 3 else ""
-        effect = "models learn and are judged on what is left"
+        effect = "models are trained and evaluated on what is left"
         if any(kept):
-            effect = "changes of observations are learned and judged over one step as recorded, "
+            effect = "changes of observations are learned and evaluated over one step as recorded, "
             effect += "but the observations that models see and predict are rounded"
         if any(kept) and not all(kept):
             effect += ", as is the rest"

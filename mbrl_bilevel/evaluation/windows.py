@@ -28,6 +28,7 @@ class Windows:
 
     @property
     def steps(self) -> int:
+        """Length of the longest window."""
         return self.actions.shape[1]
 
     def __getitem__(self, index: Tensor | slice) -> "Windows":

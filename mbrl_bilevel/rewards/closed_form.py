@@ -13,9 +13,16 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 
+EntropyWeight = float | Float[Tensor, ""]
+"""lambda, in units of reward a nat."""
 
-def check_entropy_weight(lam: float | Tensor) -> None:
-    """Raises InputError unless lambda is finite and positive."""
+
+def check_entropy_weight(lam: EntropyWeight) -> None:
+    """Refuses a lambda that is not finite or not positive.
+
+    Raises:
+        InputError: it is.
+    """
     value = float(lam.detach()) if isinstance(lam, Tensor) else lam
     if not (math.isfinite(value) and value > 0):
         raise InputError(
@@ -27,11 +34,14 @@ def check_entropy_weight(lam: float | Tensor) -> None:
 def check_positive_definite(
     matrix: Float[Tensor, "*e n n"], name: str, *, rounded_to: torch.dtype | None = None
 ) -> None:
-    """Raises InputError unless the matrix is finite, symmetric and positive definite.
+    """Refuses a matrix, called `name`, that is not finite, symmetric and positive definite.
 
     Positive definite beyond the rounding of its entries (to the matrix's own type, or
     `rounded_to`): scaled to a unit diagonal, so that units do not matter, all eigenvalues are above
     4 n eps.
+
+    Raises:
+        InputError: it is not.
     """
     if not bool(torch.isfinite(matrix).all()):
         raise InputError(f"{name} holds entries that are not finite; check the data it comes from")
@@ -61,23 +71,28 @@ def residual_covariance(residuals: Float[Tensor, "*e b n"]) -> Float[Tensor, "*e
 
     Not centred: a bias of the mean counts as noise. Where the mean is fitted, take residuals of
     data held out from that fit.
+
+    Raises:
+        InputError: no residuals.
     """
     if residuals.shape[-2] == 0:
         raise InputError("no residuals: a covariance needs at least one")
     return residuals.mT @ residuals / residuals.shape[-2]
 
 
-def scalar_rule(
-    covariance: Float[Tensor, "*e n n"], lam: float | Tensor
-) -> Float[Tensor, "*e n n"]:
+def scalar_rule(covariance: Float[Tensor, "*e n n"], lam: EntropyWeight) -> Float[Tensor, "*e n n"]:
     """Best U among u I: u* = lam n / (2 tr Sigma) (theory T4)."""
     return ray_rule(torch.eye(covariance.shape[-1]).to(covariance), covariance, lam)
 
 
 def diagonal_rule(
-    covariance: Float[Tensor, "*e n n"], lam: float | Tensor
+    covariance: Float[Tensor, "*e n n"], lam: EntropyWeight
 ) -> Float[Tensor, "*e n n"]:
-    """Best diagonal U, right for every diagonal model: u_i* = lam / (2 Sigma_ii) (theory T4)."""
+    """Best diagonal U, right for every diagonal model: u_i* = lam / (2 Sigma_ii) (theory T4).
+
+    Raises:
+        InputError: a variance or lam that is not finite and positive.
+    """
     check_entropy_weight(lam)
     variance = covariance.diagonal(dim1=-2, dim2=-1)
     if not bool((torch.isfinite(variance) & (variance > 0)).all()):
@@ -90,7 +105,7 @@ def diagonal_rule(
 
 def full_rule(
     covariance: Float[Tensor, "*e n n"],
-    lam: float | Tensor,
+    lam: EntropyWeight,
     *,
     ridge: float = 1e-6,
     diagonal_model: bool = False,
@@ -121,9 +136,13 @@ def full_rule(
 
 
 def ray_rule(
-    direction: Float[Tensor, "*e n n"], covariance: Float[Tensor, "*e2 n n"], lam: float | Tensor
+    direction: Float[Tensor, "*e n n"], covariance: Float[Tensor, "*e2 n n"], lam: EntropyWeight
 ) -> Float[Tensor, "*e3 n n"]:
-    """Best U along the ray b M: b* = lam n / (2 tr(M Sigma)) (theory T4)."""
+    """Best U along the ray b M, M the `direction`: b* = lam n / (2 tr(M Sigma)) (theory T4).
+
+    Raises:
+        InputError: tr(M Sigma) or lam is not finite and positive.
+    """
     check_entropy_weight(lam)
     trace = (direction * covariance.mT).sum((-2, -1))
     if not bool((torch.isfinite(trace) & (trace > 0)).all()):
@@ -136,7 +155,7 @@ def ray_rule(
 
 
 def optimal_covariance(
-    precision: Float[Tensor, "*e n n"], lam: float | Tensor, *, diagonal_model: bool = False
+    precision: Float[Tensor, "*e n n"], lam: EntropyWeight, *, diagonal_model: bool = False
 ) -> Float[Tensor, "*e n n"]:
     """Covariance at the inner optimum: (lam / 2) U^-1, or diag(lam / (2 U_ii)) (theory T3, T4).
 
@@ -151,7 +170,7 @@ def optimal_covariance(
 
 
 def optimal_logits(
-    precision: Float[Tensor, "*e k k"], frequencies: Float[Tensor, "*f k"], lam: float | Tensor
+    precision: Float[Tensor, "*e k k"], frequencies: Float[Tensor, "*f k"], lam: EntropyWeight
 ) -> Float[Tensor, "*g k"]:
     """Optimal logits under the one-hot Mahalanobis reward: (2 (U q)_k - U_kk) / lam (theory T7).
 

@@ -1,4 +1,4 @@
-"""A reward with a network in it, for what no quadratic can say."""
+"""A quadratic reward plus a bounded network of errors, targets and inputs."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,9 @@ class NeuralReward(nn.Module):
         base: the quadratic part; its parameters are learned too unless frozen.
         inputs: d, dimensions of x.
         bound: greatest size of the network's part, in units of reward.
+
+    Raises:
+        InputError: a bound that is not positive.
     """
 
     def __init__(
@@ -46,7 +49,11 @@ class NeuralReward(nn.Module):
     def forward(
         self, y_hat: Float[Tensor, "*g b n"], y: Float[Tensor, "*y b n"], x: Float[Tensor, "*x b d"]
     ) -> Float[Tensor, "*h b"]:
-        """Rewards of generations y_hat [G, B, n] or [G, E, B, n]; leading axes broadcast."""
+        """Rewards of generations y_hat [G, B, n] or [G, E, B, n]; leading axes broadcast.
+
+        Raises:
+            InputError: x of another width than `inputs`.
+        """
         if x.shape[-1] != self.inputs:
             raise InputError(
                 f"neural reward on {self.inputs} inputs was given {x.shape[-1]}; pass the model's"

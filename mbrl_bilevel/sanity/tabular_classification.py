@@ -47,7 +47,7 @@ class Quality(NamedTuple):
     nll: Float[Tensor, "e"]
     ece: Float[Tensor, "e"]
 
-    def at(self, members: Tensor) -> "Quality":
+    def at(self, members: Int[Tensor, "m"]) -> "Quality":
         """The metrics of the members at the given indices [m]."""
         return Quality(*(values[members] for values in self))
 
@@ -64,6 +64,7 @@ class ScalarReward(nn.Module):
     def forward(
         self, y_hat: Int[Tensor, "*g e b"], y: Int[Tensor, "e b"], x: Float[Tensor, "e b d"]
     ) -> Float[Tensor, "*g e b"]:
+        """Rewards of generated classes; x is not used."""
         return -2 * self.b[:, None] * (y_hat != y)
 
 
@@ -99,6 +100,7 @@ class TableReward(nn.Module):
     def forward(
         self, y_hat: Int[Tensor, "g e b"], y: Int[Tensor, "e b"], x: Float[Tensor, "e b d"]
     ) -> Float[Tensor, "g e b"]:
+        """Rewards of generated classes from the table; y and x are not used."""
         return self.table.expand(*y_hat.shape, -1).gather(-1, y_hat[..., None])[..., 0]
 
 

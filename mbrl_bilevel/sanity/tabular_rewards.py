@@ -20,7 +20,7 @@ LAM = 1.0
 
 
 def frequencies(
-    counts: Float[Tensor, "*r k"], prior: float | Tensor = 0.0
+    counts: Float[Tensor, "*r k"], prior: float | Float[Tensor, "*r 1"] = 0.0
 ) -> Float[Tensor, "*r k"]:
     """(n + prior) / sum of the same, uniform where that is 0 / 0; without prior: by counts."""
     weighted = counts + prior

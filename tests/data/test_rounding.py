@@ -207,7 +207,7 @@ def test_float16_is_as_coarse_as_it_is(root: Path, rng: np.random.Generator) -> 
             del file[f"episode_{e}/observations"]
             file[f"episode_{e}/observations"] = values
     with pytest.warns(
-        UserWarning, match=r"to steps of 0\.5 .* learn and are judged on what is left"
+        UserWarning, match=r"to steps of 0\.5 .* are trained and evaluated on what is left"
     ):
         assert load_dataset(folder).transitions.recorded_change is None
 
