@@ -114,7 +114,7 @@ class EnsembleMLP(nn.Module):
         chosen = copy.copy(self)
         layers = (layer.select(members) for layer in self.linear_layers())
         chosen._modules = {"layers": nn.ModuleList(layers)}
-        chosen.members = len(members)
+        chosen.members, chosen._dropout_generator = len(members), None
         return chosen
 
     @torch.no_grad()
@@ -133,7 +133,8 @@ def drop(x: Float[Tensor, "*s h"], share: float, generator: torch.Generator) -> 
 
     A draw for every unit would take longer than a layer where few units are dropped.
     """
-    drawn = torch.randint(
-        x.numel(), (round(share * x.numel()),), generator=generator, device=x.device
-    )
+    units = x.numel()
+    # A unit is missed by all draws, each 1 of `units`, with probability 1 - share.
+    draws = round(-units * math.log1p(-share))
+    drawn = torch.randint(units, (draws,), generator=generator, device=x.device)
     return (x / (1 - share)).flatten().index_fill(0, drawn, 0.0).view_as(x)
