@@ -138,7 +138,8 @@ class GaussianEnsemble(nn.Module):
         layer_norm, dropout: of the hidden layers, see `EnsembleMLP`.
 
     Raises:
-        InputError: sizes below 1, bounds in the wrong order, constant noise of a full covariance.
+        InputError: sizes below 1, bounds in the wrong order, or constant noise with a full
+            covariance.
     """
 
     informative: Tensor
@@ -160,7 +161,9 @@ class GaussianEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         if noise == "constant" and covariance != "diagonal":
-            raise InputError("constant noise goes with a diagonal covariance")
+            raise InputError(
+                "constant noise needs a diagonal covariance; for a full one choose noise 'input'"
+            )
         if members < 1 or outputs < 1 or inputs < 1:
             raise InputError(
                 f"an ensemble of {members} members from {inputs} inputs to {outputs} outputs: "

@@ -98,10 +98,19 @@ def test_the_mixture_gives_every_row_its_own_next_step(count):
         assert (torch.bincount(chosen, minlength=4)[[0, 1, 3]] / count - 1 / 3).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("covariance", ["diagonal", "full"])
-def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"covariance": "diagonal"},
+        {"covariance": "full", "layer_norm": True},
+        {"noise": "constant", "layer_norm": True, "dropout": 0.25},
+    ],
+    ids=["diagonal", "full", "constant noise"],
+)
+def test_a_loaded_model_predicts_the_same(tmp_path, options):
     spec = EnvSpec("Hopper-v5", {"healthy_z_range": (0.5, float("inf"))}, max_episode_steps=50)
-    model = dynamics(covariance=covariance, learn_reward=True, env_spec=spec)
+    model = dynamics(learn_reward=True, env_spec=spec, **options)
+    model.network.widen_std(torch.linspace(0.5, 2.0, 16).reshape(4, 4))
     model.elites = torch.tensor([3, 1])
     model.save(tmp_path)
     loaded = DynamicsModel.load(tmp_path)
@@ -113,15 +122,33 @@ def test_a_loaded_model_predicts_the_same(tmp_path, covariance):
     assert loaded.env_spec == spec
     assert loaded.elites.tolist() == [3, 1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model.yaml"]
+    assert loaded.description() == model.description()
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(7, 5, generator=g)
+    dropped = []
+    for network in (model.network.network, loaded.network.network):
+        with network.dropping_out(torch.Generator().manual_seed(2)):
+            dropped.append(network(x))
+    assert torch.equal(*dropped)
+    assert torch.equal(dropped[0], model.network.network(x)) == ("dropout" not in options)
 
 
-def test_a_model_of_version_0_1_says_its_environment_by_id_alone(tmp_path):
-    dynamics(env_id="Hopper-v5").save(tmp_path)
+def test_a_model_of_version_0_1_has_the_defaults_of_what_it_does_not_say(tmp_path):
+    model = dynamics(env_id="Hopper-v5")
+    model.save(tmp_path)
     path = tmp_path / "model.yaml"
     description = yaml.safe_load(path.read_text())
-    del description["env"]
+    for name in ("env", "noise", "layer_norm", "dropout"):
+        del description[name]
     path.write_text(yaml.safe_dump(description))
-    assert DynamicsModel.load(tmp_path).env_spec == EnvSpec("Hopper-v5")
+    loaded = DynamicsModel.load(tmp_path)
+    assert loaded.env_spec == EnvSpec("Hopper-v5")
+    network = loaded.network
+    assert (network.noise, network.layer_norm, network.dropout) == ("input", False, 0.0)
+    data = transitions()
+    ours, theirs = (m.predict(data.observation, data.action) for m in (model, loaded))
+    assert torch.equal(ours.mean, theirs.mean)
+    assert torch.equal(ours.std, theirs.std)
 
 
 def test_imagined_states_stay_in_the_widened_range_of_the_data():
@@ -180,6 +207,11 @@ def flip_last_bit(path):
         (lambda f: damage_yaml(f, action_box=[[-1.0], [1.0]]), "does not fit .*action_box is"),
         (lambda f: damage_yaml(f, action_box="all"), "does not fit .*action_box is 'all'"),
         (lambda f: damage_yaml(f, covariance="none"), "does not fit"),
+        (lambda f: damage_yaml(f, noise="loud"), "does not fit .*noise is 'loud'"),
+        (lambda f: damage_yaml(f, noise="constant"), "does not fit"),
+        (lambda f: damage_yaml(f, layer_norm=1), "does not fit .*layer_norm is 1"),
+        (lambda f: damage_yaml(f, dropout=1.0), "does not fit .*dropout is 1.0"),
+        (lambda f: damage_yaml(f, dropout=float("nan")), "does not fit .*dropout is nan"),
         (lambda f: damage_weights(f, "lowest", dtype=torch.float64), "lowest is torch.float64"),
         (lambda f: damage_weights(f, "elites", add=9), "no members"),
         (lambda f: damage_weights(f, "target_standardizer.std", add=-99), "not positive"),

@@ -117,8 +117,9 @@ def test_selected_members_are_copies_in_the_order_asked_for():
     assert net.members == 4
 
 
-def test_a_plugged_in_deviation_is_predicted_everywhere():
-    net = GaussianEnsemble(4, 2, members=3, hidden=(16,))
+@pytest.mark.parametrize("noise", ["input", "constant"])
+def test_a_plugged_in_deviation_is_predicted_everywhere(noise):
+    net = GaussianEnsemble(4, 2, members=3, hidden=(16,), noise=noise)
     mean = net(torch.ones(1, 4)).mean
     std = torch.tensor([[0.01, 1.0], [0.2, 3.0], [1.0, 0.5]])
     net.set_std(std)
@@ -129,7 +130,12 @@ def test_a_plugged_in_deviation_is_predicted_everywhere():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"members": 0}, "0 members"), ({"log_std_bounds": (1.0, -1.0)}, "below the upper")],
+    [
+        ({"members": 0}, "0 members"),
+        ({"log_std_bounds": (1.0, -1.0)}, "below the upper"),
+        ({"noise": "constant", "covariance": "full"}, "for a full one choose noise 'input'"),
+        ({"dropout": 1.0}, "a dropout of 1.0: choose a share"),
+    ],
 )
 def test_impossible_ensembles_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
