@@ -54,6 +54,26 @@ def test_every_member_adopts_a_copy_of_the_learned_side_network():
     assert not any(p.requires_grad for p in net.side.parameters())
 
 
+def test_layer_norm_and_dropout_are_those_of_both_means():
+    x = torch.randn(5, 2, generator=seeded())
+    plain, normalised = two_means(), two_means(layer_norm=True, dropout=0.3)
+    expected = normalised.means(x)
+    for found, other in zip(expected, plain.means(x), strict=True):
+        assert not torch.allclose(found, other)
+    log_std, gate = normalised.side.noise_and_gate(x)
+    with normalised.dropping_out(seeded()):
+        for found, other in zip(normalised.means(x), expected, strict=True):
+            assert not torch.allclose(found, other)
+        for found, other in zip(normalised.side.noise_and_gate(x), (log_std, gate), strict=True):
+            assert torch.equal(found, other)
+    assert all(map(torch.equal, normalised.means(x), expected))
+
+
+def test_constant_noise_is_refused():
+    with pytest.raises(InputError, match="function of the input; choose --noise input"):
+        two_means(noise="constant")
+
+
 def test_members_can_be_selected_and_models_saved(tmp_path):
     net, x = two_means(), torch.randn(5, 2, generator=seeded())
     chosen = net.select(torch.tensor([2, 0]))

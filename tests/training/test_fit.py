@@ -207,3 +207,36 @@ def empty():
 def test_data_that_does_not_fit_is_refused(train, held_out, steps, words):
     with pytest.raises(InputError, match=words):
         fit(network(), NLL(), train, held_out, generator=seeded(), steps=steps)
+
+
+class DropoutSeen(MSE):
+    """Notes at each call whether two predictions of one input differ."""
+
+    def __init__(self):
+        self.seen = {"loss": [], "calibrate": [], "after_step": []}
+
+    def note(self, name, network, x):
+        self.seen[name].append(not torch.equal(network(x).mean, network(x).mean))
+
+    def __call__(self, network, x, y, generator):
+        self.note("loss", network, x)
+        return super().__call__(network, x, y, generator)
+
+    def calibrate(self, network, x, y):
+        self.note("calibrate", network, x)
+        super().calibrate(network, x, y)
+
+    def after_step(self, network, batch, step, generator):
+        self.note("after_step", network, batch[0])
+        return {}
+
+
+def test_dropout_is_on_in_losses_and_nowhere_else():
+    """Neither where models are evaluated, nor where an outer level differentiates them."""
+    objective, data = DropoutSeen(), linear_data()
+    net = network(hidden=(16,), dropout=0.5)
+    fit(net, objective, data, data, generator=seeded(), steps=4, evaluate_every=2, patience=None)
+    assert objective.seen["loss"] == 4 * [True]
+    assert objective.seen["after_step"] == 4 * [False]
+    assert not any(objective.seen["calibrate"])
+    assert len(objective.seen["calibrate"]) >= 2
