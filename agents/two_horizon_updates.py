@@ -153,8 +153,8 @@ class TwoHorizonUpdates:
         """A short rollout from states of the buffer, with gradients."""
         count, device = self.settings.policy_batch_size, self.states.device
         drawn = torch.randint(self.stored, (count,), generator=self.generator, device=device)
-        obs, alive = self.states[drawn], [torch.ones(count, device=device)]
-        inputs, rewards, log_probs, actions = [], [], [], []
+        start, alive = self.states[drawn], [torch.ones(count, device=device)]
+        inputs, rewards, log_probs, actions, obs = [], [], [], [], start
         for t in range(self.settings.horizon + 1):
             s = self.standardizer.standardize(obs)
             unit, log_prob = self.actor.sample(s, self.generator)
@@ -166,7 +166,8 @@ class TwoHorizonUpdates:
             step = self._step(obs, unit)
             rewards.append(step.reward)
             alive.append(alive[-1] * step.alive)
-            obs = step.observation
+            # A gradient of NaN times 0 is NaN: rows that have terminated go on from their start.
+            obs = torch.where(alive[-1].unsqueeze(-1) > 0, step.observation, start)
         return Rollout(
             inputs[0],
             inputs[-1],
