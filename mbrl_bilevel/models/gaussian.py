@@ -138,8 +138,7 @@ class GaussianEnsemble(nn.Module):
         layer_norm, dropout: of the hidden layers, see `EnsembleMLP`.
 
     Raises:
-        InputError: sizes below 1, bounds in the wrong order, or constant noise with a full
-            covariance.
+        InputError: sizes below 1, bounds in the wrong order, constant noise of a full covariance.
     """
 
     informative: Tensor

@@ -132,11 +132,6 @@ class TwoMeanEnsemble(GaussianEnsemble):
             members, self.inputs, self.hidden[:2], self.heads, self.log_std_bounds, generator
         )
 
-    @contextmanager
-    def dropping_out(self, generator: torch.Generator) -> Iterator[None]:
-        with self.network.dropping_out(generator), self.second.dropping_out(generator):
-            yield
-
     def restrict(self, informative: Int[Tensor, "k"]) -> None:
         super().restrict(informative)
         self.side.informative, self.side.held = informative, self.held
