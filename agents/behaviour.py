@@ -60,6 +60,7 @@ class RandomPolicy:
     def __call__(
         self, observation: ndarray, generator: np.random.Generator | None = None
     ) -> ndarray:
+        """Actions [b, a] for observations [b, o], of which only the number counts."""
         shape = (len(observation), *self.action_low.shape)
         unit = np.full(shape, 0.5) if generator is None else generator.random(shape)
         return (self.action_low + unit * (self.action_high - self.action_low)).astype(np.float32)

@@ -86,6 +86,7 @@ class RealEnv:
         return {"real/return": float(totals.mean()), "real/length": float(lengths.mean())}
 
     def state(self) -> dict[str, Tensor]:
+        """Number and actions of the present episode, and the episodes not yet reported."""
         size = (0, *(self.env.action_space.shape or ()))
         actions = np.stack(self.actions) if self.actions else np.zeros(size, np.float32)
         finished = torch.tensor(self.finished, dtype=torch.float64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""`bench`: throughput figures with the machine's own limit beside them."""
+"""`bench`: throughput with the machine's own limit beside it."""
 
 import importlib
 from dataclasses import dataclass

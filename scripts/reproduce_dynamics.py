@@ -23,13 +23,13 @@ TRANSITIONS = 25_000  # of which the training part is 20,000
 BASELINES = ("mse", "nll", "beta_nll")  # what a learned reward has to face
 STEPS = 4_000  # gradient steps of each run
 HIDDEN, WIDE = (200, 200, 200), (290, 290, 290)  # the wide one for objectives named NAME-wide
-Figures = dict[str, list[dict[str, float]]]
+Metrics = dict[str, list[dict[str, float]]]
 
 
 def reproduce(config: Config) -> Outcome:
     """Trains each objective on the medium data of each environment, `seeds` times.
 
-    A seed decides split, initialisation and batches. Figures are those of the test episodes, in
+    A seed decides split, initialisation and batches. Metrics are those of the test episodes, in
     standardised units: mean squared error and NLL per dimension of the mixture of members.
 
     Raises:
@@ -44,7 +44,7 @@ def reproduce(config: Config) -> Outcome:
     for name, folder in (("--data", config.data), ("--out", config.out)):
         if folder is not None:
             make_folder(name, folder)
-    found: dict[str, Figures] = {}
+    found: dict[str, Metrics] = {}
     with tempfile.TemporaryDirectory() as runs, datasets_in(config.data or Path(runs, "datasets")):
         for env in config.envs:
             dataset = f"{env.split('-')[0].lower()}/medium-v0"
@@ -101,7 +101,7 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
     }
 
 
-def _table(env: str, found: Figures) -> str:
+def _table(env: str, found: Metrics) -> str:
     """Mean and standard error over seeds; then bilevel beside the best baseline."""
     lines = [f"{env:<15} {'test MSE':>18} {'test NLL':>18} {'ECE':>7} {'seconds':>8}"]
     for objective, runs in found.items():
@@ -116,7 +116,7 @@ def _table(env: str, found: Figures) -> str:
     return "\n".join(lines)
 
 
-def _against(found: Figures, baselines: list[str]) -> list[str]:
+def _against(found: Metrics, baselines: list[str]) -> list[str]:
     if "bilevel" not in found or not baselines:
         return []
     error = _mean(found["bilevel"], "mse") / min(_mean(found[name], "mse") for name in baselines)

@@ -36,7 +36,7 @@ STEPS_PER_EPOCH = 100  # at the most: beyond 3,200 rows batches grow with the se
 LEARNING_RATE = 3e-2
 FILES = ("data.txt", "index_features.txt", "index_target.txt", "n_splits.txt")
 
-Figures = dict[str, list[float]]
+Metrics = dict[str, list[float]]
 
 # Means over the 20 splits of RMSE and NLL in the units of the target, one hidden layer of 50 units:
 # probabilistic backpropagation (Hernandez-Lobato and Adams 2015) and Deep Ensembles
@@ -75,7 +75,7 @@ def reproduce(config: Config) -> Outcome:
         if objective not in OBJECTIVES:
             raise InputError(f"--objectives {objective}: choose from {', '.join(OBJECTIVES.names)}")
     sets = load_suite(config.data)
-    found: dict[str, dict[str, Figures]] = {}
+    found: dict[str, dict[str, Metrics]] = {}
     total = sum(s.splits for s in sets) * len(config.objectives)
     with tqdm(total=total, unit="fit", desc="uci", smoothing=0) as bar:
         for data in sets:
@@ -207,7 +207,7 @@ def train_one(
     return model
 
 
-def table(name: str, rows: dict[str, Figures]) -> str:
+def table(name: str, rows: dict[str, Metrics]) -> str:
     """Mean and standard error over splits of every objective, then the published rows."""
     lines = [f"{name:<18} {'test RMSE':>16} {'test NLL':>16}"]
     for objective, figures in rows.items():

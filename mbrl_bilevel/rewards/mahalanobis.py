@@ -41,7 +41,7 @@ class Mahalanobis(nn.Module):
         outputs: int,
         *,
         form: Form = "diagonal",
-        initial: float | Tensor = 1.0,
+        initial: float | Float[Tensor, "..."] = 1.0,
         inputs: int | None = None,
         hidden: Sequence[int] = (64, 64),
         spread: float = 5.0,

@@ -22,7 +22,7 @@ class OneHotMahalanobis(nn.Module):
         classes: int,
         *,
         form: Form = "diagonal",
-        initial: float | Tensor = 1.0,
+        initial: float | Float[Tensor, "..."] = 1.0,
         inputs: int | None = None,
         hidden: Sequence[int] = (64, 64),
         generator: torch.Generator | None = None,
