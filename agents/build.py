@@ -17,6 +17,7 @@ from mbrl_bilevel.agents.pets import PETS
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (
+    AGENTS,
     AgentSettings,
     DHMBPOSettings,
     MBPOSettings,
@@ -31,6 +32,8 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+
+Named = SACSettings | MBPOSettings | DHMBPOSettings | MOPOSettings
 
 
 def make_agent(
@@ -51,16 +54,42 @@ def make_agent(
     """
     acting = env if isinstance(env, Acting) else Acting(env=_spec(env))
     check_agent(settings, acting, dataset=dataset, model=model)
-    if isinstance(settings, MOPOSettings):
-        if dataset is None or model is None:
-            raise InputError("MOPO learns from a data set, in a model of it: give it both")
-        return _mopo(settings, acting, dataset, model, torch.device(device))
+    make = AGENTS.builder(settings)
+    learner: Learner = make(
+        settings, acting, device=torch.device(device), dataset=dataset, model=model
+    )
+    return learner
+
+
+def offline(
+    settings: MOPOSettings,
+    acting: Acting,
+    *,
+    device: torch.device,
+    dataset: Dataset | None,
+    model: DynamicsModel | None,
+) -> MOPO:
+    """MOPO; InputError without data set or model."""
+    if dataset is None or model is None:
+        raise InputError("MOPO learns from a data set, in a model of it: give it both")
+    return _mopo(settings, acting, dataset, model, device)
+
+
+def online(
+    settings: SACSettings | MBPOSettings | DHMBPOSettings | PETSSettings,
+    acting: Acting,
+    *,
+    device: torch.device,
+    dataset: Dataset | None,
+    model: DynamicsModel | None,
+) -> SAC | MBPO | DHMBPO | PETS:
+    """Any of the online agents; InputError with a data set or a model."""
     if dataset is not None or model is not None:
         raise InputError(
             f"{settings.name} learns online, and fits a model of its own if any: give it neither "
             "data set nor model"
         )
-    return _online(settings, acting, torch.device(device))
+    return _online(settings, acting, device)
 
 
 def check_memory(
@@ -140,7 +169,7 @@ def _plan(
         env.close()
 
 
-def _metadata(settings: AgentSettings, spec: EnvSpec) -> dict[str, str]:
+def _metadata(settings: Named, spec: EnvSpec) -> dict[str, str]:
     return {
         "env_id": spec.id,
         "env": json.dumps(spec.to_plain()),

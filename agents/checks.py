@@ -75,9 +75,9 @@ def check_agent(
     spaces = Spaces.of(env)
     env.close()
     _check_box(acting.env, spaces)
-    if not isinstance(settings, PETSSettings):
+    if isinstance(settings, SACSettings | MBPOSettings | MOPOSettings):
         _check_target_entropy(settings.policy.target_entropy, spaces.act_dim)
-    if not isinstance(settings, SACSettings):
+    if isinstance(settings, ModelBased):
         task = task_of(acting.env)
         check_task(task, spaces.obs_dim, spaces.act_dim)
         _check_model(settings, acting.env, task, spaces, model)

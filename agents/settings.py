@@ -5,7 +5,7 @@ that flags and presets address it by its name alone. Nothing here imports torch:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from mbrl_bilevel.agents.setting_groups import (
     ImitationSettings,
@@ -20,6 +20,20 @@ from mbrl_bilevel.agents.setting_groups import (
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
 from mbrl_bilevel.ranges import Count, check_ranges
+from mbrl_bilevel.registry import Registry
+
+
+@runtime_checkable
+class AgentSettings(Protocol):
+    """What settings of every agent have; their other fields are flags too.
+
+    Two class variables may say more: `offline = True`, learns from a data set, and
+    `evaluates_policy = False`, has no policy that could be played beside the training.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +84,7 @@ class DHMBPOSettings:
     """Real steps, the random ones included."""
     start_steps: Count = 5_000
     """Real steps by random actions before anything is learned."""
-    objective: ObjectiveSpec = ObjectiveSpec()
+    objective: ObjectiveSpec = NLLSettings()
     model: ModelSettings = ModelSettings(
         members=8,
         hidden=(256, 256, 256),
@@ -100,6 +114,7 @@ class MOPOSettings:
     """MOPO (Yu et al. 2020): MBPO offline, in a model of a data set, with penalised rewards."""
 
     name: ClassVar[str] = "mopo"
+    offline: ClassVar[bool] = True  # learns from a data set
     steps: Count = 100_000
     """Policy updates, those of behaviour cloning included."""
     objective: ObjectiveSpec = NLLSettings()
@@ -124,6 +139,7 @@ class PETSSettings:
     """PETS (Chua et al. 2018): planning in a probabilistic ensemble, fitted as data come in."""
 
     name: ClassVar[str] = "pets"
+    evaluates_policy: ClassVar[bool] = False  # its episodes are its evaluation
     steps: Count = 5_000
     """Real steps, the random ones included."""
     start_steps: Count = 500
@@ -139,11 +155,14 @@ class PETSSettings:
         _check_start(self.start_steps, self.steps)
 
 
-AgentSettings = SACSettings | MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings
-AGENTS: dict[str, type[AgentSettings]] = {
-    kind.name: kind
-    for kind in (SACSettings, MBPOSettings, DHMBPOSettings, MOPOSettings, PETSSettings)
-}
+# An agent of one's own is registered by its name, with a dataclass of settings and the function
+# that is called with `(settings, acting, *, device, dataset, model)`.
+AGENTS: Registry[Any] = Registry("agent")
+AGENTS.register("sac", SACSettings, "mbrl_bilevel.agents.build:online")
+AGENTS.register("mbpo", MBPOSettings, "mbrl_bilevel.agents.build:online")
+AGENTS.register("dhmbpo", DHMBPOSettings, "mbrl_bilevel.agents.build:online")
+AGENTS.register("mopo", MOPOSettings, "mbrl_bilevel.agents.build:offline")
+AGENTS.register("pets", PETSSettings, "mbrl_bilevel.agents.build:online")
 
 
 def _check_start(start: int, steps: int) -> None:

@@ -1,30 +1,12 @@
 """`bench`: throughput with the machine's own limit beside it."""
 
 import importlib
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 
-from mbrl_bilevel.ranges import Count, Threads
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-
-Name = Literal["load", "fit", "plan", "sac", "checkpoint", "memory"]
-# memory takes half an hour
-ALL: tuple[Name, ...] = ("load", "fit", "plan", "sac", "checkpoint")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Command):
-    """Flags of bench."""
-
-    names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ALL
-    """Which benchmarks to run; default: all but memory, which takes half an hour."""
-    rounds: Count = 7
-    """Repetitions of every measurement; medians are reported."""
-    threads: Threads | None = None
-    """Threads of torch; default: what torch chooses."""
+from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
+from mbrl_bilevel.scripts.flags.bench import Config
 
 
 def run(config: Config) -> Outcome:

@@ -23,7 +23,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.ranges import flag
 from mbrl_bilevel.scripts.acting_environment import acting_environment
 from mbrl_bilevel.scripts.command import say
-from mbrl_bilevel.scripts.flags import refuse_twice
+from mbrl_bilevel.scripts.flag_checks import refuse_twice
 
 SIMULATOR = Path("simulator")  # in place of a folder: the real simulation as the planner's model
 

@@ -1,33 +1,13 @@
 """`collect`: a real Minari data set by a shipped behaviour policy."""
 
 import time
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, write_dataset
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.ranges import Range
-from mbrl_bilevel.scripts.command import Command, Outcome, say
+from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.flags.collect import Config
 from mbrl_bilevel.wording import counted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Command):
-    """Flags of collect."""
-
-    env: str
-    """The gymnasium environment, e.g. HalfCheetah-v5."""
-    policy: Literal["random", "simple", "medium", "good", "expert"]
-    """Who acts; expert is the best policy shipped for the environment."""
-    steps: Annotated[int, Range(2, 2**31 - 1)]
-    """Exactly so many transitions; the last episode is cut and marked truncated."""
-    dataset: str
-    """Minari id of the new data set, e.g. mine/halfcheetah-medium-v0."""
-    deterministic: bool = False
-    """Take the policy's mean instead of sampling its actions."""
-    overwrite: bool = False
-    """Replace a data set of the same id, once the new one is complete."""
 
 
 def run(config: Config) -> Outcome:

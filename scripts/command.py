@@ -1,28 +1,14 @@
-"""What every command shares: its flags, its outcome and where its words go."""
+"""What every command shares: its outcome, its device and where its words go."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.ranges import Seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """Flags of every command."""
-
-    seed: Seed = 0
-    """Seed of every random generator, below 2^63; the same seed gives the same result on the same
-    machine."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where tensors live; auto takes a GPU if there is one."""
-    json: bool = False
-    """Print one JSON object as the last line on stdout; everything else goes to stderr."""
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,13 @@ from typing import Any, Literal
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
-from mbrl_bilevel.scripts import collect, eval_agent, eval_agent_flags, eval_model, train_model
-from mbrl_bilevel.scripts.command import Command, Outcome, how_to_watch, say
-from mbrl_bilevel.scripts.flags import make_folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Command):
-    """Flags of demo."""
-
-    out: Path | None = None
-    """Everything goes into this new folder; default: the first of runs/demo-1, demo-2, ..."""
+from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
+from mbrl_bilevel.scripts.command import Outcome, how_to_watch, say
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags import collect as collect_flags
+from mbrl_bilevel.scripts.flags import eval_agent as eval_agent_flags
+from mbrl_bilevel.scripts.flags import eval_model as eval_model_flags
+from mbrl_bilevel.scripts.flags.demo import Config
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
     dataset = f"{name}/{stop.policy}-v0"
     say(f"\n{stop.env}: {stop.what}")
     collect.run(
-        collect.Config(
+        collect_flags.Config(
             env=stop.env, policy=stop.policy, steps=stop.steps, dataset=dataset, **common
         )
     )
@@ -116,7 +112,7 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
                 **common,
             )
         )
-        evaluated = eval_model.run(eval_model.Config(model=model, **common))
+        evaluated = eval_model.run(eval_model_flags.Config(model=model, **common))
         say(evaluated.text)
         acted = eval_agent.run(
             eval_agent_flags.Config(

@@ -31,7 +31,7 @@ from mbrl_bilevel.scripts.candidates import (
     warn_of_models_without_environment,
 )
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
-from mbrl_bilevel.scripts.eval_agent_flags import Config
+from mbrl_bilevel.scripts.flags.eval_agent import Config
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 

@@ -1,6 +1,5 @@
 """`eval-model`: evaluates dynamics models on data they were not trained on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,27 +9,13 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.model_evaluation import evaluate
 from mbrl_bilevel.evaluation.targets import warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.ranges import Count
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
+from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
 from mbrl_bilevel.scripts.evaluation_data import evaluation_data
-from mbrl_bilevel.scripts.flags import refuse_twice
+from mbrl_bilevel.scripts.flag_checks import refuse_twice
+from mbrl_bilevel.scripts.flags.eval_model import Config
 from mbrl_bilevel.scripts.model_results import remarks_on, text_of, write
 from mbrl_bilevel.warning_lines import warnings_in_one_line
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Command):
-    """Flags of eval-model."""
-
-    model: Path | tuple[Path, ...]
-    """Run folders of train-model; several are evaluated side by side."""
-    dataset: str | None = None
-    """Evaluate on the whole of this data set; default: on the test episodes of the model's own."""
-    horizons: tuple[Count, ...] = (1, 10, 50, 100)
-    """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
-    out: Path | None = None
-    """New folder for the comparison of several models; default: comparison-001, ... beside them."""
 
 
 def run(config: Config) -> Outcome:

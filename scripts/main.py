@@ -1,6 +1,6 @@
 """`mbrl-bilevel COMMAND`: finds the command, parses its flags, prints its outcome."""
 
-import importlib.util
+import importlib
 import io
 import json
 import os
@@ -13,13 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from mbrl_bilevel import __version__
 from mbrl_bilevel.agents.main_script import is_being_read_again
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
-from mbrl_bilevel.ranges import check_ranges
+from mbrl_bilevel.scripts.flags.parse import parse_flat, values_of
+from mbrl_bilevel.scripts.flags.shared import shared_flags
+from mbrl_bilevel.scripts.plugins import load_plugins
 from mbrl_bilevel.training.interruption import sigterm_interrupts
 
 COMMANDS = {
@@ -157,30 +157,32 @@ def _check_arguments(argv: list[str]) -> None:
 def _run(argv: list[str]) -> int:
     name = argv[0]
     _check_arguments(argv)
-    path = f"mbrl_bilevel.scripts.{name.replace('-', '_')}"
-    if importlib.util.find_spec(f"{path}_flags") is not None:  # parsed before torch is imported
-        command = importlib.import_module(f"{path}_flags").parse(argv[1:])
-        module = importlib.import_module(path)
-    else:
-        module = importlib.import_module(path)
-        command = tyro.cli(
-            module.Config,
-            prog=f"mbrl-bilevel {name}",
-            args=argv[1:],
-            description=COMMANDS[name],
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    check_ranges(command)
+    command = _parsed(name, argv[1:])
+    module = importlib.import_module(f"mbrl_bilevel.scripts.{_module(name)}")
     import torch
 
     torch.set_flush_denormal(True)  # denormal numbers slow small networks on CPU many times over
     outcome = module.run(command)
-    if command.json:
+    if shared_flags(command).json:
         print(outcome.text, file=sys.stderr, flush=True)
         print(json.dumps(outcome.figures), flush=True)
     else:
         print(outcome.text, flush=True)
     return int(outcome.exit_code)
+
+
+def _parsed(name: str, argv: list[str]) -> Any:
+    """The settings that the flags give; torch is imported only where a preset needs it."""
+    load_plugins(values_of("plugin", argv))
+    where = "" if name == "train-model" else "flags."
+    flags = importlib.import_module(f"mbrl_bilevel.scripts.{where}{_module(name)}")
+    if hasattr(flags, "parse"):
+        return flags.parse(argv)
+    return parse_flat(flags.Config, argv, name, COMMANDS[name])
+
+
+def _module(command: str) -> str:
+    return command.replace("-", "_")
 
 
 def _how_to_go_on(argv: list[str]) -> str:

@@ -14,8 +14,9 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
-from mbrl_bilevel.scripts.flags import make_folder
-from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags import collect as collect_flags
+from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 
@@ -65,7 +66,9 @@ def _collect(env: str, dataset: str) -> None:
         dataset_folder(dataset)
     except InputError:
         collect.run(
-            collect.Config(env=env, policy="medium", steps=TRANSITIONS, dataset=dataset, seed=0)
+            collect_flags.Config(
+                env=env, policy="medium", steps=TRANSITIONS, dataset=dataset, seed=0
+            )
         )
 
 

@@ -32,8 +32,9 @@ from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_ru
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.scripts import collect
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
-from mbrl_bilevel.scripts.flags import make_folder
-from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags import collect as collect_flags
+from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.trainer import Samples, Trainer
 
@@ -116,7 +117,7 @@ def _transitions() -> Transitions:
         dataset_folder(DATASET)
     except InputError:
         collect.run(
-            collect.Config(
+            collect_flags.Config(
                 env="HalfCheetah-v5", policy="medium", steps=TRANSITIONS, dataset=DATASET, seed=0
             )
         )

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,10 +19,11 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves
 from mbrl_bilevel.files import write_text
-from mbrl_bilevel.scripts import agent_flags, train_agent
+from mbrl_bilevel.scripts import train_agent
 from mbrl_bilevel.scripts.command import Outcome, plain_products, say
-from mbrl_bilevel.scripts.flags import make_folder
-from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags import train_agent as flags
+from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
 EPISODES, POINTS = 10, 20  # of an evaluation; evaluations of a run
@@ -65,10 +67,14 @@ def _ours(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
     assert config.out is not None
     out = config.out / f"run-{seed}"
     outcome = train_agent.run(
-        agent_flags.Config(
-            agent="sac", env=env, out=out, seed=seed, steps=steps, evaluate_every=every,
-            log_every=every, episodes=EPISODES, resume=(out / CONFIG).is_file(),
-            device=config.device,
+        flags.Config(
+            run=flags.RunFlags(
+                out=out, seed=seed, device=config.device, log_every=every,
+                resume=(out / CONFIG).is_file(),
+            ),
+            environment=flags.EnvironmentFlags(env=env),
+            agent=replace(preset(SACSettings, env), steps=steps),
+            evaluation=flags.EvaluationFlags(evaluate_every=every, episodes=EPISODES),
         )
     )  # fmt: skip
     assert (out / SUMMARY).is_file()

@@ -25,7 +25,7 @@ from mbrl_bilevel.objectives.settings import (
     needs_two_means,
 )
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
-from mbrl_bilevel.scripts.reproduce import Config
+from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.training.trainer import Samples, Trainer
 
 MEMBERS, HIDDEN, EPOCHS = 5, (50,), 40  # as Lakshminarayanan et al. 2017

@@ -4,13 +4,12 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.sanity import figures, suite
@@ -18,21 +17,11 @@ from mbrl_bilevel.sanity.check import Check
 from mbrl_bilevel.sanity.gaussian import draw
 from mbrl_bilevel.sanity.gaussian_curves import curves
 from mbrl_bilevel.sanity.over_seeds import Estimate
-from mbrl_bilevel.scripts.command import Command, Outcome, resolve_device, say
-from mbrl_bilevel.scripts.flags import make_folder
+from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags.sanity import Config, Name
 
-Name = Literal["gaussian", "classification", "mdp"]
 MISSING = 'scikit-learn is not installed; pip install "mbrl-bilevel[sanity]"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Command):
-    """Flags of sanity; the toy problems are small and run on the CPU, whatever the device."""
-
-    names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
-    """Which toy problems to check; default: all."""
-    out: Path | None = None
-    """A new or empty folder for checks.json and, of the Gaussian toy, the training curves."""
 
 
 PARTS: dict[Name, Callable[[int], suite.Part]] = {

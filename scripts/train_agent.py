@@ -1,7 +1,7 @@
 """`train-agent`: a policy, trained online in the real environment or offline from a data set."""
 
 import time
-from dataclasses import asdict, astuple, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,18 +15,17 @@ from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.model_check import check_model
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
-from mbrl_bilevel.agents.presets import by_name_of, preset, updated
-from mbrl_bilevel.agents.setting_groups import RolloutLength
-from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings, SACSettings
+from mbrl_bilevel.agents.presets import by_name_of
+from mbrl_bilevel.agents.settings import AGENTS, MOPOSettings
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import get_task, planned_task
-from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.model_file import WEIGHTS
+from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
-from mbrl_bilevel.scripts.agent_flags import SETTINGS, Config
 from mbrl_bilevel.scripts.command import (
     Outcome,
     fast_products,
@@ -34,13 +33,14 @@ from mbrl_bilevel.scripts.command import (
     resolve_device,
     say,
 )
-from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
+from mbrl_bilevel.scripts.flags.train_agent import Config, DataFlags
+from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
-from mbrl_bilevel.training.run_folder import SUMMARY, RunFolder
+from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-SHARED = frozenset({"elites", *(f.name for f in fields(ObjectiveFlags))})  # flags of several agents
+IGNORED = ("json", "resume", "download", "device", "checkpoint_seconds", "out", "plugin")
 
 
 def run(config: Config) -> Outcome:
@@ -52,117 +52,83 @@ def run(config: Config) -> Outcome:
 
 
 def _run(config: Config) -> Outcome:
-    device = resolve_device(config.device)
-    torch.set_num_threads(config.threads)
+    flags, settings, data = config.run, config.agent, config.data
+    device = resolve_device(flags.device)
+    torch.set_num_threads(flags.threads)
     fast_products()
-    if config.agent != "pets":  # whose episodes are its evaluation
+    if getattr(settings, "evaluates_policy", True):
         check_main_script()
-    _check(config)
-    dataset = _dataset(config)
+    dataset = None if data is None else load_dataset(data.dataset, download=data.download)
     spec = _environment(config, dataset)
-    settings = _settings(config, spec)
     acting = Acting(
         env=spec,
-        seed=config.seed,
-        max_steps=config.max_steps,
-        check_task=not config.unchecked_task,
+        seed=flags.seed,
+        max_steps=config.environment.max_steps,
+        check_task=not config.environment.unchecked_task,
     )
-    given = _given_model(config, spec, device)
+    given = _given_model(data, spec, device)
     check_agent(settings, acting, dataset=dataset, model=given)
-    if config.resume and dataset is not None and config.dataset is not None:
-        require_unchanged(config.out, config.dataset, dataset)
-    resolved = _resolved(config, spec, settings, dataset)
-    if dataset is not None and not config.unchecked_task:
-        learned = config.learn_reward == "yes" or (given is not None and given.learn_reward)
-        dataset = agreeing(dataset, task_of(spec), reward=not learned)
+    if flags.resume and dataset is not None and data is not None:
+        require_unchanged(flags.out, data.dataset, dataset)
+    resolved = _resolved(config, spec, dataset)
+    if dataset is not None and acting.check_task:
+        learned = getattr(settings, "model", None)
+        reward = getattr(learned, "learn_reward", "auto") == "yes"
+        reward = reward or (given is not None and given.learn_reward)
+        dataset = agreeing(dataset, task_of(spec), reward=not reward)
     # before there is a folder: memory may not be enough
     if isinstance(settings, MOPOSettings):
         assert dataset is not None
         check_memory(settings, acting, dataset, given, device)
     else:
-        learner = make_agent(settings, acting, device=device)
-    with RunFolder(config.out, resolved, config.resume) as folder:
-        say(how_to_watch(config.out))
+        learner = make_agent(settings, acting, device=device, dataset=dataset, model=given)
+    with RunFolder(flags.out, resolved, flags.resume) as folder:
+        say(how_to_watch(flags.out))
         if isinstance(settings, MOPOSettings):
             model = given or DynamicsModel.load(_trained_model(config, settings), device)
             learner = make_agent(settings, acting, device=device, dataset=dataset, model=model)
         began = time.monotonic()
-        figures = learn(
+        metrics = learn(
             learner,
             folder,
-            PolicyEvaluation(spec, config.seed, config.episodes, config.max_steps),
+            PolicyEvaluation(spec, flags.seed, config.evaluation.episodes, acting.max_steps),
             steps=settings.steps,
-            log_every=config.log_every,
-            evaluate_every=config.evaluate_every,
-            resume=config.resume,
-            checkpoint_seconds=config.checkpoint_seconds,
+            log_every=flags.log_every,
+            evaluate_every=config.evaluation.evaluate_every,
+            resume=flags.resume,
+            checkpoint_seconds=flags.checkpoint_seconds,
         )
         found: dict[str, Any] = {
-            "run": str(config.out),
+            "run": str(flags.out),
             "steps": settings.steps,
             "seconds": round(time.monotonic() - began, 2),
-            "mean_return": figures.get("evaluation/return"),
-            "std_return": figures.get("evaluation/return_std"),
-            "agent": config.agent,
+            "mean_return": metrics.get("evaluation/return"),
+            "std_return": metrics.get("evaluation/return_std"),
+            "agent": AGENTS.name(settings),
             "env": spec.id,
-            "seed": config.seed,
+            "seed": flags.seed,
         }
         folder.summarize(found)
     return Outcome(found, _text(config, spec.id, found))
 
 
-def _check(config: Config) -> None:
-    if config.agent == "mopo" and config.dataset is None:
-        raise InputError("--agent mopo learns from a data set: name one by --dataset")
-    if config.agent != "mopo" and config.dataset is not None:
-        raise InputError(
-            f"--agent {config.agent} learns online: leave --dataset out, or choose --agent mopo"
-        )
-    if config.agent != "mopo" and config.model is not None:
-        raise InputError(
-            f"--agent {config.agent} fits a model of its own: leave --model out, or choose mopo"
-        )
-    if config.agent != "mopo" and config.env is None:
-        raise InputError(f"--agent {config.agent}: name the environment by --env")
-
-
-def _dataset(config: Config) -> Dataset | None:
-    if config.dataset is None:
-        return None
-    return load_dataset(config.dataset, download=config.download)
-
-
 def _environment(config: Config, dataset: Dataset | None) -> EnvSpec:
-    if dataset is None:
-        assert config.env is not None
-        return EnvSpec(config.env)
-    whose = f"data set {config.dataset}"
-    return acting_environment(config.env, dataset.env_spec, whose, "was collected in")
+    env = config.environment.env
+    if dataset is None or config.data is None:
+        assert env is not None
+        return EnvSpec(env)
+    whose = f"data set {config.data.dataset}"
+    return acting_environment(env, dataset.env_spec, whose, "was collected in")
 
 
-def _settings(config: Config, spec: EnvSpec) -> AgentSettings:
-    """The preset of agent and task, with every flag that was given in its place.
-
-    Flags that are not None without being given are ignored by agents that lack them.
-    """
-    start = preset(AGENTS[config.agent], spec.id)
-    if not isinstance(start, SACSettings):
-        start = replace(start, objective=config.spec())
-    known = by_name_of(start)
-    values = {n: v for n in SETTINGS if (v := getattr(config, n, None)) is not None}
-    strict = {f.name for f in fields(Config) if f.default is None} - SHARED
-    given = {n: v for n, v in values.items() if n in known or n in strict}
-    if "rollout_length" in given:
-        given["rollout_length"] = RolloutLength(*given["rollout_length"])
-    return updated(start, **given)
-
-
-def _given_model(config: Config, spec: EnvSpec, device: torch.device) -> DynamicsModel | None:
+def _given_model(
+    data: DataFlags | None, spec: EnvSpec, device: torch.device
+) -> DynamicsModel | None:
     """That of --model, if it is one of this environment."""
-    if config.model is None:
+    if data is None or data.model is None:
         return None
-    model, env = DynamicsModel.load(config.model, device), make_env(spec)
-    check_model(model, config.model, spec, env)
+    model, env = DynamicsModel.load(data.model, device), make_env(spec)
+    check_model(model, data.model, spec, env)
     planned_task(get_task(spec), model)
     env.close()
     return model
@@ -170,47 +136,59 @@ def _given_model(config: Config, spec: EnvSpec, device: torch.device) -> Dynamic
 
 def _trained_model(config: Config, settings: MOPOSettings) -> Path:
     """The folder of a model that is trained now, or was when the run was interrupted."""
-    folder = config.out / "model"
+    folder = config.run.out / "model"
     if not (folder / SUMMARY).is_file():
-        assert config.dataset is not None
-        own = {f.name: getattr(config, f.name) for f in fields(ObjectiveFlags)}
-        own |= {name: getattr(config, name) for name in ("members", "elites", "hidden", "env")}
-        own |= {name: getattr(config, name) for name in ("learn_reward", "unchecked_task")}
-        own |= {"seed": config.seed, "device": config.device, "dataset": config.dataset}
-        resume = (folder / "config.yaml").is_file()
-        steps = settings.model.model_steps
-        train_model.run(train_model.Config(out=folder, steps=steps, resume=resume, **own))
+        assert config.data is not None
+        size = settings.model
+        own = {name: getattr(size, name) for name in ("members", "elites", "hidden")}
+        own |= by_name_of(settings.objective)
+        train_model.run(
+            train_model.Config(
+                out=folder,
+                dataset=config.data.dataset,
+                env=config.environment.env,
+                objective=OBJECTIVES.name(settings.objective),  # type: ignore[arg-type]
+                learn_reward=size.learn_reward,
+                unchecked_task=config.environment.unchecked_task,
+                steps=size.model_steps,
+                resume=(folder / CONFIG).is_file(),
+                seed=config.run.seed,
+                device=config.run.device,
+                **own,
+            )
+        )
     return folder
 
 
-def _resolved(
-    config: Config, spec: EnvSpec, settings: AgentSettings, dataset: Dataset | None
-) -> dict[str, Any]:
+def _resolved(config: Config, spec: EnvSpec, dataset: Dataset | None) -> dict[str, Any]:
     """What decides a run's result, as config.yaml holds it."""
-    ignored = ("json", "resume", "download", "device", "checkpoint_seconds", "out")
-    values = asdict(config) | {"env": spec.id, "environment": spec.to_plain()}
-    values |= by_name_of(settings)
-    if dataset is not None and config.dataset is not None:
-        values |= described(config.dataset, dataset)
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
-    plain = {k: astuple(v) if isinstance(v, RolloutLength) else v for k, v in plain.items()}
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
-    return {k: v for k, v in plain.items() if k not in ignored}
+    values: dict[str, Any] = {"agent": AGENTS.name(config.agent)}
+    for group in (config.run, config.environment, config.data, config.evaluation):
+        values |= {} if group is None else asdict(group)
+    values |= {"env": spec.id, "environment": spec.to_plain()} | by_name_of(config.agent)
+    objective = getattr(config.agent, "objective", None)
+    if objective is not None:
+        values["objective"] = OBJECTIVES.name(objective)
+    if dataset is not None and config.data is not None:
+        values |= described(config.data.dataset, dataset)
+    return {k: plain(v) for k, v in values.items() if k not in IGNORED}
 
 
 def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
-    out = quote(str(config.out))
+    out = quote(str(config.run.out))
     if found["mean_return"] is None:
+        if not (config.run.out / WEIGHTS).is_file():
+            return f"trained for {found['steps']} steps; results: {out}"
         again = f"--agent mpc --model {out}"
         what = "the model is fitted to everything that was seen"
     else:
         again = f"--agent policy --model {out}"
         what = (
             f"return {found['mean_return']:.1f} +- {found['std_return']:.1f} "
-            f"({config.episodes} episodes)"
+            f"({config.evaluation.episodes} episodes)"
         )
     again += f" --env {env_id}" if ":" in env_id else ""
     again += " --episodes 10"
-    if config.max_steps is not None:
-        again += f" --max-steps {config.max_steps}"
+    if config.environment.max_steps is not None:
+        again += f" --max-steps {config.environment.max_steps}"
     return f"{what}\nnext: mbrl-bilevel eval-agent {again}"

@@ -30,12 +30,12 @@ from mbrl_bilevel.objectives.settings import needs_two_means
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
-    Command,
     Outcome,
     how_to_watch,
     resolve_device,
     say,
 )
+from mbrl_bilevel.scripts.flags.shared import Command
 from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.batches import Resampling

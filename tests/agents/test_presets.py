@@ -17,11 +17,11 @@ from mbrl_bilevel.objectives.settings import BilevelSettings, MSESettings
 
 @pytest.mark.parametrize(("agent", "env_id"), PRESETS)
 def test_a_preset_changes_what_it_names_and_nothing_else(agent, env_id):
-    defaults = by_name_of(AGENTS[agent]())
-    found = by_name_of(preset(AGENTS[agent], env_id))
+    defaults = by_name_of(AGENTS.settings(agent)())
+    found = by_name_of(preset(AGENTS.settings(agent), env_id))
     assert found == defaults | PRESETS[agent, env_id]
     assert found != defaults
-    assert by_name_of(preset(AGENTS[agent], "Unknown-v0")) == defaults
+    assert by_name_of(preset(AGENTS.settings(agent), "Unknown-v0")) == defaults
 
 
 def test_settings_are_replaced_in_whichever_group_they_stand():

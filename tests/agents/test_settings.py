@@ -82,7 +82,7 @@ def test_lengths_that_cannot_be(bad, words):
     assert str(found.value).startswith(f"--rollout-length {' '.join(map(str, bad))}: {words}")
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", AGENTS.names)
 def test_names_are_unique_within_an_agent_and_every_number_has_a_range(agent):
     bare = {int, float, int | None, float | None, tuple[int, ...]}
 
@@ -96,8 +96,8 @@ def test_names_are_unique_within_an_agent_and_every_number_has_a_range(agent):
                 assert hints[field.name] not in bare, field.name
                 yield field.name
 
-    names = list(settings(AGENTS[agent]()))
-    assert len(names) == len(set(names)) == len(by_name_of(AGENTS[agent]()))
+    names = list(settings(AGENTS.settings(agent)()))
+    assert len(names) == len(set(names)) == len(by_name_of(AGENTS.settings(agent)()))
 
 
 @pytest.mark.parametrize(

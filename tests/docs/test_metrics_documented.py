@@ -45,7 +45,7 @@ AGENTS = {
         *("--updates-per-step", "1", "--first-updates-per-step", "1", "--policy-hidden", "8"),
         *("--critic-updates", "2", "--horizon", "2"),
     ),
-    "pets": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
+    "pets": (*ONLINE, "--log-every", "10", *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
     "mopo": (
         *("--dataset", DATA, "--env", ENV, "--steps", "20", "--imitate-steps", "5"),
         *(*OFTEN, *ENSEMBLE, *ROLLOUTS, "--model-steps", "6", "--policy-hidden", "8"),
@@ -119,7 +119,7 @@ def test_every_metric_that_is_documented_is_logged(tmp_path: Path) -> None:
 
 
 def test_every_agent_and_objective_is_tried() -> None:
-    assert set(AGENTS) == set(settings.AGENTS)
+    assert set(AGENTS) == set(settings.AGENTS.names)
     assert set(OBJECTIVES) >= set(objective_settings.OBJECTIVES.names)
 
 

@@ -21,7 +21,7 @@ from mbrl_bilevel.scripts.candidates import (
     planning_candidates,
     trained_policies,
 )
-from mbrl_bilevel.scripts.eval_agent_flags import parse
+from mbrl_bilevel.scripts.flags.eval_agent import parse
 
 ENV = "InvertedPendulum-v5"
 

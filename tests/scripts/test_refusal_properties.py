@@ -24,6 +24,7 @@ from tests.data.minari_files import episode, write
 from tests.hypothesis_settings import TIMES, examples
 from tests.scripts.test_eval_agent import in_this_process
 from tests.scripts.test_train_agent import InThisProcess
+from tests.scripts.tiny_agents import tiny
 
 pytestmark = [pytest.mark.situation("refused"), pytest.mark.filterwarnings("ignore")]
 HERE = "tests.agents.generated_env"
@@ -33,14 +34,13 @@ TASK = Task(
     lambda next_obs: next_obs[..., 0] > 1e6,
     (),
 )
-TINY = ("--members", "2", "--hidden", "4", "--policy-hidden", "4", "--episodes", "1")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "collect": ("--policy", "random", "--steps", "30", "--dataset", "new/data-v0"),
     "eval-agent": ("--agent", "policy", "--policy", "random", "--episodes", "2", "--out", "new/o"),
     **{
         f"train-agent {agent}": (
             *("--agent", agent, "--out", "new/run", "--steps", "60", "--start-steps", "50"),
-            *TINY,
+            *tiny(agent, episodes="1"),
         )
         for agent in ("sac", "mbpo", "pets")
     },

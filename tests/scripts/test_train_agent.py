@@ -20,13 +20,14 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts import agent_flags, eval_agent, main, train_agent
+from mbrl_bilevel.scripts import eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
+from mbrl_bilevel.scripts.flags import train_agent as flags
 from mbrl_bilevel.scripts.training_data import described
 from tests.scripts.test_eval_agent import in_this_process
+from tests.scripts.tiny_agents import tiny
 
 ENV, DATASET = "tests.scripts.point_environment:Point-v0", "point/random-v0"
-TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes", "2")
 OFTEN = ("--log-every", "10", "--evaluate-every", "10")
 RARELY = ("--log-every", "130", "--evaluate-every", "130")
 ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
@@ -80,7 +81,8 @@ def played_here(monkeypatch):
 
 
 def train(out, *flags):
-    return main.run(["train-agent", "--out", str(out), *TINY, *map(str, flags)])
+    agent = flags[flags.index("--agent") + 1]
+    return main.run(["train-agent", "--out", str(out), *tiny(agent), *map(str, flags)])
 
 
 def last_json(capsys):
@@ -123,7 +125,7 @@ def test_every_agent_learns_a_policy_that_earns_what_is_said(played_here, tmp_pa
     assert (found["run"], found["steps"]) == (str(out), steps)
     assert found["seconds"] > 0
     policy = load_policy_folder(out)
-    returns = play(ENV, 0, 2, policy.weights)
+    returns = play(ENV, 0, 2, policy)
     assert found["mean_return"] == pytest.approx(np.mean(returns))
     assert found["std_return"] == pytest.approx(np.std(returns))
     assert json.loads((out / "summary.json").read_text()) == found
@@ -326,7 +328,9 @@ NUMBERS = (
 def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
     """Before the environment is made, let alone stepped."""
     monkeypatch.setattr(train_agent, "check_agent", lambda *_: pytest.fail("made an environment"))
-    assert train(tmp_path / "run", *MBPO, f"--{flag}", *value.split()) == 2
+    agent = MOPO if flag in ("value-weight", "imitate-steps") else MBPO
+    objective = ("--objective", "bilevel") if flag.startswith("outer-") else ()
+    assert train(tmp_path / "run", *agent, *objective, f"--{flag}", *value.split()) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"mbrl-bilevel train-agent: --{flag} ")
     assert ": choose " in error
@@ -335,7 +339,9 @@ def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
 
 def test_every_number_has_a_range():
     bare = {int, float, int | None, float | None, tuple[int, ...]}
-    hints = get_type_hints(agent_flags.Config, include_extras=True)
+    groups = (flags.RunFlags, flags.EnvironmentFlags, flags.EvaluationFlags)
+    every = [get_type_hints(group, include_extras=True) for group in groups]
+    hints = {name: hint for group in every for name, hint in group.items()}
     assert not [name for name, hint in hints.items() if hint in bare]
 
 
@@ -349,7 +355,8 @@ def test_start_steps_that_are_enough_for_the_check_are_enough(
     flags = ("--start-steps", start, "--steps", start + 2, "--model-steps", "3", "--env", ENV)
     objective = ("--objective", "bilevel") if start > 50 else ()
     own = ("--rollouts", "5", *ONCE) if agent == "mbpo" else ("--planner", "random_shooting")
-    assert train(tmp_path / "run", "--agent", agent, *flags, *objective, *own, *RARELY) == 0
+    flags += ("--agent", agent, "--log-every", "130")
+    assert train(tmp_path / "run", *flags, *objective, *own) == 0
     said = capsys.readouterr().err
     assert "metrics will look better than they are" in said
     few = "50 steps in a row stand for an episode here: take more --start-steps"
@@ -448,7 +455,8 @@ def test_another_setting_does_not_resume(played_here, tmp_path, capsys):
 @pytest.mark.slow
 def test_ctrl_c_and_resume_end_as_an_uninterrupted_run(played_here, tmp_path):
     """A real signal to the whole group, the evaluating process included."""
-    flags = ["--agent", "mbpo", "--env", ENV, "--start-steps", "110", "--steps", "400", *TINY]
+    flags = ["--agent", "mbpo", "--env", ENV, "--start-steps", "110", "--steps", "400"]
+    flags += tiny("mbpo")
     flags += ["--model-steps", "6", "--refit-every", "50", "--updates-per-step", "1"]
     flags += ["--rollouts", "10", "--log-every", "20", "--evaluate-every", "100"]
     flags += ["--device", "cpu"]

@@ -8,6 +8,7 @@ import pytest
 
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.scripts import main
+from tests.scripts.tiny_agents import tiny
 
 HERE = "tests.situations.faulty_environment"
 ENV = f"{HERE}:Faulty-v0"
@@ -17,8 +18,7 @@ TASK = Task(
     lambda next_obs: next_obs[..., 0].abs() > 100,
     ("x", "vel_x"),
 )
-TINY = ("--members", "2", "--hidden", "8", "--policy-hidden", "8", "--episodes", "1")
-OFTEN = ("--log-every", "10", "--evaluate-every", "1000")
+OFTEN = ("--log-every", "10")
 IMAGINED = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
 MODEL = ("--refit-every", "20", "--model-steps", "5")
 AGENTS: dict[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ def collect(*flags: str, env: str = ENV, dataset: str = "own/faulty-v0") -> int:
 
 def train(out: Path, agent: str, *flags: str, env: str = ENV) -> int:
     given = ("train-agent", "--agent", agent, "--env", env, "--out", str(out))
-    return main.run([*given, *TINY, *OFTEN, *AGENTS.get(agent, ()), *flags])
+    return main.run([*given, *tiny(agent, episodes="1"), *OFTEN, *AGENTS.get(agent, ()), *flags])
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -5,7 +5,7 @@ import pytest
 import tyro
 
 from mbrl_bilevel.ranges import Range
-from mbrl_bilevel.scripts.optional_flags import field_texts, optional
+from mbrl_bilevel.scripts.flags.optional import field_texts, optional
 
 
 @dataclass(frozen=True, kw_only=True)

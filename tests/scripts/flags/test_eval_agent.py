@@ -9,7 +9,7 @@ import pytest
 from mbrl_bilevel.agents.mpc_settings import setting_names
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.settings import PLANNERS
-from mbrl_bilevel.scripts.eval_agent_flags import Config, flag_groups, parse
+from mbrl_bilevel.scripts.flags.eval_agent import Config, flag_groups, parse
 
 GROUPS = ["run", "environment", "agent", "planner", "evaluation"]
 

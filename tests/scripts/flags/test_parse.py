@@ -1,7 +1,9 @@
+"""Which flags a command line names, and those that there are none of."""
+
 import pytest
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.command_line import refuse_unknown, values_of
+from mbrl_bilevel.scripts.flags.parse import refuse_unknown, values_of
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ def test_the_values_of_a_flag(line: str, values: list[str]) -> None:
 def test_names_with_underscores_are_the_same_flag() -> None:
     assert values_of("other_env", ["--other_env"]) == values_of("other_env", ["--other-env"]) == []
     assert values_of("max_steps", ["--max_steps", "3"]) == ["3"]
-    refuse_unknown("x", ["--max_steps", "-3", "--help"], ["max_steps"])
+    refuse_unknown("x", ["--max_steps", "-3", "--help"], {"max_steps": int})
 
 
 @pytest.mark.parametrize(
@@ -33,5 +35,5 @@ def test_names_with_underscores_are_the_same_flag() -> None:
 )
 def test_other_flags_are_refused(line: str, sentence: str) -> None:
     with pytest.raises(InputError) as found:
-        refuse_unknown("x", line.split(), ["max_steps", "seed"])
+        refuse_unknown("x", line.split(), {"max_steps": int, "seed": int})
     assert str(found.value).startswith(sentence)

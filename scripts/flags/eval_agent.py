@@ -7,10 +7,18 @@ from typing import Annotated, Any, Literal
 
 from mbrl_bilevel.agents.mpc_settings import LearnedModelSettings, MPCSettings, setting_names
 from mbrl_bilevel.planning.settings import PLANNERS, ScoringSettings
-from mbrl_bilevel.ranges import Count, Range, Threads
-from mbrl_bilevel.scripts.command import Command
-from mbrl_bilevel.scripts.command_line import parsed, refuse_unknown, values_of
-from mbrl_bilevel.scripts.optional_flags import optional
+from mbrl_bilevel.ranges import Count, Range, Threads, check_ranges
+from mbrl_bilevel.scripts.flags.optional import optional
+from mbrl_bilevel.scripts.flags.parse import (
+    help_words,
+    hints_of,
+    is_help,
+    parsed,
+    refuse_unknown,
+    values_of,
+    without,
+)
+from mbrl_bilevel.scripts.flags.shared import Command
 
 DEFAULT_PLANNER = "icem"
 
@@ -93,24 +101,29 @@ def parse(argv: Sequence[str]) -> Config:
     """
     everything = flag_groups(PLANNERS.names)
     groups: Sequence[Any] = [group.type for group in fields(everything)]
-    known = {one.name for group in groups for one in fields(group)}
+    known = {name: hint for group in groups for name, hint in hints_of(group).items()}
     refuse_unknown("eval-agent", argv, known)
-    shown = _applying(argv) if {"-h", "--help"} & set(argv) else everything
-    found = vars(parsed("eval-agent", shown, argv))
+    words, hidden = help_words(argv)
+    shown = _applying(argv, hidden) if is_help(words) else everything
+    found = vars(parsed("eval-agent", shown, words))
     planning = found.pop("planner")
     values = {name: value for group in found.values() for name, value in vars(group).items()}
     given = {name: value for name, value in vars(planning).items() if value is not None}
-    return Config(**values, planning=given)
+    config = Config(**values, planning=given)
+    check_ranges(config)
+    return config
 
 
-def flag_groups(planners: Sequence[str], *, simulator: bool = False) -> type:
+def flag_groups(
+    planners: Sequence[str], hidden: frozenset[str] = frozenset(), *, simulator: bool = False
+) -> type:
     """The flags in groups, with those of the named planners; without any of planning for ()."""
     names = {name for one in planners for name in setting_names(one, simulator=simulator)}
     kinds = [PLANNERS.settings(one) for one in planners]
     kinds += [ScoringSettings, MPCSettings, LearnedModelSettings]
     text = f"Planning by {', '.join(planners)}."
     groups = [
-        ("run", RunFlags),
+        ("run", without(RunFlags, hidden)),
         ("environment", EnvironmentFlags),
         ("agent", AgentFlags),
         ("planner", optional("PlannerFlags", text, kinds, names)),
@@ -121,9 +134,9 @@ def flag_groups(planners: Sequence[str], *, simulator: bool = False) -> type:
     return made
 
 
-def _applying(argv: Sequence[str]) -> type:
+def _applying(argv: Sequence[str], hidden: frozenset[str]) -> type:
     """The groups for the agent, models and planners that a command line names."""
     if values_of("agent", argv) == ["policy"]:
-        return flag_groups(())
+        return flag_groups((), hidden)
     planners = values_of("planner", argv) or [DEFAULT_PLANNER]
-    return flag_groups(planners, simulator=values_of("model", argv) == ["simulator"])
+    return flag_groups(planners, hidden, simulator=values_of("model", argv) == ["simulator"])

@@ -1,0 +1,21 @@
+"""Flags of eval-model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbrl_bilevel.ranges import Count
+from mbrl_bilevel.scripts.flags.shared import Command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Command):
+    """Flags of eval-model."""
+
+    model: Path | tuple[Path, ...]
+    """Run folders of train-model; several are evaluated side by side."""
+    dataset: str | None = None
+    """Evaluate on the whole of this data set; default: on the test episodes of the model's own."""
+    horizons: tuple[Count, ...] = (1, 10, 50, 100)
+    """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
+    out: Path | None = None
+    """New folder for the comparison of several models; default: comparison-001, ... beside them."""

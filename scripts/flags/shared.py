@@ -1,0 +1,26 @@
+"""Flags of several commands."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mbrl_bilevel.ranges import Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """The run and where it is computed."""
+
+    seed: Seed = 0
+    """Seed of every random generator, below 2^63; the same seed gives the same result on the same
+    machine."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of all tensors; auto: a GPU if there is one."""
+    json: bool = False
+    """Print one JSON object as the last line on stdout; everything else goes to stderr."""
+    plugin: tuple[str, ...] = ()
+    """Modules to import first, which register tasks, objectives, planners or agents."""
+
+
+def shared_flags(config: Any) -> Command:
+    """The flags of every command, of whichever form the settings of this one have."""
+    return config if isinstance(config, Command) else config.run
