@@ -55,7 +55,7 @@ class DHMBPO:
         metadata: stands in the policy's file; names env_id and algorithm.
     """
 
-    steady = True  # a checkpoint leads back to any step
+    can_save = True  # a checkpoint leads back to any step
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class DHMBPO:
             "updates": self.updates,
         }
         self.step = 0
-        self.slowed = False
+        self.learning_rate_scaled = False
 
     def train_step(self) -> None:
         """One real step, and what is due before and after it."""
@@ -147,7 +147,7 @@ class DHMBPO:
 
     def scale_learning_rate(self, factor: float) -> None:
         """Of the policy's learning; fits of the model roll back by themselves."""
-        self.slowed = True
+        self.learning_rate_scaled = True
         self.updates.scale_learning_rate(factor)
 
     def policy(self) -> BehaviourPolicy:
@@ -174,10 +174,10 @@ class DHMBPO:
 
     def state(self) -> State:
         """Every tensor that decides how training goes on."""
-        slowed = torch.tensor(self.slowed)
-        return joint_state(self.parts, self.step, self.generator) | {"slowed": slowed}
+        scaled = torch.tensor(self.learning_rate_scaled)
+        return joint_state(self.parts, self.step, self.generator) | {"slowed": scaled}
 
     def load_state(self, state: State) -> None:
         """Goes on from `state`, that of an agent of the same settings."""
         self.step = load_joint_state(self.parts, state, self.generator)
-        self.slowed = bool(state["slowed"])
+        self.learning_rate_scaled = bool(state["slowed"])

@@ -1,53 +1,30 @@
-"""The one loop that trains every agent: steps, evaluations, metrics, checkpoints, signals."""
+"""How agents are trained: by the one training loop, and evaluated beside it."""
 
-import time
-import warnings
-from pathlib import Path
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol, runtime_checkable
-
-from tqdm import tqdm
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
+from mbrl_bilevel.training import tensorboard
 from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
-from mbrl_bilevel.training.rollback import SLOWER
+from mbrl_bilevel.training.loop import Callback, Trainable, Training, train
+from mbrl_bilevel.training.metrics_log import MetricsLog
+from mbrl_bilevel.training.progress import Progress
+from mbrl_bilevel.training.rollback import InFolder, Rollback
 from mbrl_bilevel.training.run_folder import RunFolder
 
 
 @runtime_checkable
-class Learner(Protocol):
-    """An agent that learns step by step.
+class Learner(Trainable, Protocol):
+    """An agent that learns step by step."""
 
-    `steady` says whether `save` leads back to this very point; `metrics` averages since its last
-    call, and raises TrainingDiverged for an agent that is lost; `policy` is what is evaluated, or
-    None where playing it would cost as much as the training. `slowed` says whether
-    `scale_learning_rate` has been called in this run, or that there is nothing to scale.
-    """
-
-    @property
-    def step(self) -> int: ...
-
-    @property
-    def steady(self) -> bool: ...
-
-    @property
-    def slowed(self) -> bool: ...
-
-    def scale_learning_rate(self, factor: float) -> None: ...
-
-    def train_step(self) -> None: ...
-
-    def metrics(self) -> dict[str, float]: ...
-
-    def policy(self) -> BehaviourPolicy | None: ...
-
-    def save(self, folder: Path) -> None: ...
-
-    def load(self, folder: Path) -> None: ...
+    def policy(self) -> BehaviourPolicy | None:
+        """What is evaluated; None where playing it would cost as much as the training."""
 
 
 def learn(
@@ -58,14 +35,14 @@ def learn(
     steps: int,
     log_every: int,
     evaluate_every: int,
-    resume: bool = False,
     checkpoint_seconds: float = 30.0,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
-    """Trains for `steps` steps and returns the metrics of the last evaluation.
+    """Trains up to step `steps` and returns the metrics of the last evaluation.
 
     An evaluation plays beside the training and is written down at the next `log_every` steps, or
-    before the next checkpoint: metrics.jsonl is the same however often a run is interrupted, but
-    for `time/...` metrics.
+    before the next checkpoint: metrics.jsonl is the same however often a run is interrupted, except
+    for `time/...` metrics. A run that is resumed continues from its checkpoint.
 
     Raises:
         InputError: a checkpoint that is damaged, or of another run.
@@ -75,125 +52,83 @@ def learn(
         WorkerDied: the process that evaluates was killed.
         Interrupted: by SIGINT or SIGTERM, after a checkpoint.
     """
-    if resume:
-        _load(learner, run.path)
-    run.continue_from(learner.step)
-    checkpointer = Checkpointer(learner, run, checkpoint_seconds)
-    with Interruption() as interruption, evaluation, _bar(steps, learner.step) as bar:
-        watch = TrainingMonitor(
-            learner,
-            run,
-            evaluation,
-            checkpointer,
-            interruption,
-            bar,
-            steps,
-            log_every,
-            evaluate_every,
-        )
-        while learner.step < steps:
-            try:
-                learner.train_step()
-                watch.after_step()
-            except TrainingDiverged as error:
-                watch.roll_back(error)
-        return watch.last_evaluation()
+    if run.resumed:
+        _load(learner, run)
+    interruption = Interruption()
+    checkpointer = Checkpointer(run, checkpoint_seconds, interruption)
+    evaluations = PolicyEvaluations(learner, run, evaluation, evaluate_every)
+    in_order = [
+        interruption,
+        Progress("train-agent", shown={}, disable=False),
+        Rollback(InFolder(learner, checkpointer), checkpointer),
+        *callbacks,
+        evaluations,  # whose lines must be in the log before it is synced for a checkpoint
+        MetricsLog(run, "time/steps_per_second", tensorboard.AGENT),
+        checkpointer,
+    ]
+    train(learner, steps=steps, metrics_every=log_every, callbacks=in_order)
+    return evaluations.latest
 
 
-class TrainingMonitor:
-    """What happens around the steps: metrics, evaluations, checkpoints, the end by a signal."""
+class PolicyEvaluations(Callback):
+    """Evaluates the policy every so many steps, by a process that plays while training goes on."""
 
     def __init__(
-        self,
-        learner: Learner,
-        run: RunFolder,
-        evaluation: PolicyEvaluation,
-        checkpointer: Checkpointer,
-        interruption: Interruption,
-        bar: tqdm,
-        steps: int,
-        log_every: int,
-        evaluate_every: int,
+        self, learner: Learner, run: RunFolder, evaluation: PolicyEvaluation, every: int
     ) -> None:
-        self.learner, self.run, self.evaluation = learner, run, evaluation
-        self.checkpointer, self.interruption, self.bar = checkpointer, interruption, bar
-        self.steps, self.log_every, self.evaluate_every = steps, log_every, evaluate_every
-        self.last: dict[str, float] = {}
-        self._start_clock()
+        self.learner, self.run, self.evaluation, self.every = learner, run, evaluation, every
+        self.latest: dict[str, float] = {}
 
-    def after_step(self) -> None:
-        self.bar.update()
-        if self._due(self.log_every):
-            self._collect()
-            rate = (self.learner.step - self.first) / (time.monotonic() - self.began)
-            self.run.log(
-                self.learner.step, self.learner.metrics() | {"time/steps_per_second": rate}
-            )
-            self._start_clock()
-        policy = self.learner.policy() if self._due(self.evaluate_every) else None
+    def before_metrics(self, training: Training) -> None:
+        self._log(training)
+
+    def before_save(self, training: Training) -> None:
+        self._log(training)
+
+    def after_step(self, training: Training) -> None:
+        policy = self.learner.policy() if training.is_due(self.every) else None
         if policy is not None:
-            self._collect()
-            self.evaluation.start(self.learner.step, policy)
-        self._keep()
+            self._log(training)
+            self.evaluation.start(training.step, policy)
 
-    def _keep(self) -> None:
-        ended = self.learner.step == self.steps  # nothing comes after, that a state must lead to
-        if self.interruption.signal is not None and not (self.learner.steady or ended):
-            self.bar.set_postfix_str("stops at the next fit; Ctrl-C again stops at once")
-        elif self.interruption.signal is not None:
-            self._collect()
-            self.checkpointer.stop(self.interruption)
-        elif ended or (self.checkpointer.due and self.learner.steady):
-            self._collect()
-            self.checkpointer.save()
+    def on_divergence(self, training: Training, error: TrainingDiverged) -> bool:
+        """Forgets the evaluation of a policy that is given up."""
+        self.evaluation.collect()
+        return False
 
-    def roll_back(self, error: TrainingDiverged) -> None:
-        """To the last checkpoint, at a lower rate; once."""
-        if self.learner.slowed or self.checkpointer.saved is None:
-            raise TrainingDiverged(f"{error}{self.checkpointer.kept()}") from None
-        self.evaluation.collect()  # of a policy that is given up
-        self.learner.load(self.run.path)
-        self.learner.scale_learning_rate(SLOWER)
-        self.run.continue_from(self.learner.step)
-        self.bar.update(self.learner.step - self.bar.n)
-        self._start_clock()
-        warnings.warn(
-            f"{error}; going on from step {self.learner.step} at {SLOWER:g} of the learning rate",
-            stacklevel=3,
-        )
+    def on_success(self, training: Training) -> None:
+        """Of a finished run that was resumed the last evaluation is made anew."""
+        if not self.latest and (policy := self.learner.policy()) is not None:
+            self.evaluation.start(training.step, policy)
+            self.latest = (self.evaluation.collect() or (0, {}))[1]
 
-    def last_evaluation(self) -> dict[str, float]:
-        """Its metrics; of a finished run that was resumed it is made anew."""
-        if not self.last and (policy := self.learner.policy()) is not None:
-            self.evaluation.start(self.learner.step, policy)
-            self.last = (self.evaluation.collect() or (0, {}))[1]
-        return self.last
-
-    def _collect(self) -> None:
+    def _log(self, training: Training) -> None:
         found = self.evaluation.collect()
         if found is not None:
-            step, self.last = found
-            self.run.log(step, self.last)
-            self.bar.set_postfix_str(f"return {self.last['evaluation/return']:.1f} at step {step}")
+            step, self.latest = found
+            self.run.log(step, self.latest)
+            training.status = f"return {self.latest['evaluation/return']:.1f} at step {step}"
 
-    def _start_clock(self) -> None:
-        self.began, self.first = time.monotonic(), self.learner.step
+    def __enter__(self) -> "PolicyEvaluations":
+        self.evaluation.__enter__()
+        return self
 
-    def _due(self, every: int) -> bool:
-        return self.learner.step % every == 0 or self.learner.step == self.steps
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.evaluation.__exit__(kind, error, trace)
 
 
-def _load(learner: Learner, folder: Path) -> None:
+def _load(learner: Learner, run: RunFolder) -> None:
     try:
-        learner.load(folder)
+        learner.load(run.path)
     except InputError:
         raise
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
-            f"the checkpoint in {folder} is of another run or device ({one_line(error)}); go on "
+            f"the checkpoint in {run.path} is of another run or device ({one_line(error)}); go on "
             "where it was written, or start a new run in another folder"
         ) from None
-
-
-def _bar(steps: int, initial: int) -> tqdm:
-    return tqdm(total=steps, initial=initial, unit="step", desc="train-agent", mininterval=0.5)

@@ -51,7 +51,7 @@ class MBPO:
         metadata: stands in the policy's file; names env_id and algorithm.
     """
 
-    steady = True  # a checkpoint leads back to any step
+    can_save = True  # a checkpoint leads back to any step
 
     def __init__(
         self,
@@ -139,8 +139,8 @@ class MBPO:
         return found | self.rollouts.sums.take() | self.fits.latest | self.env.metrics()
 
     @property
-    def slowed(self) -> bool:
-        return self.learner.slowed
+    def learning_rate_scaled(self) -> bool:
+        return self.learner.learning_rate_scaled
 
     def scale_learning_rate(self, factor: float) -> None:
         """Of the policy's learning; fits of the model roll back by themselves."""

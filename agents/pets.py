@@ -41,7 +41,7 @@ class PETS:
         check_task: hold the task against the random steps before the first fit.
     """
 
-    slowed = True  # nothing to slow: fits of the model roll back by themselves
+    learning_rate_scaled = True  # nothing to scale: fits of the model roll back by themselves
 
     def __init__(
         self,
@@ -78,10 +78,10 @@ class PETS:
         self.step = 0
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Nothing: see `slowed`."""
+        """Nothing: see `learning_rate_scaled`."""
 
     @property
-    def steady(self) -> bool:
+    def can_save(self) -> bool:
         """Not amid the plans of one model: what a planner remembers is in no checkpoint."""
         return self.step <= self.settings.start_steps or self._refits_next
 

@@ -127,9 +127,9 @@ class PolicyLearner:
             )
 
     @property
-    def slowed(self) -> bool:
+    def learning_rate_scaled(self) -> bool:
         """Whether it learns at less than its first rate."""
-        return self.networks.slowed
+        return self.networks.learning_rate_scaled
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies every learning rate."""

@@ -193,7 +193,7 @@ class SoftActorCritic:
         return finite
 
     @property
-    def slowed(self) -> bool:
+    def learning_rate_scaled(self) -> bool:
         """Whether it learns at less than its first rate."""
         rate = self.optimizer.param_groups[0]["lr"]
         return bool(rate != self.settings.policy_learning_rate)

@@ -20,13 +20,10 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
-from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import BilevelSettings, ObjectiveSpec
-from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 BLOCK = 50  # steps that are held out, or left out, together: neighbours in time are alike
 TOO_FEW_STEPS = f"{BLOCK} steps in a row stand for an episode here: take more --start-steps"
@@ -110,17 +107,7 @@ def fit_again(
     shares = 1 - settings.model_held_out, settings.model_held_out
     # Split anew each time: what was held out once is learned from later.
     train, held_out = split_by_episode(data, shares, generator, remedy=TOO_FEW_STEPS)
-    model.fit_standardizers(train)
-    held = Samples(*model.encode(held_out))
-    goal = build(objective, model, train, held_out, steps=steps, generator=generator)
-    if isinstance(goal, Bilevel) and isinstance(goal.inner, TwoMeanRegression):
-        goal.inner.adopt(model.network)
-    result = fit(
-        model.network,
-        goal,
-        Samples(*model.encode(train)),
-        held,
-        generator=generator,
+    fit_settings = FitSettings(
         steps=steps,
         batch_size=settings.model_batch_size,
         resampling=settings.model_resampling,
@@ -129,9 +116,18 @@ def fit_again(
         schedule=settings.model_schedule,
         patience=None,  # fits are short, and each member keeps its best parameters anyway
         evaluate_every=max(1, steps // settings.model_evaluations),
+    )
+    result = fit(
+        model,
+        objective,
+        train,
+        held_out,
+        generator=generator,
+        settings=fit_settings,
+        elites=size.elites,
+        warm_start=True,
         progress=False,
     )
-    model.elites = torch.tensor(result.order[: size.elites], device=generator.device)
     return {
         "held_out_nll": sum(result.nll) / len(result.nll),
         "held_out_mse": sum(result.mse) / len(result.mse),

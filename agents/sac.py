@@ -37,7 +37,7 @@ class SAC:
         metadata: stands in the policy's file; names env_id and algorithm.
     """
 
-    steady = True  # a checkpoint leads back to any step
+    can_save = True  # a checkpoint leads back to any step
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class SAC:
         return self.learner.metrics(self.step, self.replay) | self.env.metrics()
 
     @property
-    def slowed(self) -> bool:
-        return self.learner.slowed
+    def learning_rate_scaled(self) -> bool:
+        return self.learner.learning_rate_scaled
 
     def scale_learning_rate(self, factor: float) -> None:
         """Of the policy's learning."""

@@ -15,9 +15,13 @@ from mbrl_bilevel.scripts.bench_fit import BATCH, HIDDEN, INPUTS, MEMBERS, OUTPU
 from mbrl_bilevel.scripts.timing import take_turns
 from mbrl_bilevel.training.checkpoint import FILE
 from mbrl_bilevel.training.checkpointer import Checkpointer
-from mbrl_bilevel.training.rollback import Rollback
+from mbrl_bilevel.training.interruption import Interruption
+from mbrl_bilevel.training.loop import Training
+from mbrl_bilevel.training.rollback import InMemory
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
+from mbrl_bilevel.training.trainer import Trainer
 
 SECONDS = 20.0  # between two checkpoints, the default of train-model
 EVERY = 200  # steps between two evaluations, whose state stays in memory
@@ -34,7 +38,7 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
         network = GaussianEnsemble(
             INPUTS, OUTPUTS, members=MEMBERS, hidden=HIDDEN, generator=generator
         )
-    trainer = Trainer(network, NLL(), data, data, generator, batch_size=BATCH)
+    trainer = Trainer(network, NLL(), data, data, generator, FitSettings(batch_size=BATCH))
     trainer.train_step()
     started = time.perf_counter()
     for _ in range(20):
@@ -43,8 +47,14 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     step = (time.perf_counter() - started) / 20
     with tempfile.TemporaryDirectory(dir=".") as folder, RunFolder(Path(folder) / "run", {}) as run:
         run.log(1, {})
-        checkpointer = Checkpointer(trainer, run, SECONDS)
-        checkpointer.save()
+        training = Training(trainer, 1, 1, callbacks=())
+        checkpointer = Checkpointer(run, SECONDS, Interruption())
+
+        def save() -> None:
+            run.sync()
+            checkpointer.save(training)
+
+        save()
         raw = (run.path / FILE).read_bytes()
 
         def bare() -> None:
@@ -54,9 +64,9 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
                 os.fsync(file.fileno())
 
         candidates = {
-            "save": checkpointer.save,
+            "save": save,
             "limit": bare,
-            "remember": Rollback(trainer).remember,
+            "remember": InMemory(trainer).remember,
         }
         seconds = {k: median(v) for k, v in take_turns(candidates, max(rounds, 7)).items()}
     share = 100 * (seconds["save"] / SECONDS + seconds["remember"] / (EVERY * step))

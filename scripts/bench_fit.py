@@ -10,7 +10,9 @@ from torch import nn
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
-from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
+from mbrl_bilevel.training.trainer import Trainer
 
 MEMBERS, BATCH, HIDDEN, INPUTS, OUTPUTS = 5, 256, (200, 200, 200), 23, 17  # HalfCheetah's sizes
 STEPS = 50  # a call
@@ -53,7 +55,7 @@ def _ours(data: Samples, generator: torch.Generator) -> Callable[[], None]:
         network = GaussianEnsemble(
             INPUTS, OUTPUTS, members=MEMBERS, hidden=HIDDEN, generator=generator
         )
-    loop = Trainer(network, NLL(), data, data, generator, batch_size=BATCH)
+    loop = Trainer(network, NLL(), data, data, generator, FitSettings(batch_size=BATCH))
 
     def run() -> None:
         for _ in range(STEPS):

@@ -12,14 +12,28 @@ import torch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
-from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.loop import Callback, Training
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 STEPS, EVERY = 1_000_000, 200  # evaluations as often as a real run has them
 WARM = 0.05  # of the steps
 POINTS = 100  # of the curve
 PAGE = resource.getpagesize()
+
+
+class MemoryCurve(Callback):
+    """Resident memory in MiB by step, in `curve`."""
+
+    def __init__(self, curve: dict[int, float]) -> None:
+        self.curve = curve
+
+    def after_step(self, training: Training) -> None:
+        if training.step % (STEPS // POINTS) == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.curve[training.step] = pages * PAGE / 2**20
 
 
 def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
@@ -31,26 +45,18 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     data = Samples(x, x + 0.1 * torch.randn(500, 2, generator=generator, device=device))
     curve: dict[int, float] = {}
 
-    def look(step: int) -> None:
-        if step % (STEPS // POINTS) == 0:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            curve[step] = pages * PAGE / 2**20
-
     with torch.device(device):
         network = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=generator)
     with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder) / "run", {}) as run:
-        fit(
+        fit_network(
             network,
             NLL(),
             data,
             data,
             generator=generator,
-            steps=STEPS,
-            batch_size=16,
-            patience=None,
-            evaluate_every=EVERY,
+            settings=FitSettings(steps=STEPS, batch_size=16, patience=None, evaluate_every=EVERY),
             run=run,
-            on_evaluation=look,
+            callbacks=[MemoryCurve(curve)],
         )
         written = sum(path.stat().st_size for path in run.path.iterdir())
     warm = {step: size for step, size in curve.items() if step >= WARM * STEPS}

@@ -36,7 +36,9 @@ from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.training.objective import Objective
-from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
+from mbrl_bilevel.training.trainer import Trainer
 
 DATASET, TRANSITIONS = "halfcheetah/medium-100k-v0", 100_000
 PARTS = (0.2, 0.1, 0.7)  # of the transitions, by whole episodes: training, held out, test
@@ -142,8 +144,10 @@ def train(repetition: Repetition, make: Make, bar: tqdm) -> GaussianEnsemble:
     network, objective = make(repetition)
     trainer = Trainer(
         network, objective, repetition.train, repetition.held_out, repetition.generator,
-        batch_size=len(repetition.train.x), learning_rate=LEARNING_RATE, steps=STEPS,
-        clip_norm=math.inf,
+        FitSettings(
+            batch_size=len(repetition.train.x), learning_rate=LEARNING_RATE, weight_decay=0.0,
+            schedule="constant", steps=STEPS, clip_norm=math.inf,
+        ),
     )  # fmt: skip
     for step in range(1, STEPS + 1):
         trainer.train_step()

@@ -26,7 +26,9 @@ from mbrl_bilevel.objectives.settings import (
 )
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
 from mbrl_bilevel.scripts.flags.reproduce import Config
-from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
+from mbrl_bilevel.training.trainer import Trainer
 
 MEMBERS, HIDDEN, EPOCHS = 5, (50,), 40  # as Lakshminarayanan et al. 2017
 HELD_OUT = 0.1  # of the training rows: selects epochs, sets plug-in variances
@@ -196,13 +198,12 @@ def train_one(
     objective = build(flags, model, fitted, held_out, steps=steps, generator=generator)
     trainer = Trainer(
         model.network, objective, Samples(*model.encode(fitted)), held, generator,
-        batch_size=batch_size, learning_rate=LEARNING_RATE, weight_decay=1e-5, schedule="cosine",
-        steps=steps,
+        FitSettings(batch_size=batch_size, learning_rate=LEARNING_RATE, steps=steps),
     )  # fmt: skip
     for _ in range(epochs):
         for _ in range(per_epoch):
             trainer.train_step()
-        trainer.evaluate(model.target_names)
+        trainer.metrics()
     trainer.finish(0.0, stopped_early=False)
     return model
 

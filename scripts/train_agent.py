@@ -95,7 +95,6 @@ def _run(config: Config) -> Outcome:
             steps=settings.steps,
             log_every=flags.log_every,
             evaluate_every=config.evaluation.evaluate_every,
-            resume=flags.resume,
             checkpoint_seconds=flags.checkpoint_seconds,
         )
         found: dict[str, Any] = {

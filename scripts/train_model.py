@@ -2,10 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, Literal
@@ -18,8 +17,6 @@ from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import TASKS, Task, find_task
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.figures import save
-from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision_map
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -27,7 +24,7 @@ from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import needs_two_means
-from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range
+from mbrl_bilevel.ranges import Count, Range
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
     Outcome,
@@ -37,21 +34,21 @@ from mbrl_bilevel.scripts.command import (
 )
 from mbrl_bilevel.scripts.flags.shared import Command
 from mbrl_bilevel.scripts.objective_flags import ObjectiveFlags
+from mbrl_bilevel.scripts.reward_figures import RewardFigures
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
-from mbrl_bilevel.training.batches import Resampling
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import FitResult, Samples, Schedule
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings, check_weight_decay
+from mbrl_bilevel.training.trainer import FitResult
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-DRAW_EVERY = 10  # evaluations between two figures of the learned reward in TensorBoard
 PARTS = (0.8, 0.1, 0.1)  # of the transitions, by whole episodes: training, held out, test
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ObjectiveFlags, Command):
+class Config(FitSettings, ObjectiveFlags, Command):
     """Flags of train-model."""
 
     dataset: str
@@ -79,28 +76,15 @@ class Config(ObjectiveFlags, Command):
     """Predict the reward too; auto: where the task's reward function is not known."""
     unchecked_task: bool = False
     """Go on where rewards or terminations of the data are not those of the task."""
-    steps: Count = 20_000
-    """Gradient steps at the most."""
-    batch_size: Count = 256
-    """Rows per member and step."""
-    learning_rate: Positive = 3e-3
-    """Adam's, at the start of the schedule."""
-    weight_decay: NotNegative = 1e-5
-    """Decoupled weight decay."""
-    schedule: Schedule = "cosine"
-    """Of the learning rate."""
-    resampling: Resampling = "shared"
-    """Whether members see the same batches, or each its own bootstrap sample of the data."""
-    patience: Count = 30
-    """Evaluations without progress of any member before training stops."""
-    clip_norm: Annotated[float, Range(0, math.inf, above=True)] = 1000.0
-    """Largest norm of a member's gradient; inf: no limit."""
     checkpoint_seconds: Annotated[float, Range(0, math.inf)] = 20.0
-    """Time between two checkpoints, of which the two newest are kept; 0: at every evaluation."""
+    """Seconds between checkpoints, of which the two newest are kept; 0: at every evaluation."""
     cold_restart: bool = False
     """After bilevel, train a fresh model under the reward that was learned, then frozen, and report
     both: a model that followed the reward through its changes may remember what it was learned
     on."""
+
+    def __post_init__(self) -> None:
+        """Nothing: the command checks ranges, in one sentence that tyro would frame."""
 
 
 def run(config: Config) -> Outcome:
@@ -113,6 +97,7 @@ def run(config: Config) -> Outcome:
 
 def _run(config: Config) -> Outcome:
     device = resolve_device(config.device)
+    check_weight_decay(config)
     if config.elites is not None and not 1 <= config.elites <= config.members:
         raise InputError(
             f"--elites {config.elites}: choose from 1 to the number of members, {config.members}"
@@ -142,41 +127,27 @@ def _run(config: Config) -> Outcome:
         model.fit_standardizers(train)
         warn_of_moving(model, held_out, "held-out")
         warn_of_moving(model, test, "test")
-        held = Samples(*model.encode(held_out))
         objective = build(
             config.spec(), model, train, held_out, steps=config.steps, generator=generator
         )
-        watch = partial(_draw_reward, objective, model, held, folder, count(1))
-        train_samples = Samples(*model.encode(train))
+        figures = RewardFigures(objective, model, held_out, folder)
         refit = partial(
             fit,
             objective=objective,
-            train=train_samples,
-            held_out=held,
+            train=train,
+            held_out=held_out,
             generator=generator,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            resampling=config.resampling,
-            schedule=config.schedule,
-            clip_norm=config.clip_norm,
-            patience=config.patience,
+            settings=config,
+            elites=config.elites,
         )
         result = refit(
-            model.network,
-            names=model.informative_names,
-            run=folder,
-            resume=config.resume,
-            checkpoint_seconds=config.checkpoint_seconds,
-            on_evaluation=watch,
+            model, run=folder, checkpoint_seconds=config.checkpoint_seconds, callbacks=[figures]
         )
-        watch(None)
-        model.elites = torch.tensor(result.order[: config.elites], device=device)
+        figures.save()
         model.save(config.out)
         test_samples = Samples(*model.encode(test))
         on_test = one_step(model.network.select(model.elites), *test_samples)
-        figures = {
+        results = {
             "run": str(config.out),
             "steps": result.steps,
             "seconds": round(result.seconds, 2),
@@ -192,14 +163,15 @@ def _run(config: Config) -> Outcome:
         if config.cold_restart and isinstance(objective, Bilevel):
             say("cold restart: a fresh model under the learned reward, which rests")
             objective.freeze()
-            fresh = build_model(config, dataset, task, generator).network
+            fresh = build_model(config, dataset, task, generator)
             again = refit(fresh)
-            elites = torch.tensor(again.order[: config.elites], device=device)
-            on_test_again = one_step(fresh.select(elites), *test_samples)
+            on_test_again = one_step(fresh.network.select(fresh.elites), *test_samples)
             both = {"warm": _figures(result, on_test), "cold": _figures(again, on_test_again)}
-            figures["cold_restart"] = both
-        folder.summarize(figures)
-    return Outcome(figures, _text(config, on_test, how_many_vary(target_counts(model))))
+            results["cold_restart"] = both
+        for name in ("rmse", "nll"):
+            folder.tensorboard.add_scalar(f"test/{name}", getattr(on_test, name), result.steps)
+        folder.summarize(results)
+    return Outcome(results, _text(config, on_test, how_many_vary(target_counts(model))))
 
 
 def _data(config: Config) -> tuple[Dataset, Task | None]:
@@ -295,30 +267,6 @@ def _names(dataset: Dataset, task: Task | None) -> Sequence[str] | None:
             "or register a task that fits (mbrl_bilevel.envs.tasks.register_task)"
         )
     return task.observation_names
-
-
-def _draw_reward(
-    objective: Objective,
-    model: DynamicsModel,
-    held: Samples,
-    folder: RunFolder,
-    evaluations: Iterator[int],
-    step: int | None,
-) -> None:
-    """The learned U and the noise as figures: in TensorBoard now and then, as files at the end."""
-    if not isinstance(objective, Bilevel):
-        return
-    if step is not None and next(evaluations) % DRAW_EVERY:
-        return
-    drawn = {"noise": noise_against_truth(model.network, *held, model.informative_names)}
-    U = objective.precision_diagonal(model.network, held.x)
-    if U is not None:
-        drawn["learned_U"] = precision_map(U, model.informative_names)
-    for name, figure in drawn.items():
-        if step is None:
-            save(figure, folder.figures() / f"{name}.png")
-        else:
-            folder.tensorboard.add_figure(f"reward/{name}", figure, step)
 
 
 def _plain(value: Any) -> Any:

@@ -90,6 +90,9 @@ class Bilevel(NothingLearned):
         self._check_reward(network, x[:CHECKED])
         self.outer_step.check()
 
+    def warm_start(self, network: GaussianEnsemble) -> None:
+        self.inner.warm_start(network)
+
     def freeze(self) -> None:
         """The reward and the weights stay as they are from now on."""
         self.frozen = True

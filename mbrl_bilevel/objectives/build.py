@@ -31,7 +31,7 @@ from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_ru
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.rewards.neural import NeuralReward
 from mbrl_bilevel.training.objective import Objective
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.samples import Samples
 
 
 def build(

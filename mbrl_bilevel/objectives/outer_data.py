@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.training.batches import Batches, cross_fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.samples import Samples
 
 
 class OuterBatches:

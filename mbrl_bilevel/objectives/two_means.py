@@ -82,7 +82,7 @@ class TwoMeanRegression(nn.Module):
         nll = nll.sum(-1).mean()
         return nll + 0.5 * (error / mean_variance).sum(-1).mean(), nll.detach()
 
-    def adopt(self, network: GaussianEnsemble) -> None:
+    def warm_start(self, network: GaussianEnsemble) -> None:
         """Goes on from the gate and the noise that the model has, where it was fitted before."""
         mine, theirs = self.side.state_dict(), _two_means(network).side.state_dict()
         for name, tensor in mine.items():

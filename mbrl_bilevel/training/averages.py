@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.nested_state import State, nest, part
+
 TOGETHER = 256  # steps' metrics that are summed at once: memory stays bounded, steps stay quick
 
 
@@ -38,15 +40,10 @@ class Averages:
         new = torch.stack([values.where(finite, 0.0).sum(0), finite.double().sum(0)])
         self.sums[name] = self.sums[name] + new if name in self.sums else new
 
-    def state(self) -> dict[str, Tensor]:
-        recent = {f"recent.{name}": torch.stack(values) for name, values in self.recent.items()}
-        return recent | {f"sums.{name}": value for name, value in self.sums.items()}
+    def state(self) -> State:
+        recent = {name: torch.stack(values) for name, values in self.recent.items()}
+        return nest({"recent": recent, "sums": self.sums})
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.recent, self.sums = {}, {}
-        for key, value in state.items():
-            kind, name = key.split(".", 1)
-            if kind == "sums":
-                self.sums[name] = value
-            else:
-                self.recent[name] = list(value.unbind())
+    def load_state(self, state: State) -> None:
+        self.recent = {name: list(v.unbind()) for name, v in part(state, "recent").items()}
+        self.sums = part(state, "sums")

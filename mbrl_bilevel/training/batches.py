@@ -1,15 +1,13 @@
 """Which rows every member sees in each gradient step."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mbrl_bilevel.data.episode_parts import part_of_rows
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.training.settings import Resampling
 
-Resampling = Literal["shared", "bootstrap"]
 STARVED_FOLD = 0.25  # of the rows that a fold should have
 REMEDY = "use held-out outer data instead, or more data"
 

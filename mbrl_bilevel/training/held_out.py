@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
+from mbrl_bilevel.nested_state import State, nest, part
 
 WORST = 5.0  # nats of one dimension: beyond it a likelihood selects no more
 CHUNK = 16_384  # rows per forward pass: bounds the memory of an evaluation
@@ -87,15 +88,15 @@ class BestMembers:
         for name, value in network.named_parameters():
             value.copy_(self.parameters[name])
 
-    def state(self) -> dict[str, Tensor]:
-        return {
+    def state(self) -> State:
+        return nest({"parameters": self.parameters}) | {
             "score": self.score,
             "reference": self.reference,
             "stale": torch.tensor(self.stale),
-            **{f"parameters.{k}": v for k, v in self.parameters.items()},
         }
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: State) -> None:
         self.score, self.reference = state["score"], state["reference"]
         self.stale = int(state["stale"])
-        self.parameters = {k: state[f"parameters.{k}"] for k in self.parameters}
+        saved = part(state, "parameters")
+        self.parameters = {name: saved[name] for name in self.parameters}

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from mbrl_bilevel.training.loop import Callback
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -31,21 +33,20 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.signal
 
 
-class Interruption:
+class Interruption(Callback):
     """While this is open, the first SIGINT or SIGTERM only asks: `if interruption.signal: ...`.
 
     The loop looks at the end of every step, saves and raises `interruption.at(step)`. A second
     SIGINT raises KeyboardInterrupt at once. The former handlers come back at the end. Signals
-    belong to the main thread: in another this does nothing, nor where nobody is `listening`.
+    belong to the main thread: in another this does nothing.
     """
 
-    def __init__(self, *, listening: bool = True) -> None:
-        self.listening = listening
+    def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        if self.listening and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
         return self

@@ -1,4 +1,4 @@
-"""What the fit loop asks of an objective."""
+"""What a fit asks of an objective, and of settings from which one is built."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -6,15 +6,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """Gives the loss of one gradient step; `selects_by` names the held-out figure that counts.
+    """Gives the loss of one gradient step; `selects_by` names the held-out metric that counts.
 
     The training loss is never a measure of progress (a policy-gradient surrogate is none): early
-    stopping, plateau schedule and elites all go by the held-out figure.
+    stopping, plateau schedule and elites all go by the held-out metric.
     """
 
     name: str
@@ -31,7 +33,7 @@ class Objective(Protocol):
         y: Float[Tensor, "e b n"],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "e"], dict[str, Tensor]]:
-        """The loss per member (mean over the batch, sum over dimensions) and figures to log."""
+        """The loss per member (mean over the batch, sum over dimensions) and metrics to log."""
 
     def calibrate(
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
@@ -55,6 +57,25 @@ class Objective(Protocol):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continues from `state()`."""
+
+    def warm_start(self, network: GaussianEnsemble) -> None:
+        """Takes over from a network that was fitted before what the objective itself learns."""
+
+
+@runtime_checkable
+class ObjectiveSettings(Protocol):
+    """What an objective is built from, once the data and the model are there."""
+
+    def build(
+        self,
+        model: DynamicsModel,
+        train: Transitions,
+        held_out: Transitions,
+        *,
+        steps: int,
+        generator: torch.Generator,
+    ) -> Objective:
+        """The objective of a fit of `steps` steps; the model's standardisers are fitted."""
 
 
 class NothingLearned:
@@ -89,3 +110,6 @@ class NothingLearned:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Nothing was kept."""
+
+    def warm_start(self, network: GaussianEnsemble) -> None:
+        """Nothing is taken over."""

@@ -19,6 +19,7 @@ from mbrl_bilevel.files import (
     write_text,
 )
 from mbrl_bilevel.training.folder_lock import LOCK, FolderLock
+from mbrl_bilevel.training.tensorboard import Layout, write_end, write_start
 
 CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 UNSTARTED = (LOCK, f".{CONFIG}")  # all that a run leaves that is killed before its first step
@@ -40,7 +41,7 @@ class RunFolder:
         self._writer: SummaryWriter | None = None
         self._lock: FolderLock | None = None
         self._made: list[Path] = []
-        self._new = not resume
+        self.config, self.resumed = dict(config), resume
         try:
             if (self.path / LOCK).is_file():  # a run that goes on is named before what it wrote
                 self._lock = FolderLock(self.path)
@@ -49,7 +50,7 @@ class RunFolder:
                 self._made = make_folders(self.path)
                 self._lock = FolderLock(self.path)
                 self._check(config, resume)  # what another run did in between
-            write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+            write_text(self.path / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
         except OSError as error:
             self._release()
             raise InputError(
@@ -103,14 +104,19 @@ class RunFolder:
                     f"{self.path} began; give the same value, or choose another --out"
                 )
 
-    def continue_from(self, step: int) -> None:
-        """Drops metrics past `step` (0: all) and opens TensorBoard so that it forgets them too."""
+    def continue_from(self, step: int, layout: Layout | None = None) -> None:
+        """Drops metrics past `step` (0: all) and opens TensorBoard so that it forgets them too.
+
+        With a `layout` TensorBoard shows its charts, and the configuration as hyper-parameters.
+        """
         metrics = self.path / METRICS
         kept = [line for line in self._whole_lines() if parse_json(line)["step"] <= step]
         write_text(metrics, "".join(line + "\n" for line in kept))
         if self._writer is not None:
             self._writer.close()
         self._writer = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
+        if layout is not None:
+            write_start(self._writer, self.config, layout)
 
     def _whole_lines(self) -> Iterator[str]:
         """Lines of metrics.jsonl up to one that a crash has cut, or damage has spoilt."""
@@ -145,9 +151,10 @@ class RunFolder:
         if (self.path / METRICS).is_file():
             sync(self.path / METRICS)
 
-    def summarize(self, figures: Mapping[str, Any]) -> None:
-        """Writes summary.json."""
-        write_text(self.path / SUMMARY, json.dumps(dict(figures), indent=2) + "\n")
+    def summarize(self, results: Mapping[str, Any]) -> None:
+        """Writes summary.json: the run has succeeded."""
+        write_text(self.path / SUMMARY, json.dumps(dict(results), indent=2) + "\n")
+        write_end(self.tensorboard)
 
     def figures(self) -> Path:
         """The folder of figures, made when it is first asked for."""
@@ -171,7 +178,7 @@ class RunFolder:
             if error is None:
                 raise
         finally:
-            if isinstance(error, (InputError, MemoryError, RuntimeError)) and self._new:
+            if isinstance(error, (InputError, MemoryError, RuntimeError)) and not self.resumed:
                 self._leave_nothing()
             self._release()
 

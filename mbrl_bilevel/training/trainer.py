@@ -1,20 +1,21 @@
 """The state of a fit, and the gradient step that moves it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.nested_state import State, load_moments, moments, nest, part
 from mbrl_bilevel.training.averages import Averages
-from mbrl_bilevel.training.batches import Batches, Resampling, resample
+from mbrl_bilevel.training.batches import Batches, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
+from mbrl_bilevel.training.clipping import clip_by_member
 from mbrl_bilevel.training.divergence import SkippedSteps, check_finite, check_metrics, likely_cause
 from mbrl_bilevel.training.held_out import (
     CHUNK,
@@ -23,20 +24,8 @@ from mbrl_bilevel.training.held_out import (
     standardized_square,
 )
 from mbrl_bilevel.training.objective import Objective
-
-Schedule = Literal["constant", "cosine", "plateau"]
-
-
-class Samples(NamedTuple):
-    """Standardised inputs and targets, on the device that trains."""
-
-    x: Float[Tensor, "b d"]
-    y: Float[Tensor, "b n"]
-
-    def like(self, network: nn.Module) -> "Samples":
-        """The same rows in the dtype of the network's weights, as data without a gradient."""
-        dtype = next(network.parameters()).dtype
-        return Samples(self.x.detach().to(dtype), self.y.detach().to(dtype))
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -51,21 +40,14 @@ class FitResult:
     order: list[int]
 
 
-def clip_by_member(parameters: Iterable[nn.Parameter], max_norm: float) -> Float[Tensor, "e"]:
-    """Scales every member's gradient to a norm of at most `max_norm`; returns the norms before.
-
-    A norm over the whole ensemble would let one member's outlier slow the others.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-    scale = (max_norm / (norm + 1e-12)).clamp(max=1.0)
-    for g in gradients:
-        g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
-    return norm
-
-
 class Trainer:
-    """The state of a fit: everything that a checkpoint holds, and the step that moves it."""
+    """The state of a fit: everything that a checkpoint holds, and the step that moves it.
+
+    Args:
+        names: of the targets, for metrics; default: their numbers.
+    """
+
+    can_save = True  # a checkpoint leads back to any step
 
     def __init__(
         self,
@@ -74,49 +56,41 @@ class Trainer:
         train: Samples,
         held_out: Samples,
         generator: torch.Generator,
+        settings: FitSettings = FitSettings(),
         *,
-        batch_size: int = 256,
-        resampling: Resampling = "shared",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        schedule: Schedule = "constant",
-        steps: int = 1,
-        clip_norm: float = 1000.0,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.network, self.objective = network, objective
         self.train, self.held_out = train.like(network), held_out.like(network)
+        self.names = names or [str(i) for i in range(train.y.shape[1])]
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.generator = generator
-        rows = objective.rows
+        self.generator, self.clip_norm = generator, settings.clip_norm
+        rows, resampling = objective.rows, settings.resampling
         shared = rows is None and resampling == "shared"
         if rows is None:
             rows = resample(len(train.x), network.members, resampling, generator)
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         order = torch.Generator(generator.device).manual_seed(int(seed))
-        self.batches = Batches(rows, batch_size, order, shared=shared)
+        self.batches = Batches(rows, settings.batch_size, order, shared=shared)
         self.best = BestMembers(network)
         self.step = 0
         self.averages = Averages()
         self.counts: dict[str, Tensor] = {}
         self.skipped_steps = SkippedSteps(network.members, generator.device)
-        self.slowed = False
-        self.clip_norm = clip_norm
-        lr_schedulers = torch.optim.lr_scheduler
+        self.learning_rate_scaled = False
+        rate, schedule = settings.learning_rate, settings.schedule
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+            self.parameters, lr=rate, weight_decay=settings.weight_decay, fused=True
         )
-        self.by_step = (
-            lr_schedulers.CosineAnnealingLR(self.optimizer, steps, 0.01 * learning_rate)
-            if schedule == "cosine"
-            else None
-        )
-        self.by_score = (
-            lr_schedulers.ReduceLROnPlateau(self.optimizer, factor=0.3, patience=5)
-            if schedule == "plateau"
-            else None
-        )
+        schedulers = torch.optim.lr_scheduler
+        self.by_step = self.by_score = None
+        if schedule == "cosine":
+            self.by_step = schedulers.CosineAnnealingLR(self.optimizer, settings.steps, 0.01 * rate)
+        if schedule == "plateau":
+            self.by_score = schedulers.ReduceLROnPlateau(self.optimizer, factor=0.3, patience=5)
 
     def train_step(self) -> None:
+        """One batch: loss per member, clipped gradients, AdamW; then the objective's own step."""
         rows = next(self.batches)
         if self.batches.shared:
             members = self.network.members
@@ -138,13 +112,12 @@ class Trainer:
         self._add("train/gradient_norm", norm)
         for name, value in metrics.items():
             self._add(f"train/{name}", value)
-        for name, value in self.objective.after_step(
-            self.network, (x, y), self.step, self.generator
-        ).items():
+        outer = self.objective.after_step(self.network, (x, y), self.step, self.generator)
+        for name, value in outer.items():
             self._add(f"outer/{name}", value)
 
     def _add(self, name: str, value: Tensor) -> None:
-        """Notes a figure of this step.
+        """Notes a metric of this step.
 
         Whole numbers are counts, whose running totals are logged; the rest is averaged over the
         steps in which it was finite.
@@ -154,7 +127,7 @@ class Trainer:
         else:
             self.counts[name] = self.counts.get(name, torch.zeros_like(value)) + value
 
-    def evaluate(self, names: Sequence[str]) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Held-out metrics and the averages of the training metrics since the last evaluation.
 
         Raises:
@@ -174,11 +147,9 @@ class Trainer:
             self.by_score.step(score.mean().item())
         rmse = metrics["squared_error"].mean(0).sqrt().tolist()
         logged = {f"held_out/{k}": metrics[k].mean().item() for k in ("nll", "mse")}
-        logged |= {f"held_out_rmse/{name}": v for name, v in zip(names, rmse, strict=True)}
-        for name in ("nll", "mse"):
-            logged |= {
-                f"held_out_{name}/member_{e}": v for e, v in enumerate(metrics[name].tolist())
-            }
+        logged |= {f"held_out_rmse/{name}": v for name, v in zip(self.names, rmse, strict=True)}
+        for k in ("nll", "mse"):
+            logged |= {f"held_out_{k}/member_{e}": v for e, v in enumerate(metrics[k].tolist())}
         logged |= self.averages.take()
         logged["train/skipped_steps"] = self.skipped_steps.total.sum().item()
         logged |= {name: total.sum().item() for name, total in self.counts.items()}
@@ -220,18 +191,15 @@ class Trainer:
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies the learning rate by `factor`, now and for the rest of the schedule."""
-        self.slowed = True
+        self.learning_rate_scaled = True
         self.optimizer.param_groups[0]["lr"] *= factor
         if self.by_step is not None:
             self.by_step.base_lrs = [factor * lr for lr in self.by_step.base_lrs]
             self.by_step.eta_min *= factor
         self.objective.scale_learning_rate(factor)
 
-    def stale(self, patience: int | None) -> bool:
-        """Whether no member has made progress for `patience` evaluations."""
-        return patience is not None and self.best.stale >= patience
-
     def finish(self, seconds: float, stopped_early: bool) -> FitResult:
+        """Gives every member its best parameters back, and evaluates them."""
         self.best.restore(self.network)
         if self.network.held_share:
             self._widen_std()
@@ -245,49 +213,60 @@ class Trainer:
             order=self.best.score.argsort().tolist(),
         )
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state(self) -> tuple[State, dict[str, Any]]:
         """All that decides how the fit goes on: tensors (not copied), and plain values."""
-        tensors = {f"network.{k}": v.detach() for k, v in self.network.named_parameters()}
-        for i, p in enumerate(self.parameters):
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state[p].items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.state().items()}
-        tensors |= {f"batches.{k}": v for k, v in self.batches.state().items()}
-        tensors |= {f"objective.{k}": v for k, v in self.objective.state().items()}
-        tensors |= {f"counts.{k}": v for k, v in self.counts.items()}
-        tensors |= {f"averages.{k}": v for k, v in self.averages.state().items()}
-        tensors |= {f"skipped_steps.{k}": v for k, v in self.skipped_steps.state().items()}
-        tensors["generator"] = self.generator.get_state()
-        schedulers = {
-            name: {k: v for k, v in s.state_dict().items() if isinstance(v, (int, float, list))}
-            for name, s in (("by_step", self.by_step), ("by_score", self.by_score))
-            if s is not None
+        parts = {
+            "network": {k: v.detach() for k, v in self.network.named_parameters()},
+            "optimizer": moments(self.optimizer),
+            "best": self.best.state(),
+            "batches": self.batches.state(),
+            "objective": self.objective.state(),
+            "counts": self.counts,
+            "averages": self.averages.state(),
+            "skipped_steps": self.skipped_steps.state(),
         }
-        lr = self.optimizer.param_groups[0]["lr"]
-        plain = {"step": self.step, "lr": lr, "slowed": self.slowed, "schedulers": schedulers}
-        return tensors, plain
+        plain: dict[str, Any] = {
+            "step": self.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate_scaled": self.learning_rate_scaled,
+            "schedulers": {name: _plain(s) for name, s in self._schedulers().items()},
+        }
+        return nest(parts) | {"generator": self.generator.get_state()}, plain
 
-    def load_state(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Goes on from `state()`, whose tensors become the fit's own."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
+        network = part(tensors, "network")
         with torch.no_grad():
             for name, p in self.network.named_parameters():
-                p.copy_(tensors[f"network.{name}"])
-        for i, p in enumerate(self.parameters):
-            self.optimizer.state[p] = part(f"optimizer.{i}.")
-        self.best.load_state(part("best."))
-        self.batches.load_state({k: v.cpu() for k, v in part("batches.").items()})
-        self.objective.load_state(part("objective."))
-        self.counts = part("counts.")
-        self.averages.load_state(part("averages."))
-        self.skipped_steps.load_state(part("skipped_steps."))
+                p.copy_(network[name])
+        self.optimizer.state.clear()  # before the first step there are none to load
+        load_moments(self.optimizer, part(tensors, "optimizer"))
+        self.best.load_state(part(tensors, "best"))
+        self.batches.load_state({k: v.cpu() for k, v in part(tensors, "batches").items()})
+        self.objective.load_state(part(tensors, "objective"))
+        self.counts = part(tensors, "counts")
+        self.averages.load_state(part(tensors, "averages"))
+        self.skipped_steps.load_state(part(tensors, "skipped_steps"))
         self.generator.set_state(tensors["generator"].cpu())
-        self.step, self.slowed = state["step"], state["slowed"]
-        self.optimizer.param_groups[0]["lr"] = state["lr"]
-        for name, saved in state["schedulers"].items():
-            getattr(self, name).load_state_dict(saved)
+        self.step, self.learning_rate_scaled = plain["step"], plain["learning_rate_scaled"]
+        self.optimizer.param_groups[0]["lr"] = plain["learning_rate"]
+        for name, scheduler in self._schedulers().items():
+            scheduler.load_state_dict(plain["schedulers"][name])
+
+    def _schedulers(self) -> dict[str, Any]:
+        found = {"by_step": self.by_step, "by_score": self.by_score}
+        return {name: scheduler for name, scheduler in found.items() if scheduler is not None}
+
+    def snapshot(self) -> tuple[State, dict[str, Any]]:
+        """A copy of `state()`."""
+        tensors, plain = self.state()
+        return {name: t.clone() for name, t in tensors.items()}, plain
+
+    def restore(self, snapshot: tuple[State, dict[str, Any]]) -> None:
+        """Goes back to a snapshot; the count of skipped steps goes on."""
+        total = self.skipped_steps.total.clone()
+        self.load_state(*snapshot)
+        self.skipped_steps.total.copy_(total)
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint.
@@ -314,3 +293,9 @@ class Trainer:
                 f"the checkpoint in {folder} is of another run ({one_line(error)}); start a new "
                 "run in another folder"
             ) from None
+
+
+def _plain(scheduler: Any) -> dict[str, Any]:
+    """What changes in a scheduler, as JSON holds it; the rest comes from the settings again."""
+    saved = scheduler.state_dict()
+    return {k: v for k, v in saved.items() if isinstance(v, (int, float, list))}

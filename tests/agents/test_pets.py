@@ -51,7 +51,7 @@ def test_it_is_steady_before_it_plans_and_wherever_it_fits_next(monkeypatch):
     steady = []
     for _ in range(START + 2 * EVERY + 1):
         agent.train_step()
-        if agent.steady:
+        if agent.can_save:
             steady.append(agent.step)
     assert steady == [*range(1, START + 1), START + EVERY, START + 2 * EVERY]
     assert fitted == [START, START + EVERY, START + 2 * EVERY]

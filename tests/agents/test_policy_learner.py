@@ -101,7 +101,7 @@ def test_its_state_and_its_rate_go_on():
     first.scale_learning_rate(0.1)
     second.load_state({k: v.clone() for k, v in first.state().items()})
     second.generator.set_state(first.generator.get_state())
-    assert second.slowed
+    assert second.learning_rate_scaled
     for one in (first, second):
         one.update(transitions(reward=2.0))
     assert first.metrics(2, replay()) == second.metrics(2, replay())

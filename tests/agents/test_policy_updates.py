@@ -342,9 +342,9 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(bad):
 
 def test_a_lower_rate_is_part_of_its_state():
     first, second = (agent(actor_learning_rate=2e-4) for _ in range(2))
-    assert not first.slowed
+    assert not first.learning_rate_scaled
     first.scale_learning_rate(0.1)
     second.load_state(first.state())
-    assert second.slowed
+    assert second.learning_rate_scaled
     rates = [group["lr"] for group in second.optimizer.param_groups]
     assert rates == pytest.approx([1e-4, 2e-5, 1e-4])  # critics, actor, temperature

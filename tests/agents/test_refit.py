@@ -90,8 +90,8 @@ def test_each_fit_goes_on_from_the_weights_of_the_last_and_keeps_elites():
 def test_the_share_held_out_and_the_evaluations_are_those_of_the_settings(monkeypatch, share):
     seen = {}
 
-    def fit(network, goal, train, held, **how):
-        seen.update(rows=(len(train.x), len(held.x)), **how)
+    def fit(model, objective, train, held, *, settings, **how):
+        seen.update(rows=(len(train), len(held)), **vars(settings))
         raise InterruptedError
 
     monkeypatch.setattr("mbrl_bilevel.agents.refit.fit", fit)

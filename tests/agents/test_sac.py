@@ -91,11 +91,11 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
 
 def test_a_lower_rate_is_kept_in_its_checkpoint(tmp_path):
     agent, again = sac(), sac()
-    assert not agent.slowed
+    assert not agent.learning_rate_scaled
     agent.scale_learning_rate(0.1)
     agent.save(tmp_path)
     again.load(tmp_path)
-    assert again.slowed
+    assert again.learning_rate_scaled
 
 
 def test_without_a_checkpoint_it_starts_at_the_beginning(tmp_path):

@@ -21,8 +21,9 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.likelihood import NLL
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 from tests.envs.learned_environments import (
     PENDULUM,
     pendulum,
@@ -184,7 +185,8 @@ def trained_pendulum(data: Transitions) -> DynamicsModel:
     train, held_out = data[data.episode > 1], data[data.episode <= 1]
     model.fit_standardizers(train)
     parts = [Samples(*model.encode(part)) for part in (train, held_out)]
-    fit(model.network, NLL(), *parts, generator=seeded(), steps=1500)
+    settings = FitSettings(steps=1500)
+    fit_network(model.network, NLL(), *parts, generator=seeded(), settings=settings)
     return model
 
 

@@ -18,8 +18,9 @@ from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 MOVES = [1, 3]  # of five dimensions: the others stand still, but the last counts up by 0.25
 
@@ -98,7 +99,14 @@ def test_constant_columns_leave_the_fit_of_the_others_as_good(objective):
             warnings.simplefilter("ignore")
             model.fit_standardizers(data[~test])
         parts = [Samples(*model.encode(data[rows])) for rows in (~test, test)]
-        fit(model.network, objective(), *parts, generator=seeded(2), steps=600, progress=False)
+        fit_network(
+            model.network,
+            objective(),
+            *parts,
+            generator=seeded(2),
+            progress=False,
+            settings=FitSettings(steps=600),
+        )
         after = model.predict(data[test].observation, data[test].action).mean.mean(0)
         change = (data[test].next_observation - data[test].observation)[:, :3]
         error = (after[:, :3] - change).square().sum() / (change - change.mean(0)).square().sum()
@@ -320,7 +328,15 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
         inner = TwoMeanRegression(model.network, generator=seeded())
         rows = torch.arange(600).expand(2, -1)
         loss = Bilevel(inner, OuterData(OuterBatches(x, y, rows, 64, seeded(1))), steps=40)
-    fit(model.network, loss, Samples(x, y), held_out, generator=seeded(), steps=40, progress=False)
+    fit_network(
+        model.network,
+        loss,
+        Samples(x, y),
+        held_out,
+        generator=seeded(),
+        progress=False,
+        settings=FitSettings(steps=40),
+    )
     model.save(tmp_path)
     for network in (model.network, DynamicsModel.load(tmp_path).network):
         gaussian = network(x)

@@ -15,8 +15,9 @@ from mbrl_bilevel.planning.cem import CEM
 from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.planning.mppi import MPPI
 from mbrl_bilevel.planning.random_shooting import RandomShooting
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 from tests.planning.toy_problems import ClosedTask, quadratic
 
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -57,7 +58,15 @@ def test_a_model_is_fitted_to_data_of_any_type_as_to_its_own(kind: str) -> None:
         assert samples.x.dtype == samples.y.dtype == torch.float32
         assert not samples.x.requires_grad
         wide = Samples(KINDS[kind](samples.x), KINDS[kind](samples.y))
-        fit(one.network, NLL(), wide, wide, generator=seeded(), steps=20, progress=False)
+        fit_network(
+            one.network,
+            NLL(),
+            wide,
+            wide,
+            generator=seeded(),
+            progress=False,
+            settings=FitSettings(steps=20),
+        )
         fitted.append(one.state_dict())
     for name, value in fitted[0].items():
         assert value.dtype == fitted[1][name].dtype

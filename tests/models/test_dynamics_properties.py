@@ -15,8 +15,9 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import DiagonalGaussian
 from mbrl_bilevel.models.propagation import KINDS, Propagation
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 from tests.hypothesis_settings import examples
 
 pytestmark = pytest.mark.situation("right")
@@ -74,7 +75,15 @@ def cases(draw: st.DrawFn) -> Case:
         warnings.simplefilter("ignore")  # names constant targets
         model.fit_standardizers(data)
     samples, objective = Samples(*model.encode(data)), draw(st.sampled_from([NLL, MSE]))()
-    fit(model.network, objective, samples, samples, generator=g, steps=4, progress=False)
+    fit_network(
+        model.network,
+        objective,
+        samples,
+        samples,
+        generator=g,
+        progress=False,
+        settings=FitSettings(steps=4),
+    )
     order = torch.randperm(model.members, generator=g)
     model.elites = order[: draw(st.integers(1, model.members))]
     return Case(model, data, constant, step)

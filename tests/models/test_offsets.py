@@ -13,8 +13,9 @@ from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.likelihood import MSE
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 from tests.data.minari_files import episode, write
 
 SPACE = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -76,7 +77,15 @@ def test_a_network_learns_as_well_far_from_zero() -> None:
     for offset in (0.0, 1e6):
         model, (train, held, test) = prepared(offset)
         generator = torch.Generator().manual_seed(0)
-        fit(model.network, MSE(), train, held, generator=generator, steps=600, progress=False)
+        fit_network(
+            model.network,
+            MSE(),
+            train,
+            held,
+            generator=generator,
+            progress=False,
+            settings=FitSettings(steps=600),
+        )
         found[offset] = one_step(model.network, *test).r2
     assert found[0.0] > 0.99
     assert abs(found[1e6] - found[0.0]) < 0.005

@@ -10,8 +10,9 @@ from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 
 def seeded(seed=1):
@@ -145,10 +146,14 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
     inner = TwoMeanRegression(net, generator=seeded(3))
     outer = OuterData(OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4)))
     objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=800)
-    fit(
-        net, objective, data, data, generator=seeded(), steps=800, patience=None,
-        learning_rate=0.01,
-    )  # fmt: skip
+    fit_network(
+        net,
+        objective,
+        data,
+        data,
+        generator=seeded(),
+        settings=FitSettings(steps=800, patience=None, learning_rate=0.01),
+    )
     assert net(x).std.mean().item() == pytest.approx(0.1, rel=0.25)
     assert (net(x).mean - x).square().mean().item() < 0.1**2
 

@@ -29,9 +29,12 @@ from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.divergence import TrainingDiverged
-from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.loop import Callback
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples, Trainer
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
+from mbrl_bilevel.training.trainer import Trainer
 
 STD = torch.tensor([0.1, 0.6])
 
@@ -123,10 +126,14 @@ def test_a_global_reward_reaches_its_closed_form(lam, estimator):
     inner, outer = noisy(seed=0), noisy(seed=1)
     net = GaussianEnsemble(2, 2, members=2, hidden=(), generator=seeded())
     objective = bilevel(outer, lam=lam, estimator=estimator, net=net, steps=steps, rate=rate)
-    fit(
-        net, objective, inner, outer, generator=seeded(), steps=steps, batch_size=256,
-        learning_rate=0.05, patience=None,
-    )  # fmt: skip
+    fit_network(
+        net,
+        objective,
+        inner,
+        outer,
+        generator=seeded(),
+        settings=FitSettings(steps=steps, batch_size=256, learning_rate=0.05, patience=None),
+    )
     # 4,000 residuals give a standard deviation to 1.1 %, minibatches of 256 a little less
     found = objective.inner.reward.precision_diagonal()
     torch.testing.assert_close((0.5 * lam / found).sqrt(), STD, rtol=0.06, atol=0)
@@ -137,10 +144,14 @@ def test_an_input_dependent_reward_follows_the_noise():
     inner, outer = noisy(seed=0, by_input=True), noisy(seed=1, by_input=True)
     net = GaussianEnsemble(2, 2, members=2, hidden=(32,), generator=seeded())
     objective = bilevel(outer, inputs=2, weights=True)
-    fit(
-        net, objective, inner, outer, generator=seeded(), steps=800, batch_size=256,
-        learning_rate=0.01, patience=None,
-    )  # fmt: skip
+    fit_network(
+        net,
+        objective,
+        inner,
+        outer,
+        generator=seeded(),
+        settings=FitSettings(steps=800, batch_size=256, learning_rate=0.01, patience=None),
+    )
     x = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     truth = STD * torch.exp(0.8 * x[:, :1])
     asked = (0.5 / objective.inner.reward.precision_diagonal(x)).sqrt()
@@ -202,6 +213,17 @@ class Killed(Exception):
     pass
 
 
+class KilledAt(Callback):
+    """Kills a fit at an evaluation, before it is logged or saved."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def after_step(self, training):
+        if training.metrics and self.step is not None and training.step >= self.step:
+            raise Killed
+
+
 @pytest.mark.parametrize("estimator", [None, "fisher", "ma_soba"])
 def test_a_resumed_bilevel_fit_ends_bit_for_bit_the_same(tmp_path, estimator):
     data = noisy(300)
@@ -210,16 +232,18 @@ def test_a_resumed_bilevel_fit_ends_bit_for_bit_the_same(tmp_path, estimator):
         net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
         objective = bilevel(data, inputs=2, weights=True, estimator=estimator, steps=60, net=net)
 
-        def die(step):
-            if die_at is not None and step >= die_at:
-                raise Killed
-
         with RunFolder(tmp_path / folder, {}, resume=resume) as opened:
-            fit(
-                net, objective, data, data, generator=seeded(), steps=60, batch_size=64,
-                evaluate_every=10, run=opened, resume=resume, checkpoint_seconds=0.0,
-                on_evaluation=die,
-            )  # fmt: skip
+            fit_network(
+                net,
+                objective,
+                data,
+                data,
+                generator=seeded(),
+                run=opened,
+                checkpoint_seconds=0.0,
+                callbacks=[KilledAt(die_at)],
+                settings=FitSettings(steps=60, batch_size=64, evaluate_every=10),
+            )
         return [*net.parameters(), *objective.inner.parameters()]
 
     whole = run("whole", False)
@@ -334,16 +358,18 @@ def test_unsolved_systems_are_warned_of_once_and_counted_to_the_end(tmp_path):
         net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
         objective = bilevel(data, inputs=2, estimator="fallback", steps=60, net=net)
 
-        def die(step):
-            if die_at is not None and step >= die_at:
-                raise Killed
-
         with RunFolder(tmp_path / "run", {}, resume=resume) as opened:
-            fit(
-                net, objective, data, data, generator=seeded(), steps=60, batch_size=64,
-                evaluate_every=20, run=opened, resume=resume, checkpoint_seconds=0.0,
-                on_evaluation=die,
-            )  # fmt: skip
+            fit_network(
+                net,
+                objective,
+                data,
+                data,
+                generator=seeded(),
+                run=opened,
+                checkpoint_seconds=0.0,
+                callbacks=[KilledAt(die_at)],
+                settings=FitSettings(steps=60, batch_size=64, evaluate_every=20),
+            )
 
     words = "left unsolved .* first-order direction"
     with pytest.warns(ConvergenceWarning, match=words) as found, pytest.raises(Killed):
@@ -389,7 +415,9 @@ def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
     data = noisy(300)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
     objective = bilevel(data, inputs=2, steps=60)
-    trainer = Trainer(net, objective, data, data, seeded(), batch_size=64, steps=60)
+    trainer = Trainer(
+        net, objective, data, data, seeded(), settings=FitSettings(batch_size=64, steps=60)
+    )
     for _ in range(10):
         trainer.train_step()
     objective.outer.batches.y = data.y * torch.nan
@@ -399,8 +427,7 @@ def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
     trainer.train_step()
     assert trainer.counts["outer/skipped_steps"] == 2
     assert all(p.isfinite().all() for p in objective.inner.parameters())
-    figures = trainer.evaluate(["a", "b"])
-    assert figures["outer/skipped_steps"] == 2
+    assert trainer.metrics()["outer/skipped_steps"] == 2
 
 
 def test_a_slower_outer_level_is_resumed_as_slow():

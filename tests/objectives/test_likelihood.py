@@ -9,8 +9,9 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.constant_targets import sparse_targets
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import MSE, NLL, BetaNLL
-from mbrl_bilevel.training.fit import fit
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.fit_network import fit_network
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 
 def case(covariance="diagonal", n=3):
@@ -141,7 +142,9 @@ def test_sparse_targets_leave_the_means_of_the_others_as_good_as_by_mse(objectiv
         )
         net.hold_std(torch.nonzero(sparse).squeeze(-1))
         parts = [Samples(x[rows], y[rows]) for rows in (slice(2000), slice(2000, 2500))]
-        fit(net, kind(), *parts, generator=g, steps=400, progress=False)
+        fit_network(
+            net, kind(), *parts, generator=g, progress=False, settings=FitSettings(steps=400)
+        )
         prediction = net(x[2500:])
         error[kind] = (prediction.mean[0] - y[2500:])[:, :2].square().mean()
         nll[kind] = -prediction.log_prob(y[2500:]).mean() / 32

@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import RUN, TrainingDiverged, likely_cause
-from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 
 def seeded():
@@ -75,10 +75,16 @@ def train(tmp_path, objective, resume=False, steps=60, folder="run", seconds=0.0
     data = Samples(x, x @ torch.tensor([[1.0], [2.0]]))
     network = GaussianEnsemble(2, 1, members=3, hidden=(8,), generator=seeded())
     with RunFolder(tmp_path / folder, {}, resume=resume) as run:
-        fit(
-            network, objective, data, data, generator=seeded(), steps=steps, batch_size=32,
-            evaluate_every=10, run=run, resume=resume, checkpoint_seconds=seconds,
-        )  # fmt: skip
+        fit_network(
+            network,
+            objective,
+            data,
+            data,
+            generator=seeded(),
+            run=run,
+            checkpoint_seconds=seconds,
+            settings=FitSettings(steps=steps, batch_size=32, evaluate_every=10),
+        )
     return network
 
 
@@ -125,9 +131,7 @@ def test_the_first_time_it_goes_back_and_on_at_a_tenth_of_the_learning_rate(tmp_
 
 def test_a_checkpoint_between_evaluations_is_a_rollback_too(tmp_path, monkeypatch):
     """Due at every step, it finds what an evaluation would have found only later."""
-    monkeypatch.setattr(
-        Checkpointer, "due", property(lambda checkpointer: checkpointer.run is not None)
-    )
+    monkeypatch.setattr(Checkpointer, "_is_due", lambda checkpointer, training: True)
     with pytest.warns(UserWarning, match="by step 25: .*; going on from step 20"):
         train(tmp_path, Astray(25, nan_in_member_1, times=1), seconds=1e-9)
     assert metrics(tmp_path)[-1]["step"] == 60
@@ -194,11 +198,3 @@ def test_counts_run_on_and_other_metrics_are_averaged(tmp_path):
     lines = metrics(tmp_path)
     assert [line["outer/odd"] for line in lines] == [5, 10, 15, 20, 25, 30]
     assert all(line["outer/half"] == 0.5 for line in lines)
-
-
-@pytest.mark.parametrize(("name", "value"), [("learning_rate", -1.0), ("clip_norm", 0.0)])
-def test_rates_must_be_positive(name, value):
-    data = Samples(torch.zeros(4, 2), torch.zeros(4, 1))
-    network = GaussianEnsemble(2, 1, members=1, hidden=(4,), generator=seeded())
-    with pytest.raises(InputError, match=f"of {value}: choose a number above 0"):
-        fit(network, NLL(), data, data, generator=seeded(), steps=1, **{name: value})

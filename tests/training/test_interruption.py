@@ -10,10 +10,11 @@ import torch
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
-from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.interruption import Interrupted, Interruption, sigterm_interrupts
 from mbrl_bilevel.training.run_folder import RunFolder
-from mbrl_bilevel.training.trainer import Samples
+from mbrl_bilevel.training.samples import Samples
+from mbrl_bilevel.training.settings import FitSettings
 
 
 class Signalled(NLL):
@@ -38,10 +39,15 @@ def train(folder, objective, resume=False):
     data = Samples(x, x @ torch.tensor([[1.0], [2.0]]))
     network = GaussianEnsemble(2, 1, members=3, hidden=(8,), generator=seeded())
     with RunFolder(folder, {}, resume=resume) as run:
-        fit(
-            network, objective, data, data, generator=seeded(), steps=50, evaluate_every=10,
-            batch_size=32, run=run, resume=resume,
-        )  # fmt: skip
+        fit_network(
+            network,
+            objective,
+            data,
+            data,
+            generator=seeded(),
+            run=run,
+            settings=FitSettings(steps=50, evaluate_every=10, batch_size=32),
+        )
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     for line in metrics:
