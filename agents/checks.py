@@ -24,6 +24,7 @@ from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import TASKS, Task, get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.settings import needs_two_means
 
 ModelBased = MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings
@@ -115,13 +116,9 @@ def untrained_model(
     return DynamicsModel(
         spaces.obs_dim,
         spaces.act_dim,
+        size,
         learn_reward=size.learn_reward == "yes" or task.reward is None,
-        members=size.members,
-        hidden=size.hidden,
-        noise=size.noise,
-        layer_norm=size.layer_norm,
-        dropout=size.dropout,
-        two_means=needs_two_means(settings.objective, "diagonal"),
+        two_means=needs_two_means(settings.objective, size.covariance),
         env_spec=replace(spec, id=spec.name),
         observation_names=task.observation_names,
         generator=generator,

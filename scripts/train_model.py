@@ -20,7 +20,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import OneStep, one_step
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.settings import Covariance
+from mbrl_bilevel.models.settings import Covariance, ModelSettings
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import needs_two_means
@@ -244,10 +244,10 @@ def build_model(
         return DynamicsModel(
             transitions.observation.shape[1],
             transitions.action.shape[1],
+            ModelSettings(
+                members=config.members, hidden=config.hidden, covariance=config.covariance
+            ),
             learn_reward=learn_reward,
-            members=config.members,
-            hidden=config.hidden,
-            covariance=config.covariance,
             two_means=needs_two_means(config.spec(), config.covariance),
             env_spec=dataset.env_spec,
             observation_names=_names(dataset, task),

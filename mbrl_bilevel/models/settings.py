@@ -1,10 +1,10 @@
 """Settings of a dynamics model; importing them does not import torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.ranges import Count, check_ranges
+from mbrl_bilevel.ranges import Count, Range, check_ranges
 
 Covariance = Literal["diagonal", "full"]
 Noise = Literal["input", "constant"]
@@ -26,6 +26,12 @@ class ModelSettings:
     """Units of the hidden layers."""
     covariance: Covariance = "diagonal"
     """Covariance of each member's Gaussian."""
+    layer_norm: bool = False
+    """Layer normalisation in the hidden layers."""
+    dropout: Annotated[float, Range(0, 0.9)] = 0.0
+    """Dropout in the hidden layers, while training only."""
+    noise: Noise = "input"
+    """Noise as a function of the input, or constant per member and target."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -13,6 +13,7 @@ from mbrl_bilevel.agents.settings import DHMBPOSettings, MBPOSettings, MOPOSetti
 from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.agents.point import TASK, point
 
 LOW, HIGH = torch.tensor([-1.0]), torch.tensor([0.5])
@@ -104,7 +105,9 @@ def mopo(seed=0, *, data=None, task=TASK, **settings):
 
 
 def model(generator):
-    return DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
+    return DynamicsModel(
+        2, 1, ModelSettings(members=2, hidden=(8,)), env_id="Point-v0", generator=generator
+    )
 
 
 def random_data(count, terminated=False):

@@ -10,6 +10,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 
 
 def transitions(count=50, obs_dim=3, act_dim=2, seed=0):
@@ -26,9 +27,15 @@ def transitions(count=50, obs_dim=3, act_dim=2, seed=0):
     )
 
 
-def dynamics(seed=0, **arguments):
+def dynamics(seed=0, covariance="diagonal", **arguments):
     g = torch.Generator().manual_seed(seed)
-    model = DynamicsModel(3, 2, members=4, hidden=(16,), generator=g, **arguments)
+    model = DynamicsModel(
+        3,
+        2,
+        ModelSettings(members=4, hidden=(16,), covariance=covariance),
+        generator=g,
+        **arguments,
+    )
     model.fit_standardizers(transitions())
     return model
 

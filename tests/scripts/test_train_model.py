@@ -14,6 +14,7 @@ from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import find_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives import named_outer_steps
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.scripts.main import run
@@ -135,7 +136,7 @@ def test_standardisers_are_fitted_on_the_training_part_alone(datasets, tmp_path)
     assert train(tmp_path / "run") == 0
     model = DynamicsModel.load(tmp_path / "run")
     part, *_ = split(load_dataset(DATASET), seed=0)
-    again = DynamicsModel(3, 1, members=1, hidden=(4,), learn_reward=False)
+    again = DynamicsModel(3, 1, ModelSettings(members=1, hidden=(4,)), learn_reward=False)
     again.fit_standardizers(part)
     for name, buffer in again.named_buffers():
         if "standard" in name:
