@@ -24,7 +24,6 @@ from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import TASKS, Task, get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.settings import needs_two_means
 
 ModelBased = MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings

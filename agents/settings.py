@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from mbrl_bilevel.agents.setting_groups import (
-    ImitationSettings,
     AgentModelSettings,
+    ImitationSettings,
     PolicySettings,
     RefitSettings,
     RolloutLength,

@@ -10,8 +10,8 @@ import pytest
 
 from mbrl_bilevel.agents.presets import by_name_of
 from mbrl_bilevel.agents.setting_groups import (
-    ImitationSettings,
     AgentModelSettings,
+    ImitationSettings,
     PolicySettings,
     RefitSettings,
     RolloutLength,
