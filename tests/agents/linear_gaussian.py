@@ -32,7 +32,14 @@ def task(reward=quadratic, terminated=never):
 def linear_model(std=0.0, *, members=3, learn_reward=False):
     """In float64. A learned reward is that of `CHANGES`, the first two dimensions' sum."""
     bounds = (-30.0, 20.0)  # far off: they are soft
-    model = DynamicsModel(2, 1, ModelSettings(members=members, hidden=()), env_id="Line-v0", log_std_bounds=bounds, learn_reward=learn_reward).double()  # fmt: skip
+    model = DynamicsModel(
+        2,
+        1,
+        ModelSettings(members=members, hidden=()),
+        env_id="Line-v0",
+        log_std_bounds=bounds,
+        learn_reward=learn_reward,
+    ).double()
     n = 2 + learn_reward
     with torch.no_grad():
         layer = model.network.network.linear_layers()[-1]
