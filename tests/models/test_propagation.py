@@ -159,7 +159,7 @@ def test_means_are_repeated_single_steps_of_one_member(learn_reward: bool) -> No
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_the_mixtures_first_step_has_the_mixtures_marginal_moments(covariance: str) -> None:
     """A network of several dimensions with a reward, one step, against `predict`."""
-    model = dynamics(learn_reward=True, covariance=covariance)
+    model = dynamics(learn_reward=True, options={"covariance": covariance})
     model.lowest.fill_(-1e9)
     model.highest.fill_(1e9)
     obs, act, count = transitions(1).observation, transitions(1).action, 40_000
