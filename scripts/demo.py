@@ -10,13 +10,16 @@ from typing import Any, Literal
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
+from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
 from mbrl_bilevel.scripts.command import Outcome, how_to_watch, say
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import eval_agent as eval_agent_flags
 from mbrl_bilevel.scripts.flags import eval_model as eval_model_flags
+from mbrl_bilevel.scripts.flags import train_model as train_model_flags
 from mbrl_bilevel.scripts.flags.demo import Config
+from mbrl_bilevel.training.settings import FitSettings
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,12 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
     for objective in stop.objectives:
         model = out / name / objective
         train_model.run(
-            train_model.Config(
-                dataset=dataset,
-                objective=objective,
-                hidden=stop.hidden,
-                steps=stop.gradient_steps,
-                out=model,
-                **common,
+            train_model_flags.Config(
+                run=train_model_flags.RunFlags(out=model, **common),
+                data=train_model_flags.DataFlags(dataset=dataset),
+                model=train_model_flags.ModelFlags(hidden=stop.hidden),
+                objective=OBJECTIVES.settings(objective)(),
+                fit=FitSettings(steps=stop.gradient_steps),
             )
         )
         evaluated = eval_model.run(eval_model_flags.Config(model=model, **common))

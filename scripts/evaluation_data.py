@@ -7,12 +7,12 @@ from typing import Any
 
 from mbrl_bilevel.data.fingerprint import fingerprint, same_rows
 from mbrl_bilevel.data.minari import Dataset, load_dataset
+from mbrl_bilevel.data.split import split
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.rebuild import same_environment
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import read_json
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.scripts.train_model import split
 from mbrl_bilevel.scripts.training_data import TrainingData, as_it_was, trained_on, untold
 from mbrl_bilevel.training.run_folder import SUMMARY
 
@@ -45,7 +45,7 @@ def evaluation_data(
         _require_fit(model, folder, own)
         own, remarks = as_it_was(folder, trained, own)
         key = (own.id, len(own.transitions), trained.seed, trained.max_transitions)
-        parts = split(own, trained.seed, trained.max_transitions)
+        parts = _split(own, trained)
         _require_same_split(folder, parts)
         return EvaluationData(
             parts[2], f"the test episodes of {own.id}", parts[0], key, tuple(remarks)
@@ -69,9 +69,13 @@ def _trained_part(
     try:
         own = whole if _is_copy(trained, whole) else _load(trained.dataset, loaded)
         own, _ = as_it_was(folder, trained, own)
-        return split(own, trained.seed, trained.max_transitions)[0]
+        return _split(own, trained)[0]
     except InputError:
         return None
+
+
+def _split(data: Dataset, trained: TrainingData) -> tuple[Transitions, Transitions, Transitions]:
+    return split(data.transitions, trained.seed, max_transitions=trained.max_transitions)
 
 
 def _is_copy(trained: TrainingData, whole: Dataset) -> bool:

@@ -16,7 +16,6 @@ from typing import Any
 from mbrl_bilevel import __version__
 from mbrl_bilevel.agents.main_script import is_being_read_again
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import one_line
 from mbrl_bilevel.scripts.flags.parse import parse_flat, values_of
 from mbrl_bilevel.scripts.flags.shared import shared_flags
 from mbrl_bilevel.scripts.plugins import load_plugins
@@ -105,7 +104,8 @@ def run(argv: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_for_want_of_memory(error):
             raise
-        end, code = f"not enough memory ({one_line(error)}); choose smaller sizes", 1
+        said = " ".join(str(error).split())[:200]
+        end, code = f"not enough memory ({said}); choose smaller sizes", 1
     except KeyboardInterrupt as stop:
         what = str(stop) or "interrupted by SIGINT"
         end, code = f"{what}{_how_to_go_on(argv)}", getattr(stop, "exit_code", 130)
@@ -174,8 +174,7 @@ def _run(argv: list[str]) -> int:
 def _parsed(name: str, argv: list[str]) -> Any:
     """The settings that the flags give; torch is imported only where a preset needs it."""
     load_plugins(values_of("plugin", argv))
-    where = "" if name == "train-model" else "flags."
-    flags = importlib.import_module(f"mbrl_bilevel.scripts.{where}{_module(name)}")
+    flags = importlib.import_module(f"mbrl_bilevel.scripts.flags.{_module(name)}")
     if hasattr(flags, "parse"):
         return flags.parse(argv)
     return parse_flat(flags.Config, argv, name, COMMANDS[name])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mbrl_bilevel.agents.settings import AGENTS
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import one_line
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.planning.settings import PLANNERS
 
@@ -31,9 +30,10 @@ def load_plugins(modules: Sequence[str]) -> None:
         except InputError as error:
             raise InputError(f"--plugin {module}: {error}") from None
         except Exception as error:  # whatever the user's code does
+            said = " ".join(str(error).split())[:200]
             raise InputError(
-                f"--plugin {module} cannot be imported ({type(error).__name__}: "
-                f"{one_line(error)}): name a module in this folder, or one that is installed"
+                f"--plugin {module} cannot be imported ({type(error).__name__}: {said}): "
+                "name a module in this folder, or one that is installed"
             ) from error
         if _registered() == before:
             sys.modules.pop(module, None)

@@ -16,9 +16,11 @@ from mbrl_bilevel.scripts import collect, train_model
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
+from mbrl_bilevel.scripts.flags import train_model as train_model_flags
 from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
+from mbrl_bilevel.training.settings import FitSettings
 
 TRANSITIONS = 25_000  # of which the training part is 20,000
 BASELINES = ("mse", "nll", "beta_nll")  # what a learned reward has to face
@@ -75,15 +77,14 @@ def _collect(env: str, dataset: str) -> None:
 def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -> dict[str, float]:
     say(f"{dataset}, {objective}, seed {seed}")
     base = objective.removesuffix("-wide")
-    flags = train_model.Config(
-        dataset=dataset,
-        objective=base,  # type: ignore[arg-type]
-        hidden=HIDDEN if objective == base else WIDE,
-        out=run,
-        seed=seed,
-        steps=config.steps or STEPS,
-        device=config.device,
-        resume=(run / CONFIG).is_file(),
+    flags = train_model_flags.Config(
+        run=train_model_flags.RunFlags(
+            out=run, seed=seed, device=config.device, resume=(run / CONFIG).is_file()
+        ),
+        data=train_model_flags.DataFlags(dataset=dataset),
+        model=train_model_flags.ModelFlags(hidden=HIDDEN if objective == base else WIDE),
+        objective=OBJECTIVES.settings(base)(),
+        fit=FitSettings(steps=config.steps or STEPS),
     )
     finished = run / SUMMARY
     if finished.is_file():

@@ -1,7 +1,7 @@
 """`train-agent`: a policy, trained online in the real environment or offline from a data set."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -33,11 +33,13 @@ from mbrl_bilevel.scripts.command import (
     resolve_device,
     say,
 )
+from mbrl_bilevel.scripts.flags import train_model as train_flags
 from mbrl_bilevel.scripts.flags.train_agent import Config, DataFlags
 from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
+from mbrl_bilevel.training.settings import FitSettings
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 IGNORED = ("json", "resume", "download", "device", "checkpoint_seconds", "out", "plugin")
@@ -138,22 +140,24 @@ def _trained_model(config: Config, settings: MOPOSettings) -> Path:
     folder = config.run.out / "model"
     if not (folder / SUMMARY).is_file():
         assert config.data is not None
-        size = settings.model
-        own = {name: getattr(size, name) for name in ("members", "elites", "hidden")}
-        own |= by_name_of(settings.objective)
+        size, flags = settings.model, config.run
+        sizes = {f.name: getattr(size, f.name) for f in fields(size) if f.name != "model_steps"}
         train_model.run(
-            train_model.Config(
-                out=folder,
-                dataset=config.data.dataset,
-                env=config.environment.env,
-                objective=OBJECTIVES.name(settings.objective),  # type: ignore[arg-type]
-                learn_reward=size.learn_reward,
-                unchecked_task=config.environment.unchecked_task,
-                steps=size.model_steps,
-                resume=(folder / CONFIG).is_file(),
-                seed=config.run.seed,
-                device=config.run.device,
-                **own,
+            train_flags.Config(
+                run=train_flags.RunFlags(
+                    out=folder,
+                    resume=(folder / CONFIG).is_file(),
+                    seed=flags.seed,
+                    device=flags.device,
+                ),
+                data=train_flags.DataFlags(
+                    dataset=config.data.dataset,
+                    env=config.environment.env,
+                    unchecked_task=config.environment.unchecked_task,
+                ),
+                model=train_flags.ModelFlags(**sizes),
+                objective=settings.objective,
+                fit=FitSettings(steps=size.model_steps),
             )
         )
     return folder

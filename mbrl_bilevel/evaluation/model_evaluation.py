@@ -15,12 +15,13 @@ from mbrl_bilevel.evaluation.coverage import INTERVALS, interval_coverage
 from mbrl_bilevel.evaluation.fan import Fan, fan
 from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.evaluation.k_step import KStep, k_step, longest
-from mbrl_bilevel.evaluation.one_step import OneStep, one_step
+from mbrl_bilevel.evaluation.one_step import OneStep, evaluate_one_step
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
 from mbrl_bilevel.evaluation.targets import target_counts
 from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
+HORIZONS = (1, 10, 50, 100)  # steps ahead
 FAN_STEPS, FAN_STARTS, PARTICLES = 60, 200, 20
 
 
@@ -67,14 +68,16 @@ class ModelEvaluation:
 def evaluate(
     model: DynamicsModel,
     held_out: Transitions,
-    horizons: Sequence[int],
-    generator: torch.Generator,
+    horizons: Sequence[int] = HORIZONS,
+    generator: torch.Generator | None = None,
     train: Transitions | None = None,
     units_of: DynamicsModel | None = None,
 ) -> ModelEvaluation:
     """Evaluates a model's elites on transitions that it was not trained on.
 
-    `train` fits the linear baseline (none without it). Metrics are in standard deviations of the
+    `horizons` are steps ahead, of which those are taken that held-out episodes reach; `generator`
+    draws their starts and samples (default: seed 0). `train` fits the linear baseline (none without
+    it). Metrics are in standard deviations of the
     training part of `units_of`, by default the model's own.
 
     Raises:
@@ -82,11 +85,13 @@ def evaluate(
     """
     if not horizons or min(horizons) < 1:
         raise InputError(f"horizons {list(horizons)}: name steps ahead of at least 1")
+    if generator is None:
+        generator = torch.Generator(model.elites.device).manual_seed(0)
     units = units_of or model
     unit = (model.target_standardizer.std / units.target_standardizer.std)[model.informative]
     varying = model.informative_observations
     scale = units.input_standardizer.std[: model.obs_dim]
-    one = one_step(model.network.select(model.elites), *model.encode(held_out), unit=unit)
+    one = evaluate_one_step(model, held_out, unit)
     windows = draw_windows(held_out, max(horizons), generator)
     if min(horizons) > longest(windows):
         raise InputError(

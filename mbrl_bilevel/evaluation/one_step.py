@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.json_values import finite_or_null
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import Gaussian, GaussianEnsemble
 
 LEVELS = torch.linspace(0.05, 0.95, 19)  # probability levels at which calibration is measured
@@ -83,6 +85,13 @@ def one_step(
         good.append(_add(sums, network(x_chunk), y_chunk))
     kept = torch.cat(good)
     return _metrics(sums, y[kept].double(), unit.double(), int((~kept).sum()))
+
+
+def evaluate_one_step(
+    model: DynamicsModel, data: Transitions, unit: Float[Tensor, "n"] | None = None
+) -> OneStep:
+    """Evaluates the mixture of a model's elites on transitions; `unit` as of `one_step`."""
+    return one_step(model.network.select(model.elites), *model.encode(data), unit=unit)
 
 
 def _empty(network: GaussianEnsemble, y: Float[Tensor, "b n"]) -> _Sums:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mbrl_bilevel.errors import TrainingDiverged as TrainingDiverged
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 
 EXPLODED = 1e6  # held-out squared errors above so many times that of predicting 0
@@ -13,13 +14,6 @@ RUN = 10  # steps of one member, one after the other, that were left out: it is 
 OUTLIER = 100.0  # standard deviations from the mean: no data that a model could learn from
 
 Cause = Callable[[], str]
-
-
-class TrainingDiverged(RuntimeError):
-    """Training cannot go on: numbers that are not finite, or an error without bound.
-
-    The command line prints the sentence without a traceback and exits with code 1.
-    """
 
 
 def likely_cause(learning_rate: float, y: Float[Tensor, "b n"]) -> str:

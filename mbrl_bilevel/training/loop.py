@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from mbrl_bilevel.training.divergence import TrainingDiverged
+from mbrl_bilevel.errors import TrainingDiverged
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """The objective that a command line names, and its flags."""
 
 from collections.abc import Sequence
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -41,6 +41,11 @@ def objective_group(spec: ObjectiveSpec) -> Any:
     )
     made.__doc__ = kind.__doc__
     return made(**{f.name: getattr(spec, f.name) for f in fields(spec)})
+
+
+def objective_settings(spec: ObjectiveSpec, flags: Any) -> ObjectiveSpec:
+    """The settings alone, out of flags that name the objective too."""
+    return replace(spec, **{f.name: getattr(flags, f.name) for f in fields(spec)})
 
 
 def _refuse_misplaced(spec: ObjectiveSpec, argv: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from mbrl_bilevel.agents.presets import by_name_of, preset
 from mbrl_bilevel.agents.settings import AGENTS, AgentSettings
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Count, Range, Threads, flag
-from mbrl_bilevel.scripts.flags.objective import objective_group, objective_of
+from mbrl_bilevel.scripts.flags.objective import objective_group, objective_of, objective_settings
 from mbrl_bilevel.scripts.flags.parse import (
     hints_of,
     is_group,
@@ -171,7 +171,7 @@ def _settings(start: Any, found: Mapping[str, Any], given: Collection[str]) -> A
         own = field.name in found and is_group(getattr(start, field.name))
         values[field.name] = found[field.name] if own else getattr(found["agent"], field.name)
     if "objective" in found:
-        values["objective"] = replace_objective(start.objective, found["objective"])
+        values["objective"] = objective_settings(start.objective, found["objective"])
     made = replace(start, **values)
     # A default weight may stand beside a penalty that was switched off; one that is asked for not.
     by_name = by_name_of(made)
@@ -179,11 +179,6 @@ def _settings(start: Any, found: Mapping[str, Any], given: Collection[str]) -> A
     if weight and "penalty_weight" in given and by_name["penalty"] == "none":
         raise InputError(f"--penalty-weight {weight} of no penalty: choose one by --penalty")
     return made
-
-
-def replace_objective(objective: Any, flags: Any) -> Any:
-    """Settings of the objective, out of flags that name it too."""
-    return replace(objective, **{f.name: getattr(flags, f.name) for f in fields(objective)})
 
 
 def _env_id(argv: Sequence[str], offline: bool) -> str:

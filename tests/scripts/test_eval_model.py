@@ -17,11 +17,10 @@ from minari.data_collector import EpisodeBuffer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.data.split import split
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts.main import run
-from mbrl_bilevel.scripts.train_model import split
 from mbrl_bilevel.scripts.training_data import described
 
 DATASET, OTHER = "pendulum/random-v0", "pendulum/other-v0"
@@ -58,11 +57,12 @@ def datasets(tmp_path_factory):
 def save_model(folder, seed=0, trained_on=DATASET, rows=None, env_id="Pendulum-v1", **settings):
     """An untrained model with the statistics of its training part, and its config.yaml."""
     data = load_dataset(trained_on)
-    train = split(data, seed, rows)[0]
+    train = split(data.transitions, seed, max_transitions=rows)[0]
     model = DynamicsModel(
         train.observation.shape[1],
         train.action.shape[1],
-        ModelSettings(members=2, hidden=(8,)),
+        members=2,
+        hidden=(8,),
         env_id=env_id,
         generator=torch.Generator().manual_seed(seed),
         **settings,

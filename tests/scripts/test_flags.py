@@ -15,12 +15,17 @@ import pytest
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.ranges import Count, Range, check_ranges
 from mbrl_bilevel.scripts.main import COMMANDS, run
 
 HUGE = "99999999999999999999"
 TRAIN = "train-model --dataset flags/train-v0 --steps 2 --hidden 4 --members 2 --out {here}/new"
+BILEVEL = f"{TRAIN} --objective bilevel"
+LINES = {
+    "beta": f"{TRAIN} --objective beta_nll",
+    "outer-learning-rate": BILEVEL,
+    "entropy-weight": BILEVEL,
+}  # of flags that belong to an objective
 COLLECT = "collect --env Pendulum-v1 --policy random --steps 9 --dataset flags/new-v0"
 MODEL = "eval-model --model {here}/model --dataset flags/train-v0"
 AGENT = (
@@ -46,9 +51,9 @@ def numbers() -> Iterator[tuple[str, str]]:
         for value in ("-1", HUGE):
             yield f"{MINIMAL[command]} --seed {value}", f"--seed {value}: choose at"
     counts = ["max-transitions", "members", "hidden", "steps", "batch-size", "patience"]
-    counts += ["samples", "outer-every", "outer-batch-size"]
     for line, flags in (
         (TRAIN, counts),
+        (BILEVEL, ["samples", "outer-every", "outer-batch-size"]),
         (MODEL, ["horizons"]),
         (AGENT, ["episodes", "max-steps", "workers", "threads"]),
         ("reproduce dynamics", ["seeds", "steps"]),
@@ -59,17 +64,17 @@ def numbers() -> Iterator[tuple[str, str]]:
                 yield f"{line} --{flag} {value}", f"--{flag} {value}: choose at"
     for flag in ("learning-rate", "outer-learning-rate", "weight-decay", "clip-norm", "beta"):
         for value in ("-1", "nan"):
-            yield f"{TRAIN} --{flag} {value}", f"--{flag} {float(value)}: choose"
+            yield f"{LINES.get(flag, TRAIN)} --{flag} {value}", f"--{flag} {float(value)}: choose"
     for flag in ("learning-rate", "outer-learning-rate", "weight-decay", "entropy-weight"):
-        yield f"{TRAIN} --{flag} inf", f"--{flag} inf: choose"
+        yield f"{LINES.get(flag, TRAIN)} --{flag} inf", f"--{flag} inf: choose"
     for flag in ("learning-rate", "outer-learning-rate", "clip-norm", "entropy-weight"):
-        yield f"{TRAIN} --{flag} 0", f"--{flag} 0.0: choose"
+        yield f"{LINES.get(flag, TRAIN)} --{flag} 0", f"--{flag} 0.0: choose"
     for value in ("-1", "nan"):
         yield f"{TRAIN} --checkpoint-seconds {value}", f"--checkpoint-seconds {float(value)}"
     yield f"{TRAIN} --hidden 4 0", "--hidden 4 0: choose at least 1"
     yield f"{TRAIN} --weight-decay 1e9", "a weight decay of 1000000000.0"
-    yield f"{TRAIN} --outer-folds 0", "--outer-folds 0: choose at least 2"
-    yield f"{TRAIN} --weight-exponent 1e9", "--weight-exponent 1000000000.0: choose at most 4"
+    yield f"{BILEVEL} --outer-folds 0", "--outer-folds 0: choose at least 2"
+    yield f"{BILEVEL} --weight-exponent 1e9", "--weight-exponent 1000000000.0: choose at most 4"
     yield f"{COLLECT} --steps {HUGE}", f"--steps {HUGE}: choose at most"
     settings = ["horizon", "samples", "iterations", "elites", "action-repeat"]
     for flag in (*settings, "particles"):
@@ -145,9 +150,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         line = COLLECT.replace("flags/new", "flags/train").replace("--steps 9", "--steps 1000")
         assert run(line.split()) == 0
         for name in ("model", "other"):
-            DynamicsModel(3, 1, ModelSettings(members=2, hidden=(4,)), env_id="Pendulum-v1").save(
-                folder / name
-            )
+            DynamicsModel(3, 1, members=2, hidden=(4,), env_id="Pendulum-v1").save(folder / name)
         yield folder
 
 

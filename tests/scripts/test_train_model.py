@@ -12,13 +12,13 @@ import yaml
 
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
-from mbrl_bilevel.envs.tasks import find_task
+from mbrl_bilevel.data.split import split
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives import named_outer_steps
-from mbrl_bilevel.objectives.build import build
+from mbrl_bilevel.objectives.new_model import new_model
+from mbrl_bilevel.objectives.settings import BilevelSettings
 from mbrl_bilevel.scripts.main import run
-from mbrl_bilevel.scripts.train_model import Config, build_model, split
 
 DATASET = "pendulum/random-v0"
 SMALL = ("--members", "2", "--hidden", "32", "32", "--steps", "300")
@@ -135,8 +135,8 @@ def test_a_cold_restart_trains_a_fresh_model_under_the_learned_reward(datasets, 
 def test_standardisers_are_fitted_on_the_training_part_alone(datasets, tmp_path):
     assert train(tmp_path / "run") == 0
     model = DynamicsModel.load(tmp_path / "run")
-    part, *_ = split(load_dataset(DATASET), seed=0)
-    again = DynamicsModel(3, 1, ModelSettings(members=1, hidden=(4,)), learn_reward=False)
+    part, *_ = split(load_dataset(DATASET).transitions)
+    again = DynamicsModel(3, 1, members=1, hidden=(4,), learn_reward=False)
     again.fit_standardizers(part)
     for name, buffer in again.named_buffers():
         if "standard" in name:
@@ -145,12 +145,11 @@ def test_standardisers_are_fitted_on_the_training_part_alone(datasets, tmp_path)
 
 def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
     """No episode of a member stands on both sides, by default."""
-    config = Config(dataset=DATASET, out=Path("unused"), objective="bilevel", members=2)
     dataset, generator = load_dataset(DATASET), torch.Generator().manual_seed(0)
-    part, held_out, _ = split(dataset, seed=0)
-    model = build_model(config, dataset, find_task(dataset.env_spec), generator)
+    part, held_out, _ = split(dataset.transitions)
+    model = new_model(dataset, BilevelSettings(), ModelSettings(members=2), generator=generator)
     model.fit_standardizers(part)
-    objective = build(config.spec(), model, part, held_out, steps=10, generator=generator)
+    objective = BilevelSettings().build(model, part, held_out, steps=10, generator=generator)
     outer_rows = objective.outer.batches.batches.rows
     for inner, outer in zip(objective.rows, outer_rows, strict=True):
         assert not set(part.episode[inner].tolist()) & set(part.episode[outer].tolist())

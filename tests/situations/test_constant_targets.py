@@ -10,7 +10,6 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts.main import run
@@ -58,11 +57,11 @@ def train(capsys, out, *flags):
 def seed_of(dimension):
     """A seed by which the episode in which it moves is a test episode."""
     from mbrl_bilevel.data.minari import load_dataset
-    from mbrl_bilevel.scripts.train_model import split
+    from mbrl_bilevel.data.split import split
 
     data = load_dataset(DATASET)
     for seed in range(100):
-        test = split(data, seed)[2]
+        test = split(data.transitions, seed)[2]
         if (test.next_observation != test.observation)[:, dimension].any():
             return seed
     raise AssertionError
@@ -132,7 +131,7 @@ def test_what_stands_still_is_said_in_training_and_in_judging(tmp_path, capsys):
 def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
     data, g = with_contacts(), torch.Generator().manual_seed(0)
     model = DynamicsModel(
-        5, 3, ModelSettings(members=2, hidden=(8,)), two_means=objective == "bilevel", generator=g
+        5, 3, members=2, hidden=(8,), two_means=objective == "bilevel", generator=g
     )
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
         model.fit_standardizers(data)
