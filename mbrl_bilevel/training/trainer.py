@@ -108,9 +108,7 @@ class Trainer:
         if self.by_step is not None:
             self.by_step.step()
         self.step += 1
-        self._add("train/loss", loss.detach())
-        self._add("train/gradient_norm", norm)
-        for name, value in metrics.items():
+        for name, value in {"loss": loss.detach(), "gradient_norm": norm, **metrics}.items():
             self._add(f"train/{name}", value)
         outer = self.objective.after_step(self.network, (x, y), self.step, self.generator)
         for name, value in outer.items():
@@ -132,7 +130,7 @@ class Trainer:
 
         Raises:
             TrainingDiverged: a number that is not finite in what a checkpoint would hold, a member
-                whose steps are all left out, or a held-out error without bound.
+                whose steps are all skipped, or a held-out error without bound.
         """
         self.check_finite()
         self.skipped_steps.check(self.step, self._cause)

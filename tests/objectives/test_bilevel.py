@@ -1,4 +1,4 @@
-"""The bilevel objective in the fit loop: it finds U*, leaves nothing behind and resumes exactly."""
+"""The bilevel objective in a fit: it finds U*, leaves nothing behind and resumes exactly."""
 
 import json
 import math
@@ -27,7 +27,6 @@ from mbrl_bilevel.objectives.outer_steps import (
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
-from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.loop import Callback
@@ -252,44 +251,6 @@ def test_a_resumed_bilevel_fit_ends_bit_for_bit_the_same(tmp_path, estimator):
     assert all(torch.equal(a, b) for a, b in zip(whole, run("killed", True), strict=True))
 
 
-def test_cross_fitting_leaves_every_row_out_from_exactly_one_member():
-    episode = torch.repeat_interleave(torch.arange(11), torch.arange(3, 14))
-    inside, outside = cross_fit(episode, 4, seeded())
-    for e in range(4):
-        kept, left = set(inside[e].tolist()), set(outside[e].tolist())
-        assert kept | left == set(range(len(episode)))
-        assert not set(episode[list(kept)].tolist()) & set(episode[list(left)].tolist())
-    left_out = torch.cat([row.unique() for row in outside])
-    assert left_out.sort().values.tolist() == list(range(len(episode)))
-
-
-@pytest.mark.parametrize(("members", "episodes"), [(1, 5), (4, 3)])
-def test_cross_fitting_needs_members_and_episodes(members, episodes):
-    with pytest.raises(InputError, match="held-out outer data"):
-        cross_fit(torch.arange(episodes), members, seeded())
-
-
-@pytest.mark.situation("warned")
-@pytest.mark.parametrize("lengths", [[1000, 4, 4, 4, 4], [300, 300], [50]])
-def test_long_episodes_are_cut_where_whole_ones_would_starve_a_fold(lengths):
-    episode = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    with pytest.warns(UserWarning, match="blocks of time"):
-        inside, outside = cross_fit(episode, 5, seeded())
-    left_out = torch.cat([row.unique() for row in outside])
-    assert left_out.sort().values.tolist() == list(range(len(episode)))
-    for e in range(5):
-        assert not set(inside[e].tolist()) & set(outside[e].tolist())
-        assert abs(len(outside[e].unique()) - len(episode) / 5) <= 4
-
-
-def test_copies_stay_in_one_fold():
-    episode = torch.repeat_interleave(torch.arange(20), 5)
-    group = episode % 10
-    inside, outside = cross_fit(episode, 4, seeded(), group=group)
-    for e in range(4):
-        assert not set(group[inside[e]].tolist()) & set(group[outside[e]].tolist())
-
-
 def test_nothing_to_learn_and_no_interval_are_refused():
     data = noisy(50)
     reward = Mahalanobis(2).requires_grad_(False)
@@ -335,7 +296,7 @@ def test_a_frozen_reward_rests(estimator):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_a_direction_without_bound_is_clipped_and_one_that_is_not_finite_left_out():
+def test_a_direction_without_bound_is_clipped_and_one_that_is_not_finite_skipped():
     net, objective = untrained(noisy(200), "unrolled")
     data = noisy(200)
     objective.outer.batches.y = 1e6 * data.y
@@ -394,23 +355,7 @@ def test_a_reward_that_runs_away_is_said(log_diagonal):
         objective.calibrate(net, *data)
 
 
-@pytest.mark.parametrize("estimator", ["reparameterized", "score_function"])
-@pytest.mark.parametrize("wrong", [lambda r: r.mean(0), lambda r: r.unsqueeze(-1), torch.sum])
-def test_a_reward_of_the_wrong_shape_is_refused(estimator, wrong):
-    """[B] for [G, E, B] would be broadcast in silence."""
-
-    class Wrong(torch.nn.Module):
-        def forward(self, y_hat, y, x):
-            return wrong(-(y_hat - y).square().sum(-1))
-
-    net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-    data = noisy(5)
-    objective = PolicyGradient(Wrong(), estimator=estimator, samples=4)
-    with pytest.raises(InputError, match=r"one number per generation, \[4, 2, 5\]"):
-        objective(net, *data, seeded())
-
-
-def test_a_hypergradient_that_is_not_finite_is_left_out_and_counted():
+def test_an_outer_step_that_is_not_finite_is_skipped_and_counted():
     """phi coasts by its momentum for that step and stays finite."""
     data = noisy(300)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())

@@ -307,3 +307,20 @@ def test_exact_needs_a_reward_with_an_expectation():
     objective = PolicyGradient(NeuralReward(Mahalanobis(2), 1))
     with pytest.raises(InputError, match="NeuralReward has no closed-form expectation"):
         objective(random_gaussian("diagonal", 3, n=2), draw(3, 1), draw(3, 2))
+
+
+@pytest.mark.parametrize("estimator", ["reparameterized", "score_function"])
+@pytest.mark.parametrize("wrong", [lambda r: r.mean(0), lambda r: r.unsqueeze(-1), torch.sum])
+def test_a_reward_of_the_wrong_shape_is_refused(estimator, wrong):
+    """[B] for [G, E, B] would be broadcast in silence."""
+
+    class Wrong(torch.nn.Module):
+        def forward(self, y_hat, y, x):
+            return wrong(-(y_hat - y).square().sum(-1))
+
+    net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(2, 5, 2, generator=generator)
+    objective = PolicyGradient(Wrong(), estimator=estimator, samples=4)
+    with pytest.raises(InputError, match=r"one number per generation, \[4, 2, 5\]"):
+        objective(net, x, y, generator)
