@@ -75,7 +75,10 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
 
 def _check(tensors: Mapping[str, torch.Tensor]) -> None:
     sizes: dict[str, int] = {}
-    for name, letters in _shapes(tensors).items():
+    shapes = _shapes(tensors)
+    for name in sorted(tensors.keys() - shapes.keys()):  # as where a layer between is missing
+        raise ValueError(f"{name} is part of no layer")
+    for name, letters in shapes.items():
         if name not in tensors:
             raise ValueError(f"{name} is missing")
         tensor = tensors[name]

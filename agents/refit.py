@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
+from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.task_check import (
@@ -39,7 +39,7 @@ class ModelFits:
     def __init__(
         self,
         settings: RefitSettings,
-        size: ModelSettings,
+        size: AgentModelSettings,
         objective: ObjectiveSpec,
         model: DynamicsModel,
         generator: torch.Generator,
@@ -94,7 +94,7 @@ def fit_again(
     model: DynamicsModel,
     data: Transitions,
     objective: ObjectiveSpec,
-    size: ModelSettings,
+    size: AgentModelSettings,
     settings: RefitSettings,
     generator: torch.Generator,
     steps: int,

@@ -4,6 +4,7 @@ from dataclasses import astuple, dataclass
 from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range, check_ranges, flag
 
 WHOLE = Range(0, 2**31 - 1)
@@ -96,32 +97,13 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class AgentModelSettings(ModelSettings):
     """The ensemble that models the environment, and how long it is trained."""
 
-    members: Count = 5
-    """Ensemble members of the model."""
-    elites: Count | None = None
-    """Members used for rollouts, the best by held-out error; default: all."""
-    hidden: tuple[Count, ...] = (200, 200, 200)
-    """Units of the model's hidden layers."""
     learn_reward: Literal["auto", "yes"] = "auto"
     """Let the model predict the reward; auto: where the task's reward function is unknown."""
-    layer_norm: bool = False
-    """Layer normalisation in the model's hidden layers."""
-    dropout: Annotated[float, Range(0, 0.9)] = 0.0
-    """Dropout in the model's hidden layers, in its fits only."""
-    noise: Literal["input", "constant"] = "input"
-    """The model's noise: a function of the input, or constant per member and target."""
     model_steps: Count = 400
     """Gradient steps of each fit of the model."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.elites is not None and self.elites > self.members:
-            raise InputError(
-                f"--elites {self.elites}: choose from 1 to the number of members, {self.members}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from mbrl_bilevel.agents.setting_groups import (
+    AgentModelSettings,
     ImitationSettings,
-    ModelSettings,
     PolicySettings,
     RefitSettings,
     RolloutLength,
@@ -62,7 +62,7 @@ class MBPOSettings:
     start_steps: Count = 1_000
     """Real steps by random actions before anything is learned."""
     objective: ObjectiveSpec = NLLSettings()
-    model: ModelSettings = ModelSettings()
+    model: AgentModelSettings = AgentModelSettings()
     refits: RefitSettings = RefitSettings()
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
     starts: StartStateSettings = StartStateSettings()
@@ -85,7 +85,7 @@ class DHMBPOSettings:
     start_steps: Count = 5_000
     """Real steps by random actions before anything is learned."""
     objective: ObjectiveSpec = NLLSettings()
-    model: ModelSettings = ModelSettings(
+    model: AgentModelSettings = AgentModelSettings(
         members=8,
         hidden=(256, 256, 256),
         learn_reward="yes",
@@ -118,7 +118,7 @@ class MOPOSettings:
     steps: Count = 100_000
     """Policy updates, those of behaviour cloning included."""
     objective: ObjectiveSpec = NLLSettings()
-    model: ModelSettings = ModelSettings(model_steps=20_000)
+    model: AgentModelSettings = AgentModelSettings(model_steps=20_000)
     rollout: RolloutSettings = RolloutSettings(
         rollouts=10_000,
         rollout_length=RolloutLength(5, 5, 0, 1),
@@ -147,7 +147,7 @@ class PETSSettings:
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Planner, with its settings for the task."""
     objective: ObjectiveSpec = NLLSettings()
-    model: ModelSettings = ModelSettings(model_steps=1_000)
+    model: AgentModelSettings = AgentModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()
 
     def __post_init__(self) -> None:

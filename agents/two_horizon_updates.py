@@ -14,13 +14,13 @@ alpha     J(alpha) = -alpha mean (log pi(a_0 | s_0) + target entropy)
 import copy
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.agents.metric_sums import MetricSums
+from mbrl_bilevel.agents.model_return import Rollout, model_return
 from mbrl_bilevel.agents.model_step import ModelStep, model_step
 from mbrl_bilevel.agents.scaled_critics import ScaledCritics
 from mbrl_bilevel.agents.setting_groups import TwoHorizonSettings
@@ -35,36 +35,6 @@ HIDDEN_LAYERS = 3
 CLIP_NORM = 100.0  # of the actor's gradient, in units of the critics' width
 
 Starts = Callable[[int], Float[Tensor, "b o"]]
-
-
-class Rollout(NamedTuple):
-    """A differentiated rollout of h steps; `alive` is m of the module's docstring."""
-
-    first: Float[Tensor, "b i"]  # standardised s_0 and unit a_0, which critics read
-    last: Float[Tensor, "b i"]  # s_h and a_h
-    rewards: Float[Tensor, "h b"]
-    log_probs: Float[Tensor, "h+1 b"]
-    alive: Float[Tensor, "h+1 b"]
-    actions: list[Float[Tensor, "b a"]]
-
-
-def model_return(
-    rollout: Rollout,
-    last_value: Float[Tensor, "b"],
-    alpha: Float[Tensor, ""],
-    discount: float,
-    *,
-    first_entropy: bool,
-) -> Float[Tensor, "b"]:
-    """R of the module's docstring, with `last_value` for Q(s_h, a_h)."""
-    entropy = -alpha * rollout.log_probs
-    if not first_entropy:
-        entropy = torch.cat([torch.zeros_like(entropy[:1]), entropy[1:]])
-    gains = torch.cat([rollout.rewards + entropy[:-1], (last_value + entropy[-1]).unsqueeze(0)])
-    weight = discount ** torch.arange(len(gains), device=gains.device, dtype=gains.dtype)
-    # Not by a product: what follows a termination may be anything, NaN included.
-    counted = torch.where(rollout.alive > 0, gains, 0.0)
-    return (weight.unsqueeze(-1) * counted).sum(0)
 
 
 class TwoHorizonUpdates:

@@ -8,6 +8,7 @@ import torch
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
 
@@ -19,7 +20,9 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     """HalfCheetah-v5, 5 members of 4 x 200, 128 samples x 30 steps x 3 iterations."""
     generator = torch.Generator(device).manual_seed(seed)
     with torch.device(device):
-        model = DynamicsModel(OBS, ACT, members=MEMBERS, hidden=HIDDEN, generator=generator)
+        model = DynamicsModel(
+            OBS, ACT, ModelSettings(members=MEMBERS, hidden=HIDDEN), generator=generator
+        )
     futures = Propagation(model)
     planner = ICEM(
         -torch.ones(ACT, device=device),

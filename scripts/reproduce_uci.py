@@ -17,6 +17,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
@@ -187,9 +188,13 @@ def train_one(
     generator = torch.Generator(device).manual_seed(seed)
     with torch.device(device):
         model = DynamicsModel(
-            0, fitted.action.shape[1], learn_reward=True, members=MEMBERS, hidden=HIDDEN,
-            two_means=needs_two_means(flags, "diagonal"), generator=generator,
-        )  # fmt: skip
+            0,
+            fitted.action.shape[1],
+            ModelSettings(members=MEMBERS, hidden=HIDDEN),
+            learn_reward=True,
+            two_means=needs_two_means(flags, "diagonal"),
+            generator=generator,
+        )
     model.fit_standardizers(fitted)
     held = Samples(*model.encode(held_out))
     batch_size = max(BATCH_SIZE, len(fitted) // STEPS_PER_EPOCH)

@@ -1,8 +1,9 @@
 """A dynamics model: an ensemble that predicts the change of observation, and the reward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,19 +20,20 @@ from mbrl_bilevel.models.constant_targets import (
     warn_of_constant_actions,
     warn_of_sparse,
 )
-from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.gaussian import (
     DiagonalGaussian,
     FullGaussian,
     Gaussian,
     GaussianEnsemble,
 )
-from mbrl_bilevel.models.model_file import check_weights, read_model, write_model
+from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
-from mbrl_bilevel.models.settings import Covariance, Noise
+from mbrl_bilevel.models.saved_model import built, describe
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
+USUAL = ModelSettings()
 RANGE_MARGIN = 0.1
 INPUT_BOUND = 10.0  # standard deviations, beyond which an input tells the network no more
 REACH = 10.0  # standard deviations of the training changes that a state outside the range may move
@@ -47,28 +49,26 @@ class NextStep(NamedTuple):
 class DynamicsModel(nn.Module):
     """Predicts next_observation - observation (and the reward) from observation and action.
 
-    The network sees inputs x = (observation, action) and targets y = (change, reward), each
-    standardised per dimension by statistics of the training part. Everything public speaks the
-    environment's own units, and takes observations and actions of any dtype: they are cast to that
-    of the weights at the door. `elites` are the members that sampling and planning use, best first.
-    The network predicts the k `informative` targets only; those that are constant in the training
-    part are predicted as that constant.
+    The network sees inputs x = (observation, action) and targets y = (change, reward), standardised
+    by statistics of the training part. Public methods take the environment's own units in any
+    dtype. `elites` are the members that sampling and planning use, best first. The network predicts
+    the k `informative` targets; those constant in the training part are predicted as that constant.
     """
+
+    elites: Tensor
+    informative: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     def __init__(
         self,
         obs_dim: int,
         act_dim: int,
+        settings: ModelSettings = USUAL,
         *,
         learn_reward: bool = False,
-        members: int = 5,
-        hidden: Sequence[int] = (200, 200, 200),
-        covariance: Covariance = "diagonal",
         two_means: bool = False,
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
-        noise: Noise = "input",
-        layer_norm: bool = False,
-        dropout: float = 0.0,
         env_id: str | None = None,
         env_spec: EnvSpec | None = None,
         observation_names: Sequence[str] | None = None,
@@ -89,25 +89,21 @@ class DynamicsModel(nn.Module):
         self.network = kind(
             obs_dim + act_dim,
             obs_dim + learn_reward,
-            members=members,
-            hidden=hidden,
-            covariance=covariance,
+            members=settings.members,
+            hidden=settings.hidden,
+            covariance=settings.covariance,
             log_std_bounds=log_std_bounds,
-            noise=noise,
-            layer_norm=layer_norm,
-            dropout=dropout,
+            noise=settings.noise,
+            layer_norm=settings.layer_norm,
+            dropout=settings.dropout,
             generator=generator,
         )
         self.input_standardizer = Standardizer(obs_dim + act_dim)
         self.target_standardizer = Standardizer(obs_dim + learn_reward)
-        self.elites: Tensor
-        self.register_buffer("elites", torch.arange(members))
-        self.informative: Tensor
+        self.register_buffer("elites", torch.arange(settings.members))
         self.register_buffer("informative", torch.arange(obs_dim + learn_reward))
         largest = torch.finfo(torch.float32).max
-        self.lowest: Tensor
         self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
-        self.highest: Tensor
         self.register_buffer("highest", torch.tensor([largest] * obs_dim))
         self._warned_of_starts = False
 
@@ -143,18 +139,15 @@ class DynamicsModel(nn.Module):
 
     def widen(self, y: Float[Tensor, "*s k"], fill: float = 0.0) -> Float[Tensor, "*s n"]:
         """From the informative targets to all, `fill` in the constant ones."""
-        n = self.network.heads
-        if len(self.informative) == n:
+        if len(self.informative) == (n := self.network.heads):
             return y
         return y.new_full((*y.shape[:-1], n), fill).index_copy(-1, self.informative, y)
 
     def fit_standardizers(self, train: Transitions) -> None:
-        """Takes the statistics of inputs and targets from the training part, and from no other.
+        """Takes the statistics of inputs and targets, and the range of observations, from `train`.
 
-        So are the bounds of what `sample` and `trajectories` can reach from inside of them: the
-        range of each dimension of the observation, widened by RANGE_MARGIN of itself. Targets that
-        are constant are left out of the network's, with a UserWarning that names them; constant
-        actions are warned of too.
+        The range, widened by RANGE_MARGIN of itself, is what imagined steps can reach from inside.
+        Constant targets are left out of the network's; they and constant actions are warned of.
 
         Raises:
             InputError: all targets are constant, or values that are not finite.
@@ -192,8 +185,7 @@ class DynamicsModel(nn.Module):
     ) -> Float[Tensor, "*s i"]:
         """What the network sees: standardised, and clipped to INPUT_BOUND deviations.
 
-        A dimension that hardly moves in training, as a contact force, may come hundreds of
-        deviations away from it, where a network extrapolates to any mean and any deviation.
+        Contact forces may come hundreds of deviations away, where a network says anything.
         """
         x = self.input_standardizer.standardize(torch.cat([obs, act], -1))
         return x.clamp(-INPUT_BOUND, INPUT_BOUND)
@@ -265,8 +257,7 @@ class DynamicsModel(nn.Module):
         return values.to(self.lowest.dtype)
 
     def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
-        # Fed its own predictions a network may run away to where no data ever were, and a planner
-        # would follow it there for the reward.
+        # Fed its own predictions a network may leave the data, and a planner follows the reward.
         after = (obs + y[..., : self.obs_dim]).clamp(*self.reachable(obs))
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 
@@ -295,28 +286,7 @@ class DynamicsModel(nn.Module):
         Raises:
             InputError: weights that are not finite. OSError: the folder cannot be written.
         """
-        write_model(Path(folder), self.state_dict(), self.description())
-
-    def description(self) -> dict[str, Any]:
-        """What `load` needs to build the same model again."""
-        return {
-            "obs_dim": self.obs_dim,
-            "act_dim": self.act_dim,
-            "learn_reward": self.learn_reward,
-            "members": self.members,
-            "hidden": list(self.network.hidden),
-            "covariance": self.network.covariance,
-            "gated": isinstance(self.network, TwoMeanEnsemble),
-            "log_std_bounds": list(self.network.log_std_bounds),
-            "noise": self.network.noise,
-            "layer_norm": self.network.layer_norm,
-            "dropout": self.network.dropout,
-            "elites": len(self.elites),
-            "env_id": self.env_id,
-            "env": None if self.env_spec is None else self.env_spec.to_plain(),
-            "observation_names": list(self.observation_names),
-            "action_box": None if self.action_box is None else [*map(list, self.action_box)],
-        }
+        write_model(Path(folder), self.state_dict(), describe(self))
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "DynamicsModel":
@@ -325,25 +295,4 @@ class DynamicsModel(nn.Module):
         Raises:
             InputError: no model there, or files that are damaged or do not fit each other.
         """
-        return read_model(Path(folder), cls._build, device).to(device)
-
-    @classmethod
-    def _build(cls, description: Mapping[str, Any], weights: dict[str, Tensor]) -> "DynamicsModel":
-        check_description(description, weights)
-        sizes = dict(description)
-        elites = sizes.pop("elites")
-        bounds = sizes.pop("log_std_bounds")
-        sizes["two_means"] = sizes.pop("gated", False)  # the key in files, since version 0.1
-        spec = sizes.pop("env", None)  # which models before version 0.2 do not have
-        env_spec = None if spec is None else EnvSpec.from_plain(spec)
-        with torch.device("meta"):  # nothing is allocated for a description that does not fit
-            model = cls(log_std_bounds=(bounds[0], bounds[1]), env_spec=env_spec, **sizes)
-            model.elites = torch.empty(elites, dtype=torch.long)
-        everything = torch.arange(model.network.heads, device=weights["elites"].device)
-        informative = weights.setdefault("informative", everything)  # version 0.1 has none
-        model.informative = torch.empty(len(informative), dtype=torch.long, device="meta")
-        expected = model.state_dict()
-        model.load_state_dict(weights, assign=True)
-        check_weights(weights, expected, model.members, len(everything))
-        model.restrict(informative)
-        return model.requires_grad_(True)
+        return read_model(Path(folder), partial(built, cls), device).to(device)

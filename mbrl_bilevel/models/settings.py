@@ -26,12 +26,12 @@ class ModelSettings:
     """Units of the hidden layers."""
     covariance: Covariance = "diagonal"
     """Covariance of each member's Gaussian."""
-    noise: Noise = "input"
-    """Noise of the Gaussian: a function of the input, or constant per member and target."""
     layer_norm: bool = False
     """Layer normalisation in the hidden layers."""
     dropout: Annotated[float, Range(0, 0.9)] = 0.0
-    """Dropout in the hidden layers, while the model is fitted."""
+    """Dropout in the hidden layers, while training only."""
+    noise: Noise = "input"
+    """Noise as a function of the input, or constant per member and target."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

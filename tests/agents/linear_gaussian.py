@@ -4,6 +4,7 @@ import torch
 
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 
 # Change of the observation, by (observation, action), of each member.
 CHANGES = torch.tensor(
@@ -32,9 +33,13 @@ def linear_model(std=0.0, *, members=3, learn_reward=False):
     """In float64. A learned reward is that of `CHANGES`, the first two dimensions' sum."""
     bounds = (-30.0, 20.0)  # far off: they are soft
     model = DynamicsModel(
-        2, 1, members=members, hidden=(), env_id="Line-v0", log_std_bounds=bounds,
+        2,
+        1,
+        ModelSettings(members=members, hidden=()),
+        env_id="Line-v0",
+        log_std_bounds=bounds,
         learn_reward=learn_reward,
-    ).double()  # fmt: skip
+    ).double()
     n = 2 + learn_reward
     with torch.no_grad():
         layer = model.network.network.linear_layers()[-1]

@@ -2,16 +2,18 @@
 
 import torch
 
+from mbrl_bilevel.agents.dhmbpo import DHMBPO
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
 from mbrl_bilevel.agents.presets import updated
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.setting_groups import RolloutLength
-from mbrl_bilevel.agents.settings import MBPOSettings, MOPOSettings, SACSettings
+from mbrl_bilevel.agents.settings import DHMBPOSettings, MBPOSettings, MOPOSettings, SACSettings
 from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.agents.point import TASK, point
 
 LOW, HIGH = torch.tensor([-1.0]), torch.tensor([0.5])
@@ -62,6 +64,31 @@ def mbpo(seed=0, *, task=TASK, fit=None, **settings):
     return agent
 
 
+def dhmbpo(seed=0, *, fit=None, model_options=None, **settings):
+    """`fit` as of `mbpo`; `model_options` in place of the published ones."""
+    rollouts = {"horizon": 3, "detached_horizon": 4, "detached_every": 5, "critic_updates": 4}
+    online = {"steps": 400, "start_steps": 101, "refit_every": 7, "first_model_steps": 8}
+    found = updated(DHMBPOSettings(), **{**POLICY, **MODEL, **rollouts, **online, **settings})
+    generator = torch.Generator().manual_seed(seed)
+    options = {"noise": "constant", "layer_norm": True, "dropout": 0.1}
+    own = DynamicsModel(
+        2, 1, members=2, hidden=(8,), learn_reward=True, env_id="Point-v0", generator=generator,
+        **(options if model_options is None else model_options),
+    )  # fmt: skip
+    agent = DHMBPO(
+        found,
+        RealEnv(point(), seed),
+        own,
+        TASK,
+        generator,
+        check_task=False,
+        metadata=metadata("dhmbpo"),
+    )
+    if fit is not None:
+        agent.fits.fit_to = fit
+    return agent
+
+
 def mopo(seed=0, *, data=None, task=TASK, **settings):
     offline = {"imitate_steps": 0, "penalty": "none"}
     found = updated(MOPOSettings(), **{**POLICY, **MODEL, **ROLLOUTS, **offline, **settings})
@@ -78,7 +105,9 @@ def mopo(seed=0, *, data=None, task=TASK, **settings):
 
 
 def model(generator):
-    return DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
+    return DynamicsModel(
+        2, 1, ModelSettings(members=2, hidden=(8,)), env_id="Point-v0", generator=generator
+    )
 
 
 def random_data(count, terminated=False):

@@ -16,6 +16,7 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.planning.cem import CEM
 from mbrl_bilevel.planning.settings import PLANNERS, CEMSettings, ScoringSettings
 
@@ -26,7 +27,9 @@ FAST: dict[str, Any] = {"horizon": 6, "samples": 16}
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
-    made = DynamicsModel(4, 1, members=2, hidden=(8,), env_id=ENV, generator=generator)
+    made = DynamicsModel(
+        4, 1, ModelSettings(members=2, hidden=(8,)), env_id=ENV, generator=generator
+    )
     made.save(tmp_path)
     return tmp_path
 

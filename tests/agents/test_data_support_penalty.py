@@ -9,6 +9,7 @@ from mbrl_bilevel.agents.data_support_penalty import with_data_support_penalty
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.protocols import Task
 
 HOPPER = get_task("Hopper-v5")
@@ -16,7 +17,9 @@ HOPPER = get_task("Hopper-v5")
 
 def model() -> DynamicsModel:
     """A Hopper model whose inputs have the means 0, 1, ... and the deviations 1, 2, ..."""
-    made = DynamicsModel(11, 3, members=1, hidden=(4,), generator=torch.Generator().manual_seed(0))
+    made = DynamicsModel(
+        11, 3, ModelSettings(members=1, hidden=(4,)), generator=torch.Generator().manual_seed(0)
+    )
     made.input_standardizer.mean.copy_(torch.arange(14.0))
     made.input_standardizer.std.copy_(torch.arange(14.0) + 1)
     return made

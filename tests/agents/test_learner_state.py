@@ -4,6 +4,7 @@ import torch
 
 from mbrl_bilevel.agents.learner_state import ModelState, joint_state, load_joint_state
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.agents.test_model_rollouts import STARTS, linear_model, rollouts, seeded
 
 
@@ -12,9 +13,9 @@ def copy(state):
 
 
 def test_a_models_state_leads_to_the_same_model():
-    first = DynamicsModel(2, 1, members=3, hidden=(4,), generator=seeded())
+    first = DynamicsModel(2, 1, ModelSettings(members=3, hidden=(4,)), generator=seeded())
     first.elites = torch.tensor([2, 0])
-    second = DynamicsModel(2, 1, members=3, hidden=(4,), generator=seeded(1))
+    second = DynamicsModel(2, 1, ModelSettings(members=3, hidden=(4,)), generator=seeded(1))
     ModelState(second).load_state(copy(ModelState(first).state()))
     a, b = first.state_dict(), second.state_dict()
     assert all(torch.equal(a[k], b[k]) for k in a)

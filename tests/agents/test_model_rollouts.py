@@ -21,6 +21,7 @@ from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.uncertainty import uncertainty
 
 CHANGE = torch.tensor([[0.5, 0.0], [0.25, -0.5], [0.0, 1.0]])  # of (observation, action)
@@ -40,7 +41,9 @@ TASK = Task("Line-v0", reward, lambda after: after[..., 0] > 1.0, ("x", "y"))
 def linear_model(std=0.0):
     """Whose change of observation is linear, by a network without hidden layers, and known."""
     bounds = (-30.0, 20.0)  # far off: they are soft
-    model = DynamicsModel(2, 1, members=2, hidden=(), env_id="Line-v0", log_std_bounds=bounds)
+    model = DynamicsModel(
+        2, 1, ModelSettings(members=2, hidden=()), env_id="Line-v0", log_std_bounds=bounds
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

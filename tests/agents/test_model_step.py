@@ -7,6 +7,7 @@ import torch
 
 from mbrl_bilevel.agents.model_step import model_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.agents.linear_gaussian import expected_step, linear_model, quadratic, task
 
 
@@ -72,9 +73,13 @@ def test_noise_is_that_of_the_members_gaussian():
 def test_gradients_flow_through_mean_noise_and_reward(learn_reward, noise):
     """Against finite differences, for the same random numbers."""
     model = DynamicsModel(
-        2, 1, members=3, hidden=(8,), learn_reward=learn_reward, noise=noise, layer_norm=True,
-        env_id="Line-v0", generator=seeded(),
-    ).double()  # fmt: skip
+        2,
+        1,
+        ModelSettings(members=3, hidden=(8,), noise=noise, layer_norm=True),
+        learn_reward=learn_reward,
+        env_id="Line-v0",
+        generator=seeded(),
+    ).double()
     model.input_standardizer.std.copy_(torch.tensor([2.0, 0.5, 3.0]))
     model.target_standardizer.std.fill_(0.7)
     its_task = task(None if learn_reward else quadratic)

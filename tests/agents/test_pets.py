@@ -11,7 +11,7 @@ from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.pets import PETS
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.refit import ModelFits
-from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
+from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
 from mbrl_bilevel.agents.settings import PETSSettings
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from tests.agents.point import TASK, point
@@ -22,13 +22,15 @@ START, EVERY = 102, 5
 def make(seed=0, planner="icem", refit_every=EVERY):
     generator = torch.Generator().manual_seed(seed)
     env = point()
-    model = DynamicsModel(2, 1, members=2, hidden=(8,), env_id="Point-v0", generator=generator)
+    model = DynamicsModel(
+        2, 1, AgentModelSettings(members=2, hidden=(8,)), env_id="Point-v0", generator=generator
+    )
     planning = mpc_settings("Point-v0", planner, horizon=4, samples=8, elites=3, iterations=1)
     plan = partial(mpc_in_model, env=env, task=TASK, settings=planning, generator=generator)
     settings = PETSSettings(
         steps=300,
         start_steps=START,
-        model=ModelSettings(members=2, hidden=(8,), model_steps=5),
+        model=AgentModelSettings(members=2, hidden=(8,), model_steps=5),
         refits=RefitSettings(refit_every=refit_every),
     )
     real = RealEnv(point(), seed)

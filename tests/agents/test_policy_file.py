@@ -11,8 +11,11 @@ from safetensors.torch import save_file
 
 from mbrl_bilevel.agents.actor import Actor
 from mbrl_bilevel.agents.agent_spec import TrainedPolicySpec
+from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.policy_file import FILE, load_policy_folder, save_policy
+from mbrl_bilevel.agents.squashed_actor import SquashedActor
 from mbrl_bilevel.data.env_spec import EnvSpec
+from mbrl_bilevel.data.standardizer import Standardizer
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 
@@ -83,12 +86,46 @@ def test_a_damaged_file(folder, kind):
         ({"action_high": np.full(1, np.inf, np.float32)}, "action_high is not all finite"),
         ({"w1": np.zeros((6, 4))}, "w1 is not all finite float32"),
         ({"b_log_std": None}, "b_log_std is missing"),
+        ({"w2": None}, "b2 is part of no layer"),
+        ({"w1": None}, "w1 is missing|is part of no layer"),
+        ({"w_raw_std": np.zeros((1, 6), np.float32)}, "is part of no layer"),
     ],
 )
 def test_arrays_that_make_no_policy(folder, changes, words):
     rewritten(folder, **changes)
     with pytest.raises(InputError, match=words):
         load_policy_folder(folder)
+
+
+def test_a_policy_of_three_layers_and_a_softplus_deviation(tmp_path):
+    actor = SquashedActor(
+        4,
+        torch.full((1,), -3.0),
+        torch.full((1,), 3.0),
+        (6, 5, 4),
+        torch.Generator().manual_seed(0),
+    )
+    saved, texts = actor.weights(Standardizer(4)), METADATA | {"activation": "silu"}
+    save_policy(tmp_path, saved, texts)
+    policy = load_policy_folder(tmp_path)
+    assert policy.weights.keys() == saved.keys()
+    assert policy.metadata == texts
+    obs = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    for noise in (None, 3):
+        ours, theirs = (
+            p(obs, noise if noise is None else np.random.default_rng(noise))
+            for p in (BehaviourPolicy(saved, texts), policy)
+        )
+        np.testing.assert_array_equal(ours, theirs)
+    with torch.no_grad():
+        mean, _ = actor(torch.from_numpy(obs))
+    np.testing.assert_allclose(policy(obs), 3 * mean.tanh(), atol=1e-5)
+
+
+def test_an_activation_that_nobody_knows(tmp_path):
+    save_policy(tmp_path, weights(), METADATA | {"activation": "sine"})
+    with pytest.raises(InputError, match=r"is damaged \(its activation 'sine' is unknown\)"):
+        load_policy_folder(tmp_path)
 
 
 def test_a_file_that_names_no_environment(tmp_path):

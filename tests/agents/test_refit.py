@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.agents.refit import BLOCK, ModelFits, check_first_fit, in_blocks
-from mbrl_bilevel.agents.setting_groups import ModelSettings, RefitSettings
+from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -17,7 +17,7 @@ from tests.agents.test_model_rollouts import CHANGE, TASK, linear_model, seeded
 
 def fits(model, *, task=None, fit=None, model_steps=5, **settings):
     """`fit` takes the place of fitting."""
-    size = ModelSettings(members=2, hidden=(4,), model_steps=model_steps)
+    size = AgentModelSettings(members=2, hidden=(4,), model_steps=model_steps)
     found = ModelFits(RefitSettings(**settings), size, NLLSettings(), model, seeded(), task=task)
     found.fit_to = fit or found.fit_to
     return found
@@ -75,9 +75,11 @@ def test_only_what_is_new_is_evaluated():
 
 def test_each_fit_goes_on_from_the_weights_of_the_last_and_keeps_elites():
     """Of noiseless linear changes: more fits, less error."""
-    model = DynamicsModel(2, 1, members=2, hidden=(4,), env_id="Line-v0", generator=seeded())
+    model = DynamicsModel(
+        2, 1, AgentModelSettings(members=2, hidden=(4,)), env_id="Line-v0", generator=seeded()
+    )
     learned = fits(model, model_steps=300)
-    learned.size = ModelSettings(members=2, hidden=(4,), model_steps=300, elites=1)
+    learned.size = AgentModelSettings(members=2, hidden=(4,), model_steps=300, elites=1)
     learned.fit(replay(300))
     first = learned.latest["model/held_out_mse"]
     for _ in range(3):

@@ -10,8 +10,8 @@ import pytest
 
 from mbrl_bilevel.agents.presets import by_name_of
 from mbrl_bilevel.agents.setting_groups import (
+    AgentModelSettings,
     ImitationSettings,
-    ModelSettings,
     PolicySettings,
     RefitSettings,
     RolloutLength,
@@ -31,8 +31,8 @@ BAD = {
     "--averaging-rate 0.0: choose a number above 0": lambda: PolicySettings(averaging_rate=0.0),
     "--target-rate 1.5: choose at most 1": lambda: PolicySettings(target_rate=1.5),
     "--temperature 0.0": lambda: PolicySettings(temperature=0.0),
-    "--hidden 8 0: choose at least 1": lambda: ModelSettings(hidden=(8, 0)),
-    "--elites 6: choose from 1 to the number of members, 5": lambda: ModelSettings(elites=6),
+    "--hidden 8 0: choose at least 1": lambda: AgentModelSettings(hidden=(8, 0)),
+    "--elites 6: choose from 1 to the number of members, 5": lambda: AgentModelSettings(elites=6),
     "--refit-every 0: choose at least 1": lambda: RefitSettings(refit_every=0),
     "--model-held-out 1.0: choose at most 0.5": lambda: RefitSettings(model_held_out=1.0),
     "--penalty-weight nan": lambda: RolloutSettings(penalty_weight=math.nan),

@@ -11,6 +11,7 @@ from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.tasks import Task, get_task
 from mbrl_bilevel.models.dynamics import DynamicsModel, NextStep
 from mbrl_bilevel.models.gaussian import DiagonalGaussian
+from mbrl_bilevel.models.settings import Covariance, ModelSettings
 
 PENDULUM = get_task("Pendulum-v1")
 TORQUE = Box(-2.0, 2.0, (1,))
@@ -21,9 +22,15 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pendulum_model(**kwargs: Any) -> DynamicsModel:
+def pendulum_model(covariance: Covariance = "diagonal", **kwargs: Any) -> DynamicsModel:
     """Untrained, of Pendulum-v1's sizes."""
-    return DynamicsModel(3, 1, members=3, hidden=(8,), generator=seeded(), **kwargs)
+    return DynamicsModel(
+        3,
+        1,
+        ModelSettings(members=3, hidden=(8,), covariance=covariance),
+        generator=seeded(),
+        **kwargs,
+    )
 
 
 def pendulum_starts(count: int = 50) -> Tensor:

@@ -20,6 +20,7 @@ from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -181,7 +182,7 @@ def random_pendulum(episodes: int) -> Transitions:
 
 
 def trained_pendulum(data: Transitions) -> DynamicsModel:
-    model = DynamicsModel(3, 1, members=3, hidden=(64, 64), generator=seeded())
+    model = DynamicsModel(3, 1, ModelSettings(members=3, hidden=(64, 64)), generator=seeded())
     train, held_out = data[data.episode > 1], data[data.episode <= 1]
     model.fit_standardizers(train)
     parts = [Samples(*model.encode(part)) for part in (train, held_out)]

@@ -21,6 +21,7 @@ from mbrl_bilevel.envs.tasks import (
 )
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.envs.real_rollouts import behaviour_rollout, random_rollout
 
 ENV_IDS = tuple(TASKS)
@@ -179,8 +180,8 @@ def test_a_task_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.situation("right")
 def test_a_reward_that_a_model_learned_goes_before_a_known_one() -> None:
     task = get_task("Pendulum-v1")
-    learned = DynamicsModel(3, 1, learn_reward=True, members=1, hidden=(2,))
-    plain = DynamicsModel(3, 1, members=1, hidden=(2,))
+    learned = DynamicsModel(3, 1, ModelSettings(members=1, hidden=(2,)), learn_reward=True)
+    plain = DynamicsModel(3, 1, ModelSettings(members=1, hidden=(2,)))
     assert planned_task(task, learned).reward is None
     assert planned_task(task, plain) is task
     with pytest.raises(InputError, match="train it with --learn-reward yes"):

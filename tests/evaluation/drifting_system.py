@@ -4,6 +4,7 @@ import torch
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 
 
 def drifting(lengths=(12, 12, 12, 12), drift=0.5, noise=0.0, seed=0):
@@ -30,7 +31,7 @@ def drifting(lengths=(12, 12, 12, 12), drift=0.5, noise=0.0, seed=0):
 
 def model_that_adds(change, data, std=1e-4, members=2):
     """Members that all predict the same change with the same deviation, in the units of `data`."""
-    model = DynamicsModel(2, 1, members=members, hidden=(4,))
+    model = DynamicsModel(2, 1, ModelSettings(members=members, hidden=(4,)))
     with torch.no_grad():
         for p in model.network.parameters():
             p.zero_()

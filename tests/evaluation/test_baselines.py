@@ -6,6 +6,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.baselines import RIDGE, LinearModel
 from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 
 
 def linear_system(A, B, steps=40, episodes=5, seed=0):
@@ -32,7 +33,7 @@ def linear_system(A, B, steps=40, episodes=5, seed=0):
 
 
 def fitted(data):
-    model = DynamicsModel(2, 1, members=1, hidden=(4,))
+    model = DynamicsModel(2, 1, ModelSettings(members=1, hidden=(4,)))
     model.fit_standardizers(data)
     return model, LinearModel.fit(model, data)
 

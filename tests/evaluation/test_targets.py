@@ -13,12 +13,15 @@ from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_o
 from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from tests.models.test_constant_targets import few_that_move, seeded, transitions
 
 
 def model_of(data, **arguments):
     sizes = data.observation.shape[1], data.action.shape[1]
-    model = DynamicsModel(*sizes, members=2, hidden=(8,), generator=seeded(), **arguments)
+    model = DynamicsModel(
+        *sizes, ModelSettings(members=2, hidden=(8,)), generator=seeded(), **arguments
+    )
     with pytest.warns(UserWarning, match="are constant in the training part"):
         model.fit_standardizers(data)
     return model
@@ -52,7 +55,7 @@ def test_a_constant_target_that_moves_elsewhere_is_named_with_how_far():
 def test_figures_are_those_of_the_same_model_without_the_constant_columns():
     """A hundred columns that are predicted exactly would make any model look excellent."""
     data, padded = transitions(episodes=12), transitions(constants=100, episodes=12)
-    plain = DynamicsModel(3, 3, members=2, hidden=(8,), generator=seeded())
+    plain = DynamicsModel(3, 3, ModelSettings(members=2, hidden=(8,)), generator=seeded())
     plain.fit_standardizers(data)
     wide = model_of(padded)
     used = [0, 1, 2, 103, 104, 105]  # inputs, and heads: three observations and what comes after

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts.main import run
 from tests.faults.cases import DATASET
 from tests.faults.conftest import Tally
@@ -80,9 +81,9 @@ def here(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Path:
     (folder / "full/notes.txt").write_text("mine")
     envs = {"model": "Pendulum-v1", "weights": "Pendulum-v1", "code": "os:Evil-v0"}
     for name, env in envs.items():
-        DynamicsModel(3, 1, members=2, hidden=(4,), env_id=env).save(folder / name)
+        DynamicsModel(3, 1, ModelSettings(members=2, hidden=(4,)), env_id=env).save(folder / name)
     (folder / "weights/model.safetensors").write_bytes(b"\x80\x04.")  # a pickle
-    DynamicsModel(4, 1, members=2, hidden=(4,)).save(folder / "description")
+    DynamicsModel(4, 1, ModelSettings(members=2, hidden=(4,))).save(folder / "description")
     shutil.copy(folder / "model/model.yaml", folder / "description/model.yaml")
     return folder
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.training.checkpoint import FILE, PREVIOUS, load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.run_folder import RunFolder
 from tests.faults.cases import DATASET
@@ -57,9 +58,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory, datasets: Path) -> Path:
     """A folder with a model, two checkpoints, a configuration and a data set."""
     folder = tmp_path_factory.mktemp("sound")
     generator = torch.Generator().manual_seed(0)
-    DynamicsModel(3, 1, members=2, hidden=(8,), env_id="Pendulum-v1", generator=generator).save(
-        folder / "model"
-    )
+    DynamicsModel(
+        3, 1, ModelSettings(members=2, hidden=(8,)), env_id="Pendulum-v1", generator=generator
+    ).save(folder / "model")
     with RunFolder(folder / "run", CONFIG):
         for step in (1, 2):
             tensors = {"a": torch.full((50,), float(step)), "b": torch.tensor(step)}

@@ -13,6 +13,7 @@ from mbrl_bilevel.models.constant_targets import sparse_targets
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
@@ -73,9 +74,10 @@ def few_that_move(reward=0.5, count=60, seed=0):
     )
 
 
-def dynamics(learn_reward=True, **arguments):
-    settings = {"members": 3, "hidden": (16, 16), "generator": seeded()} | arguments
-    model = DynamicsModel(5, 2, learn_reward=learn_reward, **settings)
+def dynamics(learn_reward=True, covariance="diagonal", **arguments):
+    settings = ModelSettings(members=3, hidden=(16, 16), covariance=covariance)
+    made = {"generator": seeded()} | arguments
+    model = DynamicsModel(5, 2, settings, learn_reward=learn_reward, **made)
     with pytest.warns(UserWarning, match="of . targets are constant"):
         model.fit_standardizers(few_that_move())
     model.lowest.fill_(-1e9)
@@ -94,7 +96,9 @@ def test_constant_columns_leave_the_fit_of_the_others_as_good(objective):
     for constants in (0, 100):
         data = transitions(constants)
         test = data.episode >= 36
-        model = DynamicsModel(3 + constants, 3, members=2, hidden=(32, 32), generator=seeded(1))
+        model = DynamicsModel(
+            3 + constants, 3, ModelSettings(members=2, hidden=(32, 32)), generator=seeded(1)
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit_standardizers(data[~test])
@@ -224,7 +228,7 @@ def test_a_loaded_model_has_the_same_informative_targets(tmp_path, kind):
 
 def test_a_model_of_version_0_1_predicts_every_target(tmp_path):
     """It says nothing of informative targets, and was trained on all of them."""
-    model = DynamicsModel(5, 2, members=2, hidden=(8,), generator=seeded())
+    model = DynamicsModel(5, 2, ModelSettings(members=2, hidden=(8,)), generator=seeded())
     model.save(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     assert weights.pop("informative").tolist() == [0, 1, 2, 3, 4]
@@ -250,7 +254,7 @@ def test_a_model_of_targets_that_there_are_not_is_refused(tmp_path, informative)
 def test_data_in_which_nothing_changes_are_refused(learn_reward):
     data = few_that_move()
     still = replace(data, next_observation=data.observation)
-    model = DynamicsModel(5, 2, learn_reward=learn_reward, members=1, hidden=(4,))
+    model = DynamicsModel(5, 2, ModelSettings(members=1, hidden=(4,)), learn_reward=learn_reward)
     with pytest.raises(InputError, match=r"all . targets .* constant over 60 training transitions"):
         model.fit_standardizers(still)
 
@@ -258,7 +262,7 @@ def test_data_in_which_nothing_changes_are_refused(learn_reward):
 @pytest.mark.situation("warned")
 def test_constant_targets_are_named_once():
     data = transitions(constants=9)
-    model = DynamicsModel(12, 3, learn_reward=True, members=1, hidden=(4,))
+    model = DynamicsModel(12, 3, ModelSettings(members=1, hidden=(4,)), learn_reward=True)
     with pytest.warns(UserWarning, match="10 of 13 targets are constant") as caught:
         model.fit_standardizers(data)
     text = str(caught[0].message)
@@ -272,7 +276,7 @@ def test_constant_actions_are_warned_of():
     """Whatever a planner chose there, the model would predict the same or nonsense."""
     data = transitions()
     data.action[:, 1] = 0.5
-    model = DynamicsModel(3, 3, members=1, hidden=(4,))
+    model = DynamicsModel(3, 3, ModelSettings(members=1, hidden=(4,)))
     with pytest.warns(UserWarning, match=r"1 of 3 action dimensions .* \(action 1\): the model"):
         model.fit_standardizers(data)
 
@@ -304,7 +308,7 @@ def with_contacts(rows=600):
 
 @pytest.mark.situation("warned")
 def test_sparse_targets_are_named_once():
-    model = DynamicsModel(5, 3, members=1, hidden=(4,))
+    model = DynamicsModel(5, 3, ModelSettings(members=1, hidden=(4,)))
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse.*observation 3, obs"):
         model.fit_standardizers(with_contacts())
     model.fit_standardizers(with_contacts())  # a warning here would be an error
@@ -316,7 +320,11 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
     """Of the training part, where it moves: in the held-out one it does not, as may happen."""
     data = with_contacts()
     model = DynamicsModel(
-        5, 3, members=2, hidden=(8, 8), two_means=objective == "two means", generator=seeded()
+        5,
+        3,
+        ModelSettings(members=2, hidden=(8, 8)),
+        two_means=objective == "two means",
+        generator=seeded(),
     )
     with pytest.warns(UserWarning, match="sparse"):
         model.fit_standardizers(data)
@@ -349,7 +357,7 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
 @pytest.mark.situation("right")
 def test_an_input_far_beyond_the_training_data_is_clipped_for_the_network():
     """A contact force, nearly constant in training, may come hundreds of deviations away."""
-    model = DynamicsModel(5, 3, members=2, hidden=(8, 8), generator=seeded())
+    model = DynamicsModel(5, 3, ModelSettings(members=2, hidden=(8, 8)), generator=seeded())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit_standardizers(with_contacts())

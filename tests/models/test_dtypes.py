@@ -10,6 +10,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.model_evaluation import evaluate
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.planning.cem import CEM
 from mbrl_bilevel.planning.icem import ICEM
@@ -43,7 +44,9 @@ def seeded() -> torch.Generator:
 
 
 def model(data: Transitions) -> DynamicsModel:
-    made = DynamicsModel(2, 1, learn_reward=True, members=2, hidden=(8,), generator=seeded())
+    made = DynamicsModel(
+        2, 1, ModelSettings(members=2, hidden=(8,)), learn_reward=True, generator=seeded()
+    )
     made.fit_standardizers(data)
     return made
 

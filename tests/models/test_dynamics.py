@@ -10,6 +10,8 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.saved_model import describe
+from mbrl_bilevel.models.settings import ModelSettings
 
 
 def transitions(count=50, obs_dim=3, act_dim=2, seed=0):
@@ -26,9 +28,15 @@ def transitions(count=50, obs_dim=3, act_dim=2, seed=0):
     )
 
 
-def dynamics(seed=0, **arguments):
+def dynamics(seed=0, options=None, **arguments):
     g = torch.Generator().manual_seed(seed)
-    model = DynamicsModel(3, 2, members=4, hidden=(16,), generator=g, **arguments)
+    model = DynamicsModel(
+        3,
+        2,
+        ModelSettings(members=4, hidden=(16,), **options or {}),
+        generator=g,
+        **arguments,
+    )
     model.fit_standardizers(transitions())
     return model
 
@@ -37,7 +45,10 @@ def dynamics(seed=0, **arguments):
 @pytest.mark.parametrize("learn_reward", [False, True])
 def test_likelihood_in_raw_units_is_that_of_the_standardised_target(covariance, learn_reward):
     """log p(raw) = log p(standardised) - sum log scale: the change of variables."""
-    model, data = dynamics(covariance=covariance, learn_reward=learn_reward).double(), transitions()
+    model, data = (
+        dynamics(options={"covariance": covariance}, learn_reward=learn_reward).double(),
+        transitions(),
+    )
     columns = {k: v for k, v in vars(data).items() if v is not None}
     data = Transitions(
         **{k: v.double() if v.is_floating_point() else v for k, v in columns.items()}
@@ -109,7 +120,7 @@ def test_the_mixture_gives_every_row_its_own_next_step(count):
 )
 def test_a_loaded_model_predicts_the_same(tmp_path, options):
     spec = EnvSpec("Hopper-v5", {"healthy_z_range": (0.5, float("inf"))}, max_episode_steps=50)
-    model = dynamics(learn_reward=True, env_spec=spec, **options)
+    model = dynamics(learn_reward=True, env_spec=spec, options=options)
     model.network.widen_std(torch.linspace(0.5, 2.0, 16).reshape(4, 4))
     model.elites = torch.tensor([3, 1])
     model.save(tmp_path)
@@ -122,7 +133,7 @@ def test_a_loaded_model_predicts_the_same(tmp_path, options):
     assert loaded.env_spec == spec
     assert loaded.elites.tolist() == [3, 1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model.yaml"]
-    assert loaded.description() == model.description()
+    assert describe(loaded) == describe(model)
     g = torch.Generator().manual_seed(1)
     x = torch.randn(7, 5, generator=g)
     dropped = []

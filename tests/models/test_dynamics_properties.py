@@ -14,6 +14,8 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import DiagonalGaussian
 from mbrl_bilevel.models.propagation import KINDS, Propagation
+from mbrl_bilevel.models.saved_model import describe
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -64,10 +66,12 @@ def cases(draw: st.DrawFn) -> Case:
     model = DynamicsModel(
         dims,
         actions,
+        ModelSettings(
+            members=draw(st.integers(1, 3)),
+            hidden=draw(st.sampled_from([(4,), (4, 4)])),
+            covariance=draw(st.sampled_from(["diagonal", "full"])),
+        ),
         learn_reward=draw(st.booleans()),
-        members=draw(st.integers(1, 3)),
-        hidden=draw(st.sampled_from([(4,), (4, 4)])),
-        covariance=draw(st.sampled_from(["diagonal", "full"])),
         two_means=False,
         generator=g,
     )
@@ -114,7 +118,7 @@ def test_a_model_out_of_its_files_predicts_the_same(case: Case, seed: int) -> No
         assert torch.equal(futures[0].observations, futures[1].observations)
         if case.model.learn_reward:
             assert torch.equal(futures[0].rewards, futures[1].rewards)
-    assert again.description() == case.model.description()
+    assert describe(again) == describe(case.model)
 
 
 @examples(15)

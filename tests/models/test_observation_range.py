@@ -10,6 +10,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.observation_range import reachable
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 
 CHANGE = 0.1
 
@@ -31,7 +32,7 @@ def walk(count: int = 100) -> Transitions:
 
 def steady(change: float = 0.0) -> DynamicsModel:
     """Predicts the mean change of the data, and `change` standard deviations more, everywhere."""
-    model = DynamicsModel(1, 1, members=2, hidden=(), observation_names=["x"])
+    model = DynamicsModel(1, 1, ModelSettings(members=2, hidden=()), observation_names=["x"])
     model.fit_standardizers(walk())
     model.network.set_std(torch.full((2, 1), 1e-4))
     with torch.no_grad():

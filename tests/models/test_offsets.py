@@ -12,6 +12,7 @@ from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import MSE
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -45,7 +46,7 @@ def loaded(offset: float) -> Transitions:
 def prepared(offset: float) -> tuple[DynamicsModel, list[Samples]]:
     generator = torch.Generator().manual_seed(0)
     parts = split_by_episode(loaded(offset), (0.8, 0.1, 0.1), generator)
-    model = DynamicsModel(3, 3, members=2, hidden=(32, 32), generator=generator)
+    model = DynamicsModel(3, 3, ModelSettings(members=2, hidden=(32, 32)), generator=generator)
     model.fit_standardizers(parts[0])
     return model, [Samples(*model.encode(part)) for part in parts]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.propagation import Propagation
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.protocols import TrajectoryModel
 from tests.models.test_dynamics import dynamics, transitions
 
@@ -24,7 +25,9 @@ SEQUENCES = 30_000
 
 def linear() -> DynamicsModel:
     """The linear world in networks without hidden layers, behind odd standardisers."""
-    model = DynamicsModel(1, 1, members=3, hidden=(), generator=torch.Generator().manual_seed(0))
+    model = DynamicsModel(
+        1, 1, ModelSettings(members=3, hidden=()), generator=torch.Generator().manual_seed(0)
+    )
     model = model.double()
     inputs, targets = model.input_standardizer, model.target_standardizer
     inputs.mean.copy_(torch.tensor([2.0, -1.0]))
@@ -156,7 +159,7 @@ def test_means_are_repeated_single_steps_of_one_member(learn_reward: bool) -> No
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_the_mixtures_first_step_has_the_mixtures_marginal_moments(covariance: str) -> None:
     """A network of several dimensions with a reward, one step, against `predict`."""
-    model = dynamics(learn_reward=True, covariance=covariance)
+    model = dynamics(learn_reward=True, options={"covariance": covariance})
     model.lowest.fill_(-1e9)
     model.highest.fill_(1e9)
     obs, act, count = transitions(1).observation, transitions(1).action, 40_000

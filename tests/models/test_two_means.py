@@ -6,6 +6,7 @@ import torch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
@@ -79,7 +80,9 @@ def test_members_can_be_selected_and_models_saved(tmp_path):
     net, x = two_means(), torch.randn(5, 2, generator=seeded())
     chosen = net.select(torch.tensor([2, 0]))
     torch.testing.assert_close(chosen(x).mean, net(x).mean[[2, 0]])
-    model = DynamicsModel(3, 1, members=2, hidden=(8, 8), two_means=True, generator=seeded())
+    model = DynamicsModel(
+        3, 1, ModelSettings(members=2, hidden=(8, 8)), two_means=True, generator=seeded()
+    )
     model.save(tmp_path)
     loaded = DynamicsModel.load(tmp_path)
     obs, act = torch.randn(4, 3), torch.randn(4, 1)

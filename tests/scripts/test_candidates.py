@@ -12,6 +12,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.planning.settings import PLANNERS
 from mbrl_bilevel.ranges import Range
 from mbrl_bilevel.scripts.candidates import (
@@ -29,7 +30,9 @@ ENV = "InvertedPendulum-v5"
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
-    made = DynamicsModel(4, 1, members=2, hidden=(8,), env_id=ENV, generator=generator)
+    made = DynamicsModel(
+        4, 1, ModelSettings(members=2, hidden=(8,)), env_id=ENV, generator=generator
+    )
     made.save(tmp_path / "model")
     return tmp_path / "model"
 

@@ -22,6 +22,7 @@ from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds
 from mbrl_bilevel.envs import video
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts import eval_agent, main
 
 FAST = ("--horizon", "5", "--samples", "16", "--elites", "4", "--iterations", "2")
@@ -34,9 +35,9 @@ def model(tmp_path: Path) -> Path:
 
 def saved_model(folder: Path, obs_dim: int = 4, act_dim: int = 1, **settings: Any) -> Path:
     generator = torch.Generator().manual_seed(0)
-    DynamicsModel(obs_dim, act_dim, members=2, hidden=(8,), generator=generator, **settings).save(
-        folder
-    )
+    DynamicsModel(
+        obs_dim, act_dim, ModelSettings(members=2, hidden=(8,)), generator=generator, **settings
+    ).save(folder)
     return folder
 
 

@@ -20,6 +20,7 @@ from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.data.split import split
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts.main import run
 from mbrl_bilevel.scripts.training_data import described
 
@@ -61,8 +62,7 @@ def save_model(folder, seed=0, trained_on=DATASET, rows=None, env_id="Pendulum-v
     model = DynamicsModel(
         train.observation.shape[1],
         train.action.shape[1],
-        members=2,
-        hidden=(8,),
+        ModelSettings(members=2, hidden=(8,)),
         env_id=env_id,
         generator=torch.Generator().manual_seed(seed),
         **settings,

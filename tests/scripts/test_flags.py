@@ -15,6 +15,7 @@ import pytest
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.ranges import Count, Range, check_ranges
 from mbrl_bilevel.scripts.main import COMMANDS, run
 
@@ -150,7 +151,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         line = COLLECT.replace("flags/new", "flags/train").replace("--steps 9", "--steps 1000")
         assert run(line.split()) == 0
         for name in ("model", "other"):
-            DynamicsModel(3, 1, members=2, hidden=(4,), env_id="Pendulum-v1").save(folder / name)
+            DynamicsModel(3, 1, ModelSettings(members=2, hidden=(4,)), env_id="Pendulum-v1").save(
+                folder / name
+            )
         yield folder
 
 

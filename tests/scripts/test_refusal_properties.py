@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mbrl_bilevel.envs.tasks import TASKS, Task
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
 from tests.agents.generated_env import Generated, Habits
@@ -179,7 +180,9 @@ def test_answers_that_are_none(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    DynamicsModel(3, 2, members=1, hidden=(4,), generator=torch.Generator()).save(folder)
+    DynamicsModel(3, 2, ModelSettings(members=1, hidden=(4,)), generator=torch.Generator()).save(
+        folder
+    )
     return folder
 
 

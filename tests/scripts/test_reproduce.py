@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient
 from mbrl_bilevel.scripts import reproduce_published as published
 from mbrl_bilevel.scripts import reproduce_uci as uci
@@ -57,7 +58,7 @@ def test_figures_in_target_units_are_those_of_the_mixture_of_raw_predictions():
     data = uci.as_transitions(x, y)
     generator = torch.Generator().manual_seed(1)
     model = DynamicsModel(
-        0, 2, learn_reward=True, members=3, hidden=(8,), generator=generator
+        0, 2, ModelSettings(members=3, hidden=(8,)), learn_reward=True, generator=generator
     ).double()
     model.fit_standardizers(data)
     standardised = one_step(model.network, *(part.double() for part in model.encode(data)))

@@ -20,6 +20,7 @@ from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
 from mbrl_bilevel.scripts.command import plain_products
 from mbrl_bilevel.scripts.flags import train_agent as flags
@@ -197,8 +198,12 @@ def test_a_trained_model_and_a_trained_policy_go_on(played_here, tmp_path, capsy
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, obs_dim, env_id in (("hopper", 11, "Hopper-v5"), ("wide", 3, None)):
-        DynamicsModel(obs_dim, 1, members=1, hidden=(4,), env_id=env_id).save(folder / name)
-    DynamicsModel(2, 1, members=1, hidden=(4,), env_id="Point-v0").save(folder / "alone")
+        DynamicsModel(obs_dim, 1, ModelSettings(members=1, hidden=(4,)), env_id=env_id).save(
+            folder / name
+        )
+    DynamicsModel(2, 1, ModelSettings(members=1, hidden=(4,)), env_id="Point-v0").save(
+        folder / "alone"
+    )
     return folder
 
 

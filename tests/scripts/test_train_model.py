@@ -136,7 +136,7 @@ def test_standardisers_are_fitted_on_the_training_part_alone(datasets, tmp_path)
     assert train(tmp_path / "run") == 0
     model = DynamicsModel.load(tmp_path / "run")
     part, *_ = split(load_dataset(DATASET).transitions)
-    again = DynamicsModel(3, 1, members=1, hidden=(4,), learn_reward=False)
+    again = DynamicsModel(3, 1, ModelSettings(members=1, hidden=(4,)), learn_reward=False)
     again.fit_standardizers(part)
     for name, buffer in again.named_buffers():
         if "standard" in name:

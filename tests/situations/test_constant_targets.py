@@ -10,6 +10,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.build import build
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts.main import run
@@ -131,7 +132,7 @@ def test_what_stands_still_is_said_in_training_and_in_judging(tmp_path, capsys):
 def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
     data, g = with_contacts(), torch.Generator().manual_seed(0)
     model = DynamicsModel(
-        5, 3, members=2, hidden=(8,), two_means=objective == "bilevel", generator=g
+        5, 3, ModelSettings(members=2, hidden=(8,)), two_means=objective == "bilevel", generator=g
     )
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
         model.fit_standardizers(data)

@@ -6,6 +6,7 @@ import torch
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.settings import BilevelSettings, NLLSettings
 from mbrl_bilevel.training.fit import fit
@@ -34,7 +35,7 @@ TRAIN, HELD_OUT = transitions(), transitions(1, 90)
 
 
 def model(**sizes):
-    return DynamicsModel(2, 1, members=3, hidden=(8,), generator=seeded(), **sizes)
+    return DynamicsModel(2, 1, ModelSettings(members=3, hidden=(8,)), generator=seeded(), **sizes)
 
 
 def test_it_is_a_fit_of_the_network_to_standardised_rows():
