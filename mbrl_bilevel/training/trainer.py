@@ -23,6 +23,7 @@ from mbrl_bilevel.training.held_out import (
     held_out_metrics,
     standardized_square,
 )
+from mbrl_bilevel.training.learning_rate import LearningRate
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.samples import Samples
 from mbrl_bilevel.training.settings import FitSettings
@@ -77,17 +78,17 @@ class Trainer:
         self.averages = Averages()
         self.counts: dict[str, Tensor] = {}
         self.skipped_steps = SkippedSteps(network.members, generator.device)
-        self.learning_rate_scaled = False
-        rate, schedule = settings.learning_rate, settings.schedule
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=rate, weight_decay=settings.weight_decay, fused=True
+            self.parameters,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
-        schedulers = torch.optim.lr_scheduler
-        self.by_step = self.by_score = None
-        if schedule == "cosine":
-            self.by_step = schedulers.CosineAnnealingLR(self.optimizer, settings.steps, 0.01 * rate)
-        if schedule == "plateau":
-            self.by_score = schedulers.ReduceLROnPlateau(self.optimizer, factor=0.3, patience=5)
+        self.learning_rate = LearningRate(self.optimizer, settings)
+
+    @property
+    def learning_rate_scaled(self) -> bool:
+        return self.learning_rate.scaled
 
     def train_step(self) -> None:
         """One batch: loss per member, clipped gradients, AdamW; then the objective's own step."""
@@ -105,8 +106,7 @@ class Trainer:
         norm = clip_by_member(self.parameters, self.clip_norm)
         self.skipped_steps.skip(self.parameters, loss.detach(), norm)
         self.optimizer.step()
-        if self.by_step is not None:
-            self.by_step.step()
+        self.learning_rate.after_step()
         self.step += 1
         for name, value in {"loss": loss.detach(), "gradient_norm": norm, **metrics}.items():
             self._add(f"train/{name}", value)
@@ -141,8 +141,7 @@ class Trainer:
         check_metrics(self.step, self.held_out.y, metrics["nll"], metrics["mse"], self._cause)
         score = metrics["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
         self.best.update(self.network, score)
-        if self.by_score is not None:
-            self.by_score.step(score.mean().item())
+        self.learning_rate.after_evaluation(score.mean().item())
         rmse = metrics["squared_error"].mean(0).sqrt().tolist()
         logged = {f"held_out/{k}": metrics[k].mean().item() for k in ("nll", "mse")}
         logged |= {f"held_out_rmse/{name}": v for name, v in zip(self.names, rmse, strict=True)}
@@ -151,7 +150,7 @@ class Trainer:
         logged |= self.averages.take()
         logged["train/skipped_steps"] = self.skipped_steps.total.sum().item()
         logged |= {name: total.sum().item() for name, total in self.counts.items()}
-        logged["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        logged["train/learning_rate"] = self.learning_rate.value
         return logged
 
     def _set_held_std(self) -> None:
@@ -185,15 +184,11 @@ class Trainer:
         check_finite(self.step, self.network, others, self._cause)
 
     def _cause(self) -> str:
-        return likely_cause(self.optimizer.param_groups[0]["lr"], self.train.y)
+        return likely_cause(self.learning_rate.value, self.train.y)
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies the learning rate by `factor`, now and for the rest of the schedule."""
-        self.learning_rate_scaled = True
-        self.optimizer.param_groups[0]["lr"] *= factor
-        if self.by_step is not None:
-            self.by_step.base_lrs = [factor * lr for lr in self.by_step.base_lrs]
-            self.by_step.eta_min *= factor
+        self.learning_rate.scale(factor)
         self.objective.scale_learning_rate(factor)
 
     def finish(self, seconds: float, stopped_early: bool) -> FitResult:
@@ -223,12 +218,7 @@ class Trainer:
             "averages": self.averages.state(),
             "skipped_steps": self.skipped_steps.state(),
         }
-        plain: dict[str, Any] = {
-            "step": self.step,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "learning_rate_scaled": self.learning_rate_scaled,
-            "schedulers": {name: _plain(s) for name, s in self._schedulers().items()},
-        }
+        plain = {"step": self.step, "learning_rate": self.learning_rate.state()}
         return nest(parts) | {"generator": self.generator.get_state()}, plain
 
     def load_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
@@ -246,14 +236,8 @@ class Trainer:
         self.averages.load_state(part(tensors, "averages"))
         self.skipped_steps.load_state(part(tensors, "skipped_steps"))
         self.generator.set_state(tensors["generator"].cpu())
-        self.step, self.learning_rate_scaled = plain["step"], plain["learning_rate_scaled"]
-        self.optimizer.param_groups[0]["lr"] = plain["learning_rate"]
-        for name, scheduler in self._schedulers().items():
-            scheduler.load_state_dict(plain["schedulers"][name])
-
-    def _schedulers(self) -> dict[str, Any]:
-        found = {"by_step": self.by_step, "by_score": self.by_score}
-        return {name: scheduler for name, scheduler in found.items() if scheduler is not None}
+        self.step = plain["step"]
+        self.learning_rate.load_state(plain["learning_rate"])
 
     def snapshot(self) -> tuple[State, dict[str, Any]]:
         """A copy of `state()`."""
@@ -291,9 +275,3 @@ class Trainer:
                 f"the checkpoint in {folder} is of another run ({one_line(error)}); start a new "
                 "run in another folder"
             ) from None
-
-
-def _plain(scheduler: Any) -> dict[str, Any]:
-    """What changes in a scheduler, as JSON holds it; the rest comes from the settings again."""
-    saved = scheduler.state_dict()
-    return {k: v for k, v in saved.items() if isinstance(v, (int, float, list))}
