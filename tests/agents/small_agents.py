@@ -64,17 +64,23 @@ def mbpo(seed=0, *, task=TASK, fit=None, **settings):
     return agent
 
 
-def dhmbpo(seed=0, *, fit=None, model_options=None, **settings):
+def dhmbpo(seed=0, *, fit=None, model_options=None, two_means=False, **settings):
     """`fit` as of `mbpo`; `model_options` in place of the published ones."""
     rollouts = {"horizon": 3, "detached_horizon": 4, "detached_every": 5, "critic_updates": 4}
     online = {"steps": 400, "start_steps": 101, "refit_every": 7, "first_model_steps": 8}
     found = updated(DHMBPOSettings(), **{**POLICY, **MODEL, **rollouts, **online, **settings})
     generator = torch.Generator().manual_seed(seed)
     options = {"noise": "constant", "layer_norm": True, "dropout": 0.1}
+    options = options if model_options is None else model_options
     own = DynamicsModel(
-        2, 1, members=2, hidden=(8,), learn_reward=True, env_id="Point-v0", generator=generator,
-        **(options if model_options is None else model_options),
-    )  # fmt: skip
+        2,
+        1,
+        ModelSettings(members=2, hidden=(8,), **options),
+        learn_reward=True,
+        two_means=two_means,
+        env_id="Point-v0",
+        generator=generator,
+    )
     agent = DHMBPO(
         found,
         RealEnv(point(), seed),

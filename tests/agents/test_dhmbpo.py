@@ -46,7 +46,8 @@ def test_the_first_fit_is_longer(monkeypatch):
     taken, fit = [], refit.fit
 
     def spy(*arguments, **how):
-        taken.append((how["steps"], how["batch_size"], how["resampling"]))
+        chosen = how["settings"]
+        taken.append((chosen.steps, chosen.batch_size, chosen.resampling))
         return fit(*arguments, **how)
 
     monkeypatch.setattr(refit, "fit", spy)
@@ -133,11 +134,11 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, first):
 def test_a_lower_learning_rate_is_part_of_its_checkpoint(tmp_path):
     first, second = dhmbpo(), dhmbpo()
     steps(first, 103)
-    assert not first.slowed
+    assert not first.learning_rate_scaled
     first.scale_learning_rate(0.1)
     first.save(tmp_path)
     second.load(tmp_path)
-    assert second.slowed
+    assert second.learning_rate_scaled
     steps(second, 10)  # over a fit, which restarts Adam
     for optimizer in second.updates.optimizers().values():
         assert optimizer.param_groups[0]["lr"] == pytest.approx(3e-5)
@@ -145,8 +146,9 @@ def test_a_lower_learning_rate_is_part_of_its_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("objective", ["mse", "beta_nll", "pg", "bilevel"])
 def test_the_model_may_be_fitted_by_any_objective(objective):
-    options = {"layer_norm": True, "dropout": 0.1, "two_means": objective == "bilevel"}
-    agent = dhmbpo(objective=objective, model_options=options)
+    options = {"layer_norm": True, "dropout": 0.1}
+    two_means = objective == "bilevel"
+    agent = dhmbpo(objective=objective, model_options=options, two_means=two_means)
     before = [p.detach().clone() for p in agent.model.network.parameters()]
     steps(agent, 110)
     found = agent.metrics()
