@@ -48,7 +48,7 @@ class Walk(DynamicsModel):
     """next = obs + act exactly, in the plane; member e deviates by (e + 1) (1 + |obs|) / 10."""
 
     def __init__(self) -> None:
-        super().__init__(2, 2, members=2, hidden=(2,), generator=seeded())
+        super().__init__(2, 2, ModelSettings(members=2, hidden=(2,)), generator=seeded())
 
     def sample(
         self,
