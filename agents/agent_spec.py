@@ -11,7 +11,7 @@ from mbrl_bilevel.agents.behaviour import PolicyAgent, load_policy
 from mbrl_bilevel.agents.build_mpc import mpc_in_model, mpc_in_simulator
 from mbrl_bilevel.agents.model_check import check_model
 from mbrl_bilevel.agents.mpc import MPC
-from mbrl_bilevel.agents.mpc_settings import MPCSettings
+from mbrl_bilevel.agents.planning_settings import MPCSettings
 from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.rebuild import same_environment

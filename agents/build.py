@@ -12,8 +12,8 @@ from mbrl_bilevel.agents.learning import Learner
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
 from mbrl_bilevel.agents.mpc import MPC
-from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.pets import PETS
+from mbrl_bilevel.agents.planning_settings import mpc_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (

@@ -5,7 +5,7 @@ import torch
 
 from mbrl_bilevel.agents.data_support_penalty import with_data_support_penalty
 from mbrl_bilevel.agents.mpc import MPC
-from mbrl_bilevel.agents.mpc_settings import MPCSettings
+from mbrl_bilevel.agents.planning_settings import MPCSettings
 from mbrl_bilevel.agents.terminal_value import rest_value
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.models.dynamics import DynamicsModel

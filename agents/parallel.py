@@ -20,6 +20,7 @@ import torch
 
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
+from mbrl_bilevel.plugins import import_plugins
 from mbrl_bilevel.warning_lines import SayOnce
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
@@ -140,6 +141,7 @@ def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> 
     _shared = lengths, totals, stop
     began.value = True
     end_with_parent()
+    import_plugins()
     warnings.showwarning = SayOnce()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

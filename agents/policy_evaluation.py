@@ -18,6 +18,7 @@ from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never
 from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.plugins import import_plugins
 from mbrl_bilevel.warning_lines import SayOnce
 
 FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are others
@@ -118,5 +119,6 @@ def play(
 def _prepare(began: Any) -> None:
     began.value = True
     end_with_parent()
+    import_plugins()
     warnings.showwarning = SayOnce()
     torch.set_num_threads(1)

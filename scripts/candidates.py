@@ -12,7 +12,7 @@ from mbrl_bilevel.agents.agent_spec import (
     SimulatorSpec,
     TrainedPolicySpec,
 )
-from mbrl_bilevel.agents.mpc_settings import mpc_settings, setting_names
+from mbrl_bilevel.agents.planning_settings import mpc_settings, setting_names
 from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env

@@ -2,9 +2,8 @@
 
 import time
 
-from mbrl_bilevel.agents.behaviour import load_policy
-from mbrl_bilevel.agents.collect import check_spec, new_dataset_path, roll_out, write_dataset
-from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.agents.collect import new_dataset_path
+from mbrl_bilevel.agents.data_collection import collect_dataset
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.flags.collect import Config
 from mbrl_bilevel.wording import counted
@@ -17,25 +16,17 @@ def run(config: Config) -> Outcome:
         InputError: an id that is taken, an environment or policy that is unknown, or no room.
     """
     path = new_dataset_path(config.dataset, overwrite=config.overwrite)
-    env = make_env(config.env)
-    check_spec(env)
-    policy = load_policy(config.env, config.policy)
     say(f"collecting {config.steps:,} steps of {config.env} by {config.policy} into {path}")
     start = time.perf_counter()
-    rollouts = roll_out(
-        env, policy, config.steps, seed=config.seed, deterministic=config.deterministic
-    )
-    write_dataset(
-        path,
+    rollouts = collect_dataset(
+        config.env,
+        config.policy,
+        config.steps,
         config.dataset,
-        rollouts,
-        env,
-        algorithm=f"{policy.metadata['algorithm']}, policy {policy.metadata['policy']!r}",
-        description=_description(config, policy.metadata["policy"]),
-        command=_command(config),
+        seed=config.seed,
+        deterministic=config.deterministic,
         overwrite=config.overwrite,
     )
-    env.close()
     seconds = time.perf_counter() - start
     found = {
         "dataset": config.dataset,
@@ -55,19 +46,3 @@ def run(config: Config) -> Outcome:
         f"next: mbrl-bilevel train-model --dataset {config.dataset} --out runs/model"
     )
     return Outcome(found, text)
-
-
-def _description(config: Config, policy: str) -> str:
-    return (
-        f"{config.steps} transitions of {config.env} by the behaviour policy {policy!r} of "
-        f"mbrl-bilevel, {'deterministic' if config.deterministic else 'sampled'} actions, seed "
-        f"{config.seed}."
-    )
-
-
-def _command(config: Config) -> str:
-    flag = " --deterministic" if config.deterministic else ""
-    return (
-        f"mbrl-bilevel collect --env {config.env} --policy {config.policy} --steps {config.steps} "
-        f"--dataset {config.dataset} --seed {config.seed}{flag}"
-    )

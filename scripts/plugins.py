@@ -9,6 +9,7 @@ from mbrl_bilevel.agents.settings import AGENTS
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.planning.settings import PLANNERS
+from mbrl_bilevel.plugins import keep_plugin
 
 REGISTERS = "an environment, a task, an objective, a planner or an agent"
 
@@ -38,6 +39,7 @@ def load_plugins(modules: Sequence[str]) -> None:
         if _registered() == before:
             sys.modules.pop(module, None)
             raise InputError(f"--plugin {module} registers nothing: it must register {REGISTERS}")
+        keep_plugin(module)
 
 
 def _registered() -> int:

@@ -35,7 +35,6 @@ TO_BE_MOVED = {
 }
 TO_BE_SPLIT = {
     "mbrl_bilevel/training/trainer.py",
-    "scripts/train_model.py",
     "tests/objectives/test_bilevel.py",
     "tests/scripts/test_train_agent.py",
 }

@@ -116,7 +116,11 @@ class Training:
 
 
 def train(
-    trainable: Trainable, *, steps: int, metrics_every: int, callbacks: Sequence[Callback] = ()
+    trainable: Trainable,
+    *,
+    steps: int,
+    metrics_every: int = 1_000,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Trains up to step `steps`; callbacks act after each step, in their order.
 

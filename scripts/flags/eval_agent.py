@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from mbrl_bilevel.agents.mpc_settings import LearnedModelSettings, MPCSettings, setting_names
+from mbrl_bilevel.agents.planning_settings import LearnedModelSettings, MPCSettings, setting_names
 from mbrl_bilevel.planning.settings import PLANNERS, ScoringSettings
 from mbrl_bilevel.ranges import Count, Range, Threads, check_ranges
 from mbrl_bilevel.scripts.flags.optional import optional

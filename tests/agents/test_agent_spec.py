@@ -10,7 +10,7 @@ import torch
 
 from mbrl_bilevel.agents.agent_spec import MPCSpec, SimulatorSpec
 from mbrl_bilevel.agents.episode import run_episode
-from mbrl_bilevel.agents.mpc_settings import MPCSettings, mpc_settings
+from mbrl_bilevel.agents.planning_settings import MPCSettings, mpc_settings
 from mbrl_bilevel.agents.play_episode import PlayEpisode
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError

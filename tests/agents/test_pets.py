@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mbrl_bilevel.agents.build_mpc import mpc_in_model
-from mbrl_bilevel.agents.mpc_settings import mpc_settings
 from mbrl_bilevel.agents.pets import PETS
+from mbrl_bilevel.agents.planning_settings import mpc_settings
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.refit import ModelFits
 from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings

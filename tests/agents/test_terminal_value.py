@@ -7,7 +7,7 @@ import scipy.linalg
 import torch
 
 from mbrl_bilevel.agents.agent_spec import SimulatorSpec
-from mbrl_bilevel.agents.mpc_settings import mpc_settings
+from mbrl_bilevel.agents.planning_settings import mpc_settings
 from mbrl_bilevel.agents.terminal_value import ACTION_COST, REST_STEPS, rest_value
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.simulator import Simulator

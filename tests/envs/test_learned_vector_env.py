@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from torch import Tensor
 
-from mbrl_bilevel.envs.learned_env import LearnedEnv, learned_env
+from mbrl_bilevel.envs.learned_single_env import LearnedEnv, learned_env
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from mbrl_bilevel.agents import collect as collecting
+from mbrl_bilevel.agents import data_collection
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.make import make_env
@@ -216,7 +217,8 @@ def test_a_data_set_that_came_to_stand_there_meanwhile_is_kept(
 ) -> None:
     assert collect("my/a-v0", "--steps", "30") == 0
     before = content(root)
-    monkeypatch.setattr(collect_command, "new_dataset_path", lambda name, overwrite: root / name)
+    for module in (collect_command, data_collection):
+        monkeypatch.setattr(module, "new_dataset_path", lambda name, overwrite: root / name)
     assert collect("my/a-v0", "--steps", "40") == 2
     assert "has meanwhile come to stand" in capsys.readouterr().err
     assert content(root) == before

@@ -10,7 +10,7 @@ import torch
 from gymnasium.wrappers import RescaleAction
 from minari.data_collector import EpisodeBuffer
 
-from mbrl_bilevel.envs.learned_env import learned_env
+from mbrl_bilevel.envs.learned_single_env import learned_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.main import run
 from tests.situations.test_environment_of_data import MOPO, SMALL, command, here, trained

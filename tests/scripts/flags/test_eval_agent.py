@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mbrl_bilevel.agents.mpc_settings import setting_names
+from mbrl_bilevel.agents.planning_settings import setting_names
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.planning.settings import PLANNERS
 from mbrl_bilevel.scripts.flags.eval_agent import Config, flag_groups, parse

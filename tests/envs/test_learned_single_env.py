@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from mbrl_bilevel.data.env_spec import EnvSpec, WrapperSpec
 from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.envs.learned_env import LearnedEnv, learned_env
+from mbrl_bilevel.envs.learned_single_env import LearnedEnv, learned_env
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError

@@ -5,7 +5,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from mbrl_bilevel.agents.mpc_settings import (
+from mbrl_bilevel.agents.planning_settings import (
     OF_ENSEMBLES,
     PRESETS,
     SIMULATOR_PRESETS,
@@ -105,6 +105,6 @@ def test_presets_are_settings_of_tasks(presets: dict[str, dict[str, Any]]) -> No
 
 
 def test_settings_are_known_without_torch() -> None:
-    code = "import sys, mbrl_bilevel.agents.mpc_settings; print('torch' in sys.modules)"
+    code = "import sys, mbrl_bilevel.agents.planning_settings; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
