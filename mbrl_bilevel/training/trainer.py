@@ -94,9 +94,8 @@ class Trainer:
         """One batch: loss per member, clipped gradients, AdamW; then the objective's own step."""
         rows = next(self.batches)
         if self.batches.shared:
-            members = self.network.members
-            x = self.train.x[rows[0]].expand(members, -1, -1)
-            y = self.train.y[rows[0]].expand(members, -1, -1)
+            x = self.train.x[rows[0]].expand(self.network.members, -1, -1)
+            y = self.train.y[rows[0]].expand(self.network.members, -1, -1)
         else:
             x, y = self.train.x[rows], self.train.y[rows]
         with self.network.dropping_out(self.generator):

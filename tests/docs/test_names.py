@@ -34,7 +34,9 @@ def test_what_a_document_names_is_in_the_code(document: Path) -> None:
     assert [name for name in settings if f"class {name}" not in CODE] == []
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS
     fields = {flag: re.escape(flag[2:].replace("-", "_")) for flag in flags}
-    unknown = {f for f, field in fields.items() if not re.search(rf"\b{field}\b", CODE)}
+    # A program of the page may define what its commands name.
+    code = "\n".join([CODE, *re.findall(r"```python\n(.*?)```", text, flags=re.S)])
+    unknown = {f for f, field in fields.items() if not re.search(rf"\b{field}\b", code)}
     assert unknown == set()
     modules = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text)) - {"agents/x.py"}
     missing = {m for m in modules if not (ROOT / m).exists() and not _in_package(m)}
