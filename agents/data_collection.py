@@ -1,5 +1,7 @@
 """A Minari data set by a behaviour policy, from one call."""
 
+from collections.abc import Callable
+
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.collect import (
     Rollouts,
@@ -20,11 +22,13 @@ def collect_dataset(
     seed: int = 0,
     deterministic: bool = False,
     overwrite: bool = False,
+    on_start: Callable[[], None] | None = None,
 ) -> Rollouts:
     """Plays a policy and writes what it does as the data set of this id, once it is complete.
 
     `policy` is "random", or one of those shipped for the environment. The data set is found by its
-    id where Minari keeps data sets (environment variable MINARI_DATASETS_PATH).
+    id where Minari keeps data sets (environment variable MINARI_DATASETS_PATH). `on_start` is
+    called once all is checked, before the first step.
 
     Raises:
         InputError: an id that is taken, an environment or policy that is unknown, or no room.
@@ -33,6 +37,8 @@ def collect_dataset(
     made = make_env(env)
     check_spec(made)
     acting = load_policy(env, policy)
+    if on_start is not None:
+        on_start()
     rollouts = roll_out(made, acting, steps, seed=seed, deterministic=deterministic)
     name = acting.metadata["policy"]
     write_dataset(

@@ -16,7 +16,7 @@ def run(config: Config) -> Outcome:
         InputError: an id that is taken, an environment or policy that is unknown, or no room.
     """
     path = new_dataset_path(config.dataset, overwrite=config.overwrite)
-    say(f"collecting {config.steps:,} steps of {config.env} by {config.policy} into {path}")
+    said = f"collecting {config.steps:,} steps of {config.env} by {config.policy} into {path}"
     start = time.perf_counter()
     rollouts = collect_dataset(
         config.env,
@@ -26,6 +26,7 @@ def run(config: Config) -> Outcome:
         seed=config.seed,
         deterministic=config.deterministic,
         overwrite=config.overwrite,
+        on_start=lambda: say(said),
     )
     seconds = time.perf_counter() - start
     found = {

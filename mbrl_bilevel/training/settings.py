@@ -32,8 +32,9 @@ class FitSettings:
     the held-out score has not improved for five evaluations."""
     resampling: Resampling = "shared"
     """Rows of the members: the same batches for all, or a bootstrap sample for each."""
+    # None, which no flag gives, never stops early.
     patience: Count | None = 30
-    """Evaluations without progress of any member after which training stops; None: never."""
+    """Evaluations without progress of any member after which training stops."""
     clip_norm: Annotated[float, Range(0, math.inf, above=True)] = 1000.0
     """Largest gradient norm of a member; inf: no limit."""
     evaluate_every: Count | None = None
