@@ -25,19 +25,22 @@ class Part(Protocol):
 
 
 class ModelState:
-    """The weights of a model that is fitted again, its elites, and the targets that it predicts."""
+    """The weights of a model that is fitted again, its elites, and what it knows of its targets."""
 
     def __init__(self, model: DynamicsModel) -> None:
         self.model = model
 
     def state(self) -> State:
-        return self.model.state_dict()
+        return self.model.state_dict() | {"held": self.model.network.held}
 
     def load_state(self, state: State) -> None:
         # Not by load_state_dict, which would refuse another number of elites or of targets.
         self.model.elites = state["elites"]
         # A fit may have found targets that stood still: the network has no outputs for them.
         self.model.restrict(state["informative"])
+        # Before the weights are copied: the next fit must not take sparse targets for new ones and
+        # begin their deviations anew.
+        self.model.network.hold_std(state["held"].nonzero().flatten())
         for name, tensor in self.model.state_dict().items():
             if name not in ("elites", "informative"):
                 tensor.copy_(state[name])

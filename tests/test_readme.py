@@ -3,7 +3,6 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,14 +17,9 @@ def test_the_library_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     made = ["collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2000"]
     assert run([*made, "--dataset", "pendulum/random-v0"]) == 0
-    example, other_agents = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     assert DynamicsModel.load(tmp_path / "pendulum-model").members == 5
-    short = other_agents.replace("runs/pendulum", "pendulum-model").replace("10_000", "101")
-    named: dict[str, Any] = {}
-    exec(compile(short, "README.md", "exec"), named)
-    assert named["agent"].num_timesteps == 101
-    assert named["env"].observation_space.contains(named["env"].reset(seed=0)[0])
     r2 = float(re.search(r"r2=([-\d.]+)", capsys.readouterr().out)[1])
     assert r2 > 0.7  # a model that has learned nothing has 0
 

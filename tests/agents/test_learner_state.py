@@ -1,5 +1,6 @@
 """States of an agent's parts as one, and a model's as fits leave it."""
 
+import pytest
 import torch
 
 from mbrl_bilevel.agents.learner_state import ModelState, joint_state, load_joint_state
@@ -30,6 +31,26 @@ def test_a_models_state_says_which_targets_it_predicts():
     batches = [rollouts(one).imagine(STARTS, 0)[0] for one in (first, second)]
     assert torch.equal(batches[0].next_observation, batches[1].next_observation)
     assert torch.equal(batches[1].next_observation[:, 0], batches[1].observation[:, 0])
+
+
+@pytest.mark.parametrize("two_means", [False, True])
+def test_a_models_state_says_which_deviations_are_held(two_means):
+    """A fit holds those of sparse targets, once; the next must find them as it left them."""
+    sizes = ModelSettings(members=2, hidden=(4, 4))
+    first, second = (
+        DynamicsModel(2, 1, sizes, two_means=two_means, generator=seeded(i)) for i in (0, 1)
+    )
+    first.network.hold_std(torch.tensor([1]))
+    first.network.set_std(torch.full((2, 2), 0.3), held_only=True)
+    ModelState(second).load_state(copy(ModelState(first).state()))
+    for model in (first, second):
+        model.network.hold_std(torch.tensor([1]))  # nothing new: nothing is reset
+    assert second.network.held.tolist() == [False, True]
+    assert second.network.held_share == 0.5
+    x = torch.randn(5, 3, generator=seeded(2))
+    ours, theirs = first.network(x), second.network(x)
+    assert torch.equal(ours.std, theirs.std)
+    torch.testing.assert_close(theirs.std[..., 1], torch.full((2, 5), 0.3))
 
 
 def test_parts_step_and_generator_are_one_state():
