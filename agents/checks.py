@@ -151,7 +151,7 @@ def _check_model(
     """Of the model that the agent will fit, or is given: can it be built, fitted and used?"""
     size = settings.model
     if not isinstance(settings, MOPOSettings):
-        held_out = settings.refits.model_held_out
+        held_out = settings.refits.held_out_share(settings.start_steps)
         check_first_fit(settings.objective, size.members, held_out, settings.start_steps)
     if model is None:
         with torch.device("meta"):  # nothing is allocated

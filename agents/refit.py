@@ -2,6 +2,7 @@
 
 import warnings
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -23,6 +24,8 @@ from mbrl_bilevel.nested_state import State, nest, part
 from mbrl_bilevel.objectives.settings import BilevelSettings, ObjectiveSpec
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.kept_moments import KeptMoments
+from mbrl_bilevel.training.loop import Callback
 from mbrl_bilevel.training.settings import FitSettings
 
 BLOCK = 50  # steps that are held out, or left out, together: neighbours in time are alike
@@ -48,6 +51,7 @@ class ModelFits:
     ) -> None:
         self.settings, self.size, self.objective = settings, size, objective
         self.model, self.generator, self.task = model, generator, task
+        self.moments = KeptMoments() if settings.model_optimizer == "kept" else None
         self.fitted_to = 0  # transitions of the replay at the last fit
         self.latest: dict[str, float] = {}
         """Metrics of the last fit."""
@@ -78,15 +82,26 @@ class ModelFits:
         first = self.settings.first_model_steps if not self.fitted_to else None
         steps = first or self.size.model_steps
         return fit_again(
-            self.model, transitions, self.objective, self.size, self.settings, self.generator, steps
+            self.model,
+            transitions,
+            self.objective,
+            self.size,
+            self.settings,
+            self.generator,
+            steps,
+            callbacks=() if self.moments is None else (self.moments,),
         )
 
     def state(self) -> State:
         latest = {k: torch.tensor(v, dtype=torch.float64) for k, v in self.latest.items()}
-        return nest({"latest": latest}) | {"fitted_to": torch.tensor(self.fitted_to)}
+        moments = {} if self.moments is None else self.moments.state
+        parts = {"latest": latest, "moments": moments}
+        return nest(parts) | {"fitted_to": torch.tensor(self.fitted_to)}
 
     def load_state(self, state: State) -> None:
         self.latest = {k: v.item() for k, v in part(state, "latest").items()}
+        if self.moments is not None:
+            self.moments.state = part(state, "moments")
         self.fitted_to = int(state["fitted_to"])
 
 
@@ -98,40 +113,62 @@ def fit_again(
     settings: RefitSettings,
     generator: torch.Generator,
     steps: int,
+    *,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Goes on fitting a model, by any objective, to data that have grown.
+
+    `steps` are the gradient steps; or, where held-out scores end the fit, what the cap multiplies.
 
     Raises:
         InputError: too few blocks of steps to hold any out.
     """
-    shares = 1 - settings.model_held_out, settings.model_held_out
+    share = settings.held_out_share(len(data))
+    shares = 1 - share, share
     # Split anew each time: what was held out once is learned from later.
     train, held_out = split_by_episode(data, shares, generator, remedy=TOO_FEW_STEPS)
-    fit_settings = FitSettings(
-        steps=steps,
-        batch_size=settings.model_batch_size,
-        resampling=settings.model_resampling,
-        learning_rate=settings.model_learning_rate,
-        weight_decay=settings.model_weight_decay,
-        schedule=settings.model_schedule,
-        patience=None,  # fits are short, and each member keeps its best parameters anyway
-        evaluate_every=max(1, steps // settings.model_evaluations),
-    )
     result = fit(
         model,
         objective,
         train,
         held_out,
         generator=generator,
-        settings=fit_settings,
+        settings=fit_settings(settings, steps, len(train)),
         elites=size.elites,
         warm_start=True,
         progress=False,
+        callbacks=callbacks,
     )
     return {
+        "fit_steps": float(result.steps),
         "held_out_nll": sum(result.nll) / len(result.nll),
         "held_out_mse": sum(result.mse) / len(result.mse),
     }
+
+
+def fit_settings(settings: RefitSettings, steps: int, rows: int) -> FitSettings:
+    """Those of a fit to `rows` training rows, after which of `steps` or of held-out scores it ends.
+
+    With held-out scores the schedule of the learning rate is that of the cap.
+    """
+    # Fits of fixed length are short, and each member keeps its best parameters anyway.
+    patience, level = None, None
+    every = max(1, steps // settings.model_evaluations)
+    if settings.model_stop == "held_out":
+        patience, level = settings.model_patience, settings.model_progress_level
+        every = settings.model_evaluate_every or max(1, rows // settings.model_batch_size)
+        steps = round(settings.model_cap * steps)
+    return FitSettings(
+        steps=steps,
+        batch_size=settings.model_batch_size,
+        resampling=settings.model_resampling,
+        learning_rate=settings.model_learning_rate,
+        weight_decay=settings.model_weight_decay,
+        schedule=settings.model_schedule,
+        patience=patience,
+        progress_level=level,
+        evaluate_every=every,
+    )
 
 
 def check_task_against(data: Transitions, task: Task, model: DynamicsModel) -> None:

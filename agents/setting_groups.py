@@ -128,9 +128,30 @@ class RefitSettings:
     """Held-out evaluations in a fit of the model; each member keeps its best parameters."""
     model_held_out: Annotated[float, Range(0.001, 0.5)] = 0.1
     """Share of the real data held out in a fit of the model."""
+    model_held_out_rows: Annotated[int, Range(50, 2**31 - 1)] | None = None
+    """Largest number of real transitions held out in a fit of the model; default: no limit."""
+    model_stop: Literal["steps", "held_out"] = "steps"
+    """When a fit of the model ends: steps: after --model-steps; held_out: once a paired test of
+    held-out scores finds no progress for --model-patience evaluations."""
+    model_patience: Count = 10
+    """Evaluations without progress after which a fit ends, with --model-stop held_out."""
+    model_evaluate_every: Count | None = None
+    """Gradient steps between held-out evaluations, with --model-stop held_out; default: an epoch
+    of the training rows."""
+    model_progress_level: Annotated[float, Range(0, 0.5, above=True)] = 0.5
+    """Level of the paired test of progress; .5: a lower mean of the held-out scores is progress."""
+    model_cap: Annotated[float, Range(1, 1e6)] = 5.0
+    """Most gradient steps of a fit with --model-stop held_out, as a multiple of --model-steps."""
+    model_optimizer: Literal["new", "kept"] = "new"
+    """Whether each fit of the model begins with new moments of AdamW, or with those of the last."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    def held_out_share(self, count: int) -> float:
+        """The share of so many real transitions that is held out."""
+        share, most = self.model_held_out, self.model_held_out_rows
+        return share if most is None else min(share, most / count)
 
 
 @dataclass(frozen=True, kw_only=True)

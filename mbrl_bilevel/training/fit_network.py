@@ -90,7 +90,9 @@ def _callbacks(
     progress: Progress,
 ) -> list[Callback]:
     """In the order in which they act after a step."""
-    stopping = [] if settings.patience is None else [EarlyStopping(trainer.best, settings.patience)]
+    stopping = []
+    if settings.patience is not None:
+        stopping = [EarlyStopping(trainer.paired or trainer.best, settings.patience)]
     if run is None:  # there is nothing to save, and signals are left to the caller
         return [progress, Rollback(InMemory(trainer), None), *given, *stopping]
     interruption = Interruption()

@@ -1,5 +1,7 @@
 """Held-out metrics while training, and the best state that each member has had by them."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,34 +15,56 @@ CHUNK = 16_384  # rows per forward pass: bounds the memory of an evaluation
 
 @torch.no_grad()
 def held_out_metrics(
-    network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
+    network: GaussianEnsemble,
+    x: Float[Tensor, "b d"],
+    y: Float[Tensor, "b n"],
+    *,
+    by_row: Literal["nll", "mse"] | None = None,
 ) -> dict[str, Tensor]:
     """Figures per member in standardised units.
 
     `nll` [E], nats per dimension; `mse` [E], averaged over dimensions; `squared_error` [E, n];
     `bounded_nll` [E], the nll without what a dimension's own exceeds WORST by, so that one whose
-    likelihood explodes does not decide which members and which steps are best.
+    likelihood explodes does not decide which members and which steps are best. `row_score` [E, b],
+    on request: what each row adds to the mean that is `bounded_nll` or `mse`.
     """
     log_prob = x.new_zeros(network.members)
     dimension_nll = x.new_zeros(network.members, y.shape[-1])
     squared_error = x.new_zeros(network.members, y.shape[-1])
+    rows: list[Tensor] = []  # of each dimension's own score
+    correlations: list[Tensor] = []
     for x_chunk, y_chunk in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
         gaussian = network(x_chunk)
-        log_prob += gaussian.log_prob(y_chunk).sum(-1)
-        own = DiagonalGaussian(gaussian.mean, gaussian.std.log())
-        dimension_nll -= own.log_density(y_chunk).sum(-2)
-        squared_error += (gaussian.mean - y_chunk).square().sum(-2)
+        own = -DiagonalGaussian(gaussian.mean, gaussian.std.log()).log_density(y_chunk)
+        square = (gaussian.mean - y_chunk).square()
+        joint = gaussian.log_prob(y_chunk)
+        log_prob += joint.sum(-1)
+        dimension_nll += own.sum(-2)
+        squared_error += square.sum(-2)
+        if by_row is not None:
+            rows.append(own if by_row == "nll" else square)
+            correlations.append(-joint / y.shape[-1] - own.mean(-1))
     squared_error /= len(x)
     nll = -log_prob / (len(x) * y.shape[-1])
     dimension_nll /= len(x)
     bounded_nll = dimension_nll.clamp(max=WORST).mean(-1)
-    if network.covariance == "full":
+    full = network.covariance == "full"
+    if full:
         bounded_nll += nll - dimension_nll.mean(-1)  # what correlations are worth
-    return {
+    found = {
         "nll": nll,
         "bounded_nll": bounded_nll,
         "mse": squared_error.mean(-1),
         "squared_error": squared_error,
+    }
+    if by_row is None:
+        return found
+    score = torch.cat(rows, 1)
+    if by_row == "nll":
+        score = torch.where((dimension_nll > WORST).unsqueeze(1), WORST, score)
+    score = score.mean(-1)
+    return found | {
+        "row_score": score + torch.cat(correlations, 1) if full and by_row == "nll" else score
     }
 
 

@@ -34,7 +34,10 @@ class FitSettings:
     """Rows of the members: the same batches for all, or a bootstrap sample for each."""
     # None, which no flag gives, never stops early.
     patience: Count | None = 30
-    """Evaluations without progress of any member after which training stops."""
+    """Evaluations without progress after which training stops."""
+    progress_level: Annotated[float, Range(0, 0.5, above=True)] | None = None
+    """Progress is what a one-sided paired z-test of held-out scores, row by row, finds at this
+    level; default: a score of any member that is lower by 0.001."""
     clip_norm: Annotated[float, Range(0, math.inf, above=True)] = 1000.0
     """Largest gradient norm of a member; inf: no limit."""
     evaluate_every: Count | None = None

@@ -17,6 +17,7 @@ from mbrl_bilevel.training.batches import Batches, resample
 from mbrl_bilevel.training.checkpoint import load_checkpoint, save_checkpoint
 from mbrl_bilevel.training.clipping import clip_by_member
 from mbrl_bilevel.training.divergence import SkippedSteps, check_finite, check_metrics, likely_cause
+from mbrl_bilevel.training.early_stopping import PairedTest
 from mbrl_bilevel.training.held_out import (
     CHUNK,
     BestMembers,
@@ -74,6 +75,8 @@ class Trainer:
         order = torch.Generator(generator.device).manual_seed(int(seed))
         self.batches = Batches(rows, settings.batch_size, order, shared=shared)
         self.best = BestMembers(network)
+        level = settings.progress_level
+        self.paired = None if level is None else PairedTest(level)
         self.step = 0
         self.averages = Averages()
         self.counts: dict[str, Tensor] = {}
@@ -136,10 +139,14 @@ class Trainer:
         self.objective.calibrate(self.network, *self.held_out)
         if self.network.held_share:
             self._set_held_std()
-        metrics = held_out_metrics(self.network, *self.held_out)
+        selects_by = self.objective.selects_by
+        by_row = None if self.paired is None else selects_by
+        metrics = held_out_metrics(self.network, *self.held_out, by_row=by_row)
         check_metrics(self.step, self.held_out.y, metrics["nll"], metrics["mse"], self._cause)
-        score = metrics["mse" if self.objective.selects_by == "mse" else "bounded_nll"]
+        score = metrics["mse" if selects_by == "mse" else "bounded_nll"]
         self.best.update(self.network, score)
+        if self.paired is not None:
+            self.paired.update(metrics["row_score"].mean(0))
         self.learning_rate.after_evaluation(score.mean().item())
         rmse = metrics["squared_error"].mean(0).sqrt().tolist()
         logged = {f"held_out/{k}": metrics[k].mean().item() for k in ("nll", "mse")}
@@ -217,6 +224,8 @@ class Trainer:
             "averages": self.averages.state(),
             "skipped_steps": self.skipped_steps.state(),
         }
+        if self.paired is not None:
+            parts["paired"] = self.paired.state()
         plain = {"step": self.step, "learning_rate": self.learning_rate.state()}
         return nest(parts) | {"generator": self.generator.get_state()}, plain
 
@@ -229,6 +238,8 @@ class Trainer:
         self.optimizer.state.clear()  # before the first step there are none to load
         load_moments(self.optimizer, part(tensors, "optimizer"))
         self.best.load_state(part(tensors, "best"))
+        if self.paired is not None:
+            self.paired.load_state(part(tensors, "paired"))
         self.batches.load_state({k: v.cpu() for k, v in part(tensors, "batches").items()})
         self.objective.load_state(part(tensors, "objective"))
         self.counts = part(tensors, "counts")

@@ -131,6 +131,19 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, first):
     assert DynamicsModel.load(tmp_path).env_id == "Point-v0"
 
 
+def test_a_checkpoint_holds_the_optimiser_of_fits_that_held_out_scores_end(tmp_path):
+    """At step 112 two fits lie behind, which ended after different numbers of steps."""
+
+    def make():
+        return dhmbpo(
+            model_stop="held_out", model_patience=2, model_evaluate_every=2, model_steps=6,
+            model_optimizer="kept",
+        )  # fmt: skip
+
+    again = assert_continues(make, tmp_path, 112, 8)
+    assert again.fits.state()["moments/0/step"] > 8
+
+
 def test_a_lower_learning_rate_is_part_of_its_checkpoint(tmp_path):
     first, second = dhmbpo(), dhmbpo()
     steps(first, 103)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mbrl_bilevel.agents.refit import BLOCK, ModelFits, check_first_fit, in_blocks
+from mbrl_bilevel.agents.refit import BLOCK, ModelFits, check_first_fit, fit_settings, in_blocks
 from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.errors import InputError
@@ -159,3 +159,54 @@ def test_its_state_leads_to_the_same_metrics():
     first.fit(replay(60))
     second.load_state({k: v.clone() for k, v in first.state().items()})
     assert (second.fitted_to, second.latest) == (60, {"model/held_out_nll": 0.5})
+
+
+def held_out_settings(**settings):
+    return RefitSettings(model_stop="held_out", model_batch_size=100, **settings)
+
+
+def test_a_fit_of_fixed_length_has_no_test_of_progress():
+    found = fit_settings(RefitSettings(model_batch_size=100), 40, 1_000)
+    assert (found.steps, found.evaluate_every) == (40, 10)
+    assert found.patience is found.progress_level is None
+
+
+def test_held_out_scores_end_a_fit_after_an_epoch_each_by_default():
+    """The rule of MBPO: no gain for 5 epochs."""
+    found = fit_settings(held_out_settings(model_patience=5, model_cap=2.5), 40, 1_050)
+    assert (found.steps, found.evaluate_every, found.patience) == (100, 10, 5)
+    assert found.progress_level == 0.5
+    few = fit_settings(held_out_settings(model_evaluate_every=7, model_progress_level=0.1), 40, 20)
+    assert (few.evaluate_every, few.progress_level) == (7, 0.1)
+    assert fit_settings(held_out_settings(), 40, 20).evaluate_every == 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.names)
+def test_a_fit_by_any_objective_ends_without_progress_and_goes_on_with_its_optimiser(objective):
+    """Of noise: the held-out score soon stops falling, long before the cap of 3,000 steps."""
+    two_means = objective == "bilevel"
+    size = AgentModelSettings(members=2, hidden=(8,), model_steps=300)
+    model = DynamicsModel(2, 1, size, env_id="Line-v0", two_means=two_means, generator=seeded())
+    settings = RefitSettings(
+        model_stop="held_out", model_patience=2, model_evaluate_every=5, model_cap=10.0,
+        model_optimizer="kept", model_learning_rate=0.01,
+    )  # fmt: skip
+    spec = OBJECTIVES.settings(objective)()
+    learned = ModelFits(settings, size, spec, model, seeded(), task=None)
+    noise = torch.randn(400, 2, generator=seeded(7))
+    held = replay(400, next_observation=noise)
+    learned.fit(held)
+    assert 15 <= learned.latest["model/fit_steps"] < 3_000
+    assert learned.latest["model/fit_steps"] % 5 == 0
+    moments = learned.state()["moments/0/step"]
+    assert moments == learned.latest["model/fit_steps"]
+    learned.fit(held)
+    assert learned.state()["moments/0/step"] == moments + learned.latest["model/fit_steps"]
+
+
+def test_rows_held_out_are_limited():
+    settings = RefitSettings(model_held_out=0.2, model_held_out_rows=100)
+    assert settings.held_out_share(400) == 0.2
+    assert settings.held_out_share(1_000) == 0.1
+    with pytest.raises(InputError, match="--model-held-out-rows 49: choose at least 50"):
+        RefitSettings(model_held_out_rows=49)

@@ -118,13 +118,18 @@ class KilledAt(NLL):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
-@pytest.mark.parametrize("resampling", ["shared", "bootstrap"])
+@pytest.mark.parametrize(("resampling", "level"), [("shared", None), ("bootstrap", 0.5)])
 def test_a_resumed_fit_ends_bit_for_bit_where_an_uninterrupted_one_does(
-    tmp_path, schedule, resampling
+    tmp_path, schedule, resampling, level
 ):
     data = linear_data()
     settings = FitSettings(
-        steps=100, batch_size=48, evaluate_every=9, schedule=schedule, resampling=resampling
+        steps=100,
+        batch_size=48,
+        evaluate_every=9,
+        schedule=schedule,
+        resampling=resampling,
+        progress_level=level,
     )
 
     def run(folder, objective, resume):
@@ -154,7 +159,8 @@ def test_a_resumed_fit_ends_bit_for_bit_where_an_uninterrupted_one_does(
     assert metrics("whole") == metrics("killed")
 
 
-def test_every_member_keeps_its_best_held_out_state_and_training_stops():
+@pytest.mark.parametrize("level", [None, 0.5, 0.1])
+def test_every_member_keeps_its_best_held_out_state_and_training_stops(level):
     """With pure noise as target the held-out error only rises: the best state is an early one."""
     g = seeded()
     train = Samples(torch.randn(40, 3, generator=g), torch.randn(40, 2, generator=g))
@@ -172,6 +178,7 @@ def test_every_member_keeps_its_best_held_out_state_and_training_stops():
             learning_rate=3e-3,
             evaluate_every=20,
             patience=5,
+            progress_level=level,
             schedule="constant",
         ),
     )

@@ -47,3 +47,26 @@ def test_members_are_not_chosen_by_one_exploding_likelihood():
     trainer = Trainer(network, NLL(), data, data, torch.Generator().manual_seed(0))
     trainer.metrics()
     assert trainer.finish(0.0, False).order == [0, 1]
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+@pytest.mark.parametrize(("by_row", "mean"), [("nll", "bounded_nll"), ("mse", "mse")])
+def test_scores_of_rows_have_the_scores_of_members_as_their_means(
+    covariance, by_row, mean, monkeypatch
+):
+    """In several chunks, whose sums must be those of the whole."""
+    monkeypatch.setattr("mbrl_bilevel.training.held_out.CHUNK", 16)
+    network = GaussianEnsemble(
+        3, 4, members=2, hidden=(5,), covariance=covariance,
+        generator=torch.Generator().manual_seed(0),
+    ).double()  # fmt: skip
+    y = torch.randn(50, 4).double()
+    y[:, 3] *= 100  # explodes
+    data = Samples(torch.randn(50, 3).double(), y)
+    found = held_out_metrics(network, *data, by_row=by_row)
+    assert found["row_score"].shape == (2, 50)
+    torch.testing.assert_close(found["row_score"].mean(-1), found[mean])
+    if by_row == "mse":
+        torch.testing.assert_close(
+            found["row_score"], (network(data.x).mean - data.y).square().mean(-1)
+        )
