@@ -12,6 +12,7 @@ from mbrl_bilevel.scripts.flags.reproduce import Config
 # Flags of each name beside --seed, --device and --json.
 TAKES = {
     "dynamics": {"data", "seeds", "steps", "envs", "objectives", "out"},
+    "agents": {"data", "seeds", "steps", "envs", "agents", "objectives", "out", "published"},
     "published": {"data", "seeds"},
     "uci": {"data", "objectives"},
     "sac": {"seeds", "steps", "envs", "out"},
@@ -34,7 +35,10 @@ def _check(config: Config) -> None:
             raise InputError(
                 f"{flag(field.name)} is no flag of reproduce {config.name}: leave it out"
             )
-    for name in ("envs", "objectives"):
-        if not getattr(config, name):
+    for name in ("envs", "agents", "objectives"):
+        values = getattr(config, name)
+        if values is None:
+            continue
+        if not values:
             raise InputError(f"--{name}: name at least one")
-        refuse_twice(f"--{name}", getattr(config, name))
+        refuse_twice(f"--{name}", values)

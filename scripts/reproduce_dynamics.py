@@ -40,7 +40,7 @@ def reproduce(config: Config) -> Outcome:
     """
     for env in config.envs:
         load_policy(env, "medium")
-    for objective in config.objectives:
+    for objective in config.compared:
         if objective.removesuffix("-wide") not in OBJECTIVES:
             known = ", ".join(OBJECTIVES.names)
             raise InputError(f"--objectives {objective}: choose from {known}, or one with -wide")
@@ -54,7 +54,7 @@ def reproduce(config: Config) -> Outcome:
             _collect(env, dataset)
             found[env] = defaultdict(list)
             for seed in range(config.seed, config.seed + config.seeds):
-                for objective in config.objectives:
+                for objective in config.compared:
                     run = Path(config.out or runs, env, f"{objective}-{seed}")
                     found[env][objective].append(_train(config, dataset, objective, seed, run))
     figures: dict[str, Any] = {

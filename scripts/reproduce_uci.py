@@ -74,17 +74,17 @@ def reproduce(config: Config) -> Outcome:
     Raises:
         InputError: no --data, a folder that does not hold the suite, or an unknown objective.
     """
-    for objective in config.objectives:
+    for objective in config.compared:
         if objective not in OBJECTIVES:
             raise InputError(f"--objectives {objective}: choose from {', '.join(OBJECTIVES.names)}")
     sets = load_suite(config.data)
     found: dict[str, dict[str, Metrics]] = {}
-    total = sum(s.splits for s in sets) * len(config.objectives)
+    total = sum(s.splits for s in sets) * len(config.compared)
     with tqdm(total=total, unit="fit", desc="uci", smoothing=0) as bar:
         for data in sets:
-            found[data.name] = {o: {"rmse": [], "nll": []} for o in config.objectives}
+            found[data.name] = {o: {"rmse": [], "nll": []} for o in config.compared}
             for split, (train, test) in enumerate(splits(len(data.y), data.splits)):
-                for objective in config.objectives:
+                for objective in config.compared:
                     bar.set_postfix_str(f"{data.name}, split {split + 1}, {objective}")
                     seed = (1000 * config.seed + split) % 2**63
                     flags = _flags(objective)

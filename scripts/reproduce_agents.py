@@ -1,0 +1,238 @@
+"""Learning curves of any agents on any tasks, beside published ones.
+
+for each environment, agent and seed
+    train-agent with the agent's defaults and its preset for the task, in a folder of its own;
+    what is finished is not run again, what was interrupted goes on
+OUT/curves.csv: a row for each evaluation; OUT/ENV.png: the curves of an environment
+"""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbrl_bilevel.agents.behaviour import load_policy
+from mbrl_bilevel.agents.presets import preset, updated
+from mbrl_bilevel.agents.settings import AGENTS, AgentSettings
+from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
+from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.figures import save
+from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves, mean_at
+from mbrl_bilevel.files import written_by_rename
+from mbrl_bilevel.objectives.settings import OBJECTIVES
+from mbrl_bilevel.scripts import collect, train_agent
+from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.flag_checks import make_folder
+from mbrl_bilevel.scripts.flags import collect as collect_flags
+from mbrl_bilevel.scripts.flags import train_agent as flags
+from mbrl_bilevel.scripts.flags.reproduce import Config
+from mbrl_bilevel.scripts.published_curves import Published, published_curves
+from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
+
+TRANSITIONS = 100_000  # of the medium policy, for agents that learn offline
+TABLE = 10_000, 25_000, 50_000, 75_000, 100_000  # steps at which published results are told
+
+
+COLUMNS = "env", "agent", "seed", "step", "return", "seconds"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One agent on one task, by one objective (None: the agent's own), with one seed."""
+
+    env: str
+    agent: str
+    objective: str | None
+    seed: int
+    settings: AgentSettings
+
+    @property
+    def name(self) -> str:
+        """What its curve is called."""
+        return self.agent if self.objective is None else f"{self.agent}-{self.objective}"
+
+    def folder(self, out: Path) -> Path:
+        """Its run folder: OUT/ENV/AGENT-SEED or OUT/ENV/AGENT-OBJECTIVE-SEED."""
+        return out / self.env / f"{self.name}-{self.seed}"
+
+
+def reproduce(config: Config) -> Outcome:
+    """Trains every agent on every environment, `seeds` times, and draws what is there.
+
+    Raises:
+        InputError: no --out, an unknown agent, objective or environment, an offline agent in an
+            environment without a shipped medium policy, published curves that cannot be read, or a
+            folder that holds another run.
+    """
+    if config.out is None:
+        raise InputError("reproduce agents: name a folder for its runs by --out")
+    trials = _trials(config)
+    published: dict[str, Published] = {
+        env: published_curves(config.published, env) for env in config.envs
+    }
+    make_folder("--out", config.out)
+    with datasets_in(config.data or config.out / "datasets"):
+        for trial in trials:
+            _train(config, trial, config.out)
+            # After each, so that a long table can be looked at while it grows.
+            rows = _rows(trials, config.out)
+            _write_rows(rows, config.out / "curves.csv")
+    figures = {env: _draw(env, rows, published[env], config.out) for env in config.envs}
+    text = "\n\n".join(_table(env, rows, published[env]) for env in config.envs)
+    found = {"curves": rows, "figures": {env: str(path) for env, path in figures.items()}}
+    drawn = "\n".join(f"figure: {path}" for path in figures.values())
+    return Outcome(found, f"{text}\n{drawn}\ncurves: {config.out / 'curves.csv'}")
+
+
+def _trials(config: Config) -> list[Trial]:
+    """All of them, checked before the first is trained."""
+    found = []
+    for env in config.envs:
+        make_env(env).close()
+        for agent in config.agents:
+            settings = preset(AGENTS.settings(agent), env)
+            if getattr(settings, "offline", False):
+                load_policy(env, "medium")
+            for objective in config.objectives or (None,):
+                chosen = _with(settings, objective, config.steps)
+                for seed in range(config.seed, config.seed + config.seeds):
+                    found.append(Trial(env, agent, objective, seed, chosen))
+    return found
+
+
+def _with(settings: AgentSettings, objective: str | None, steps: int | None) -> AgentSettings:
+    changes: dict[str, Any] = {} if steps is None else {"steps": steps}
+    if objective is not None:
+        if objective not in OBJECTIVES:
+            raise InputError(f"--objectives {objective}: choose from {', '.join(OBJECTIVES.names)}")
+        # Objectives are compared in one model, and some of them have no constant noise to learn.
+        changes |= {"objective": objective, "noise": "input"}
+    return updated(settings, **changes)
+
+
+def _train(config: Config, trial: Trial, out: Path) -> None:
+    folder = trial.folder(out)
+    offline = getattr(trial.settings, "offline", False)
+    if (folder / SUMMARY).is_file():
+        return
+    say(f"{trial.env}, {trial.name}, seed {trial.seed}")
+    train_agent.run(
+        flags.Config(
+            run=flags.RunFlags(
+                out=folder,
+                seed=trial.seed,
+                device=config.device,
+                resume=(folder / CONFIG).is_file(),
+            ),
+            environment=flags.EnvironmentFlags(env=trial.env),
+            data=flags.DataFlags(dataset=_medium_data(trial.env)) if offline else None,
+            agent=trial.settings,
+            evaluation=flags.EvaluationFlags(evaluate_every=_between_evaluations(trial.settings)),
+        )
+    )
+
+
+def _between_evaluations(settings: AgentSettings) -> int:
+    return min(flags.EvaluationFlags.evaluate_every, max(1, settings.steps // 20))
+
+
+def _medium_data(env: str) -> str:
+    """The id of the medium policy's data, collected if they are not there."""
+    dataset = f"{env.split('-')[0].lower()}/medium-100k-v0"
+    try:
+        dataset_folder(dataset)
+    except InputError:
+        collect.run(
+            collect_flags.Config(
+                env=env, policy="medium", steps=TRANSITIONS, dataset=dataset, seed=0
+            )
+        )
+    return dataset
+
+
+def _rows(trials: Sequence[Trial], out: Path) -> list[dict[str, Any]]:
+    """Every evaluation so far, by the order of the trials.
+
+    PETS plans in its only environment: the returns of its training episodes are its evaluation.
+    """
+    rows = []
+    for trial in trials:
+        file = trial.folder(out) / METRICS
+        lines = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
+        key = "evaluation/return"
+        if not getattr(trial.settings, "evaluates_policy", True):
+            key = "real/return"
+        seconds, before = 0.0, 0
+        for line in lines:
+            if "time/steps_per_second" in line:
+                seconds += (line["step"] - before) / line["time/steps_per_second"]
+                before = line["step"]
+            if key in line:
+                row = {"env": trial.env, "agent": trial.name, "seed": trial.seed}
+                values = {"step": line["step"], "return": round(line[key], 1)}
+                rows.append(row | values | {"seconds": round(seconds)})
+    return rows
+
+
+def _write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    with written_by_rename(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _draw(env: str, rows: Sequence[Mapping[str, Any]], published: Published, out: Path) -> Path:
+    title = f"{env}, mean return of the evaluations"
+    return save(learning_curves(_curves(env, rows), title, published), out / f"{env}.png")
+
+
+def _curves(env: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Curve]]:
+    """Return by step, for every seed of every agent."""
+    found: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row["env"] == env:
+            found[row["agent"]][row["seed"]][row["step"]] = row["return"]
+    return {agent: list(seeds.values()) for agent, seeds in found.items()}
+
+
+def _table(env: str, rows: Sequence[Mapping[str, Any]], published: Published) -> str:
+    """Mean over seeds, lowest and highest, at the steps of TABLE and the last."""
+    agents = _curves(env, rows)
+    last = max(step for curves in agents.values() for curve in curves for step in curve)
+    steps = [step for step in TABLE if step < last] + [last]
+    lines = [f"{env:<24}" + "".join(f"{step:>24,}" for step in steps) + f"{'hours':>8}"]
+    for agent, curves in agents.items():
+        hours = _seconds(env, agent, rows) / 3600
+        cells = "".join(f"{_spread(curves, step):>24}" for step in steps)
+        lines.append(f"{agent:<24}{cells}{hours:>8.2f}")
+    for method, found in published.items():
+        means = (mean_at(found, step) for step in steps)
+        cells = "".join(f"{'' if mean is None else f'{mean:.0f}':>24}" for mean in means)
+        lines.append(f"{method + ', published':<24}{cells}")
+    return "\n".join(lines)
+
+
+def _seconds(env: str, agent: str, rows: Sequence[Mapping[str, Any]]) -> float:
+    """By the clock, of one training: the mean over seeds."""
+    longest: dict[int, int] = {}
+    for row in rows:
+        if (row["env"], row["agent"]) == (env, agent):
+            longest[row["seed"]] = max(row["seconds"], longest.get(row["seed"], 0))
+    return float(np.mean(list(longest.values())))
+
+
+def _spread(curves: Sequence[Curve], step: int) -> str:
+    values = [value for curve in curves if (value := mean_at([curve], step)) is not None]
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.0f}"
+    return f"{np.mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
