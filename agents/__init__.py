@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mbrl_bilevel.agents.settings import AGENTS as AGENTS
     from mbrl_bilevel.agents.settings import DHMBPOSettings as DHMBPOSettings
     from mbrl_bilevel.agents.settings import MBPOSettings as MBPOSettings
+    from mbrl_bilevel.agents.settings import MOBILESettings as MOBILESettings
     from mbrl_bilevel.agents.settings import MOPOSettings as MOPOSettings
     from mbrl_bilevel.agents.settings import PETSSettings as PETSSettings
     from mbrl_bilevel.agents.settings import SACSettings as SACSettings
@@ -43,6 +44,7 @@ else:
             "AGENTS",
             "DHMBPOSettings",
             "MBPOSettings",
+            "MOBILESettings",
             "MOPOSettings",
             "PETSSettings",
             "SACSettings",
@@ -57,6 +59,7 @@ __all__ = [
     "DHMBPOSettings",
     "LearnedModelSettings",
     "MBPOSettings",
+    "MOBILESettings",
     "MOPOSettings",
     "MPCSettings",
     "PETSSettings",

@@ -159,8 +159,9 @@ def _check_model(
     if isinstance(settings, (PETSSettings, DHMBPOSettings)):
         return
     elites = len(model.elites) if model is not None else size.elites or size.members
-    if settings.rollout.penalty == "disagreement" and elites < 2:
-        raise InputError("--penalty disagreement of one member: keep 2 --members and --elites")
+    penalty = settings.rollout.penalty
+    if penalty in ("disagreement", "bellman") and elites < 2:
+        raise InputError(f"--penalty {penalty} of one member: keep 2 --members and --elites")
 
 
 def _check_dataset(dataset: Dataset, spec: EnvSpec, spaces: Spaces) -> None:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbrl_bilevel.agents.bellman_penalty import BellmanPenalty
 from mbrl_bilevel.agents.metric_sums import MetricSums
 from mbrl_bilevel.agents.multi_step import multi_step
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
@@ -48,6 +49,12 @@ class ModelRollouts:
         """Dimensions in which real observations have been outside the observation space."""
         self.largest_reward = torch.zeros((), device=generator.device)
         self.sums = MetricSums("rollout")
+        self.bellman: BellmanPenalty | None = None
+        if settings.penalty == "bellman":
+            weight, samples = settings.penalty_weight, settings.penalty_samples
+            self.bellman = BellmanPenalty(
+                model, task, policy, generator, samples=samples, weight=weight
+            )
 
     def branch(self, real: Replay, step: int) -> None:
         """One round: rollouts of the policy from real states, into the replay."""
@@ -106,6 +113,7 @@ class ModelRollouts:
 
     def _environment(self, starts: Float[Tensor, "m o"], length: int) -> LearnedVectorEnv:
         penalty, weight = self.settings.penalty, self.settings.penalty_weight
+        in_rewards = penalty in ("aleatoric", "disagreement")  # a Bellman penalty: when sampled
         return LearnedVectorEnv(
             self.model,
             self.task,
@@ -114,8 +122,8 @@ class ModelRollouts:
             time_limit=length,
             action_space=self.spaces.action,
             observation_space=unbounded(self.spaces.observation, self.outside),
-            uncertainty_penalty=0.0 if penalty == "none" else weight,
-            penalty="aleatoric" if penalty == "none" else penalty,
+            uncertainty_penalty=weight if in_rewards else 0.0,
+            penalty="disagreement" if penalty == "disagreement" else "aleatoric",
             seed=int(torch.randint(2**62, (), generator=self.generator, device=starts.device)),
         )
 
@@ -128,12 +136,20 @@ class ModelRollouts:
             self.outside |= new
 
     def sample(self, count: int, step: int) -> Batch:
-        """`count` of the transitions in the latest rounds, as long as rollouts are at `step`."""
+        """`count` of the transitions in the latest rounds, as long as rollouts are at `step`.
+
+        A Bellman penalty is subtracted from their rewards now, by the critics of now.
+        """
         settings = self.settings
         # Rounds were shorter while lengths grew: the ring may still hold more of them.
         a_round = settings.rollouts * settings.rollout_length(step)
         newest = settings.imagined_rounds * a_round
-        return self.replay.sample(count, self.generator, newest=newest)
+        batch = self.replay.sample(count, self.generator, newest=newest)
+        if self.bellman is None:
+            return batch
+        penalised = self.bellman.penalised(batch)
+        self.sums.add({"bellman_penalty": (batch.reward - penalised.reward).mean()})
+        return penalised
 
     def state(self) -> State:
         parts = {"replay": self.replay.state(), "sums": self.sums.state()}

@@ -117,7 +117,7 @@ class SoftActorCritic:
         of a squashed Gaussian would be least at actions too small).
         """
         temperature = self.log_temperature.detach().exp()
-        critic_loss, q = self._critic_loss(batch, temperature)
+        critic_loss, q = self._critic_loss(batch)
         act, log_prob = self.actor.sample(batch.observation, self.generator)
         entropy_gap = (log_prob.detach() + self.target_entropy).mean()
         # Imitation leaves the temperature: the entropy is the data's then, not the policy's choice.
@@ -144,17 +144,19 @@ class SoftActorCritic:
         metrics = {name: torch.where(finite, value, 0.0) for name, value in metrics.items()}
         return metrics | {"skipped_steps": 1.0 - finite.to(q.dtype)}
 
-    def _critic_loss(
-        self, batch: Batch, temperature: Tensor
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "2 b"]]:
+    @torch.no_grad()
+    def bellman_target(self, batch: Batch) -> Float[Tensor, "b"]:
+        """y of the module's docstring, by the target critics and an action sampled for each row."""
+        # The targets' minimum curbs overestimation (clipped double Q, Fujimoto et al. 2018).
+        next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
+        ahead = self.value(self.target, batch.next_observation, next_act).amin(0)
+        if self.soft_values:
+            ahead = ahead - self.log_temperature.exp() * next_log_prob
+        return batch.reward + self.settings.discount * (1 - batch.terminated) * ahead
+
+    def _critic_loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "2 b"]]:
         """J(Q), and Q of the batch."""
-        with torch.no_grad():
-            # The targets' minimum curbs overestimation (clipped double Q, Fujimoto et al. 2018).
-            next_act, next_log_prob = self.actor.sample(batch.next_observation, self.generator)
-            ahead = self.value(self.target, batch.next_observation, next_act).amin(0)
-            if self.soft_values:
-                ahead = ahead - temperature * next_log_prob
-            y = batch.reward + self.settings.discount * (1 - batch.terminated) * ahead
+        y = self.bellman_target(batch)
         q = self.value(self.critic, batch.observation, batch.action)
         return 0.5 * (q - y).square().mean(1).sum(), q
 

@@ -11,6 +11,17 @@ from mbrl_bilevel.ranges import flag
 
 Settings = TypeVar("Settings")
 
+# Hopper falls when the policy exploits values that the model is wrong about.
+OFFLINE_HOPPER: dict[str, Any] = {
+    "steps": 30_000,
+    "imitate_steps": 20_000,
+    "real_ratio": 0.8,
+    "critic_layer_norm": True,
+    "value_weight": 0.15,
+    "termination_cost": 500.0,
+    "averaging_rate": 1e-3,
+}
+
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("mbpo", "InvertedPendulum-v5"): {"steps": 5_000, "start_steps": 500, "model_steps": 500},
     # A leap that ends in a fall is worth more than standing for ever: at a discount of 0.99 twice
@@ -23,16 +34,10 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "termination_cost": 700.0,
         "reward_scale": 0.05,
     },
-    # Hopper falls when the policy exploits values that the model is wrong about.
-    ("mopo", "Hopper-v5"): {
-        "steps": 30_000,
-        "imitate_steps": 20_000,
-        "real_ratio": 0.8,
-        "critic_layer_norm": True,
-        "value_weight": 0.15,
-        "termination_cost": 500.0,
-        "averaging_rate": 1e-3,
-    },
+    ("mopo", "Hopper-v5"): OFFLINE_HOPPER,
+    # Weights of the penalty as published (Sun et al. 2023, table 5).
+    ("mobile", "Hopper-v5"): OFFLINE_HOPPER | {"penalty_weight": 1.5},
+    ("mobile", "HalfCheetah-v5"): {"penalty_weight": 0.5},
 }
 
 

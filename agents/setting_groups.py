@@ -171,14 +171,23 @@ class RolloutSettings:
     """Share of real transitions in the batch of a policy update."""
     multi_step: bool = False
     """Train critics on n-step targets along each rollout, instead of one-step targets."""
-    penalty: Literal["none", "aleatoric", "disagreement"] = "none"
+    penalty: Literal["none", "aleatoric", "disagreement", "bellman"] = "none"
     """Uncertainty subtracted from rewards in the model: aleatoric: the largest predicted standard
-    deviation of a member; disagreement: the standard deviation of the members' means."""
+    deviation of a member; disagreement: the standard deviation of the members' means; bellman: the
+    standard deviation of the members' Bellman targets, at each update anew."""
     penalty_weight: Weight = 0.0
-    """Reward per unit of the uncertainty, which is in training standard deviations."""
+    """Reward per unit of the uncertainty, which is in training standard deviations; of bellman: in
+    the rewards that critics learn from."""
+    penalty_samples: Count = 10
+    """Samples of each member's prediction in a Bellman target, with --penalty bellman."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.penalty == "bellman" and self.multi_step:
+            raise InputError(
+                "--penalty bellman of --multi-step: the penalty is of one-step targets; choose "
+                "--no-multi-step, or another penalty"
+            )
         if self.capacity > MOST_ROWS:
             raise InputError(
                 f"--rollouts {self.rollouts} of up to {self.rollout_length.longest} steps, "

@@ -135,6 +135,21 @@ class MOPOSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MOBILESettings(MOPOSettings):
+    """MOBILE (Sun et al. 2023): MOPO, penalised by how far the members' Bellman targets differ."""
+
+    name: ClassVar[str] = "mobile"
+    rollout: RolloutSettings = RolloutSettings(
+        rollouts=10_000,
+        rollout_length=RolloutLength(5, 5, 0, 1),
+        imagine_every=1_000,
+        real_ratio=0.5,
+        penalty="bellman",
+        penalty_weight=1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PETSSettings:
     """PETS (Chua et al. 2018): planning in a probabilistic ensemble, fitted as data come in."""
 
@@ -162,6 +177,7 @@ AGENTS.register("sac", SACSettings, "mbrl_bilevel.agents.build:online")
 AGENTS.register("mbpo", MBPOSettings, "mbrl_bilevel.agents.build:online")
 AGENTS.register("dhmbpo", DHMBPOSettings, "mbrl_bilevel.agents.build:online")
 AGENTS.register("mopo", MOPOSettings, "mbrl_bilevel.agents.build:offline")
+AGENTS.register("mobile", MOBILESettings, "mbrl_bilevel.agents.build:offline")
 AGENTS.register("pets", PETSSettings, "mbrl_bilevel.agents.build:online")
 
 

@@ -76,3 +76,17 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     saved = load_policy_folder(tmp_path)
     assert saved.metadata["algorithm"] == "mopo"
     assert not np.array_equal(saved.weights["w1"], again.policy().weights["w1"])
+
+
+def test_a_bellman_penalty_is_paid_by_imagined_rows_at_every_update(monkeypatch, tmp_path):
+    def make():
+        return mopo(real_ratio=0.5, penalty="bellman", penalty_weight=3.0, task=task)
+
+    task = replace(TASK, reward=paid)  # IMAGINED for every step in the model
+    agent = make()
+    seen = batches_of(agent, monkeypatch)
+    steps(agent, 6)
+    penalties = torch.stack([IMAGINED - batch.reward[8:] for batch, *_ in seen])
+    assert bool((penalties > 0).all())
+    assert agent.metrics()["rollout/bellman_penalty"] == pytest.approx(penalties.mean().item())
+    assert_continues(make, tmp_path, 5, 6)

@@ -37,6 +37,10 @@ OBJECTIVES = {
         for name in ("closed_form", "implicit", "fisher", "unrolled", "value_gap", "soba")
     },
 }
+OFFLINE = (
+    *("--dataset", DATA, "--env", ENV, "--steps", "20", "--imitate-steps", "5"),
+    *(*OFTEN, *ENSEMBLE, *ROLLOUTS, "--model-steps", "6", "--policy-hidden", "8"),
+)
 AGENTS = {
     "sac": (*ONLINE, *OFTEN, "--policy-hidden", "8"),
     "mbpo": (*ONLINE, *OFTEN, *ENSEMBLE, *REFITS, *ROLLOUTS, "--policy-hidden", "8"),
@@ -46,10 +50,8 @@ AGENTS = {
         *("--critic-updates", "2", "--horizon", "2"),
     ),
     "pets": (*ONLINE, "--log-every", "10", *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
-    "mopo": (
-        *("--dataset", DATA, "--env", ENV, "--steps", "20", "--imitate-steps", "5"),
-        *(*OFTEN, *ENSEMBLE, *ROLLOUTS, "--model-steps", "6", "--policy-hidden", "8"),
-    ),
+    "mopo": OFFLINE,
+    "mobile": OFFLINE,
 }
 
 

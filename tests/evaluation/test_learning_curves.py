@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from mbrl_bilevel.evaluation.learning_curves import learning_curves
+from mbrl_bilevel.evaluation.figures import GREY
+from mbrl_bilevel.evaluation.learning_curves import learning_curves, mean_at
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,16 @@ def test_no_agent_is_left_out_however_many_there_are():
     (axes,) = learning_curves(agents, "many").figure.axes
     lines = [line for line in axes.lines if line.get_linewidth() > 1]
     assert [line.get_ydata()[1] for line in lines] == [0, 2, 4, 6, 8, 10]
+
+
+def test_published_means_are_interpolated_as_far_as_the_agents_go():
+    """Seeds 0, 10, 20 at 0, 100, 200 and 20, 20 at 0, 200: 10, 15 and 20 at 0, 100 and 200."""
+    published = {"peer": [{0: 0.0, 100: 10.0, 200: 20.0, 400: 0.0}, {0: 20.0, 200: 20.0}]}
+    (axes,) = learning_curves({"ours": [{0: 1.0, 300: 2.0}]}, "t", published).figure.axes
+    (line,) = (line for line in axes.lines if line.get_label() == "peer, published (2 seeds)")
+    assert line.get_color() == GREY
+    points = {int(x): y for x, y in line.get_xydata()}
+    assert (points[0], points[90], points[180]) == pytest.approx((10.0, 14.5, 19.0))
+    assert max(points) <= 200  # where the shorter seed ends
+    assert mean_at(published["peer"], 100) == pytest.approx(15.0)
+    assert mean_at(published["peer"], 300) is None
