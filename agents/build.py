@@ -29,6 +29,7 @@ from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.simulated_transitions import SimulatedTransitions
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -133,7 +134,19 @@ def _online(
     check, metadata = acting.check_task, _metadata(settings, acting.env)
     if isinstance(settings, DHMBPOSettings):
         return DHMBPO(settings, real, model, task, generator, check_task=check, metadata=metadata)
-    return MBPO(settings, real, model, task, generator, check_task=check, metadata=metadata)
+    simulator = None
+    if settings.model.model == "simulator":
+        simulator = SimulatedTransitions(make_env(acting.env), device)
+    return MBPO(
+        settings,
+        real,
+        model,
+        task,
+        generator,
+        simulator=simulator,
+        check_task=check,
+        metadata=metadata,
+    )
 
 
 def _mopo(

@@ -19,6 +19,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.envs.action_box import require_same_box
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.simulated_transitions import SimulatedTransitions
 from mbrl_bilevel.envs.stepping import step_limit
 from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import TASKS, Task, get_task
@@ -150,7 +151,9 @@ def _check_model(
 ) -> None:
     """Of the model that the agent will fit, or is given: can it be built, fitted and used?"""
     size = settings.model
-    if not isinstance(settings, MOPOSettings):
+    if isinstance(settings, MBPOSettings) and settings.model.model == "simulator":
+        _check_simulator(settings, spec)
+    elif not isinstance(settings, MOPOSettings):
         held_out = settings.refits.held_out_share(settings.start_steps)
         check_first_fit(settings.objective, size.members, held_out, settings.start_steps)
     if model is None:
@@ -162,6 +165,19 @@ def _check_model(
     penalty = settings.rollout.penalty
     if penalty in ("disagreement", "bellman") and elites < 2:
         raise InputError(f"--penalty {penalty} of one member: keep 2 --members and --elites")
+
+
+def _check_simulator(settings: MBPOSettings, spec: EnvSpec) -> None:
+    if settings.rollout.penalty != "none":
+        raise InputError(
+            f"--penalty {settings.rollout.penalty} with --model simulator: only a learned model is "
+            "uncertain; choose --penalty none"
+        )
+    env = make_env(spec)
+    try:
+        SimulatedTransitions(env)
+    finally:
+        env.close()
 
 
 def _check_dataset(dataset: Dataset, spec: EnvSpec, spaces: Spaces) -> None:

@@ -35,6 +35,7 @@ from mbrl_bilevel.agents.setting_groups import soft_values
 from mbrl_bilevel.agents.settings import MBPOSettings
 from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.envs.simulated_transitions import SimulatedTransitions
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State
@@ -45,6 +46,7 @@ class MBPO:
 
     Args:
         model: on the generator's device, untrained or to go on from.
+        simulator: makes the rollouts in the model's place, which is then neither fitted nor saved.
         task: says when imagined episodes end, and pays for them unless the model does.
         generator: decides everything random but the environment.
         check_task: hold the task against the random steps before the first fit.
@@ -61,11 +63,12 @@ class MBPO:
         task: Task,
         generator: torch.Generator,
         *,
+        simulator: SimulatedTransitions | None = None,
         check_task: bool = True,
         metadata: Mapping[str, str],
     ) -> None:
         self.settings, self.env, self.generator = settings, env, generator
-        self.model, self.metadata = model, dict(metadata)
+        self.model, self.simulator, self.metadata = model, simulator, dict(metadata)
         spaces = Spaces.of(env.env)
         self.learner = PolicyLearner(
             settings.policy,
@@ -84,8 +87,8 @@ class MBPO:
         )
         self.rollouts = ModelRollouts(
             settings.rollout,
-            model,
-            planned_task(task, model),
+            simulator or model,
+            planned_task(task, simulator or model),
             self.learner,
             spaces,
             generator,
@@ -109,7 +112,7 @@ class MBPO:
             self.replay.add(self.env.step(self.learner.random_action()).batch())
         else:
             # The model first: rollouts of this very step are then in the newest one.
-            if since_start % settings.refits.refit_every == 0:
+            if self.simulator is None and since_start % settings.refits.refit_every == 0:
                 self.fits.fit(self.replay)
             if since_start % settings.rollout.imagine_every == 0:
                 self.rollouts.branch(self.replay, self.step)
@@ -151,14 +154,15 @@ class MBPO:
         return BehaviourPolicy(self.learner.weights(), self.metadata)
 
     def save(self, folder: Path) -> None:
-        """Writes checkpoint, policy and model.
+        """Writes checkpoint, policy and, unless the simulator stands in its place, the model.
 
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
         save_finite(folder, self.state(), self.step)
         save_policy(folder, self.learner.weights(), self.metadata)
-        self.model.save(folder)
+        if self.simulator is None:
+            self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""

@@ -1,4 +1,4 @@
-"""Rollouts of a policy in the learned model, branched from real states, and the replay of them."""
+"""Rollouts of a policy in a model, branched from real states, and the replay of them."""
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,8 @@ from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.observation_bounds import outside_bounds, unbounded, warn_of_bounds
-from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
-from mbrl_bilevel.protocols import Task
+from mbrl_bilevel.protocols import Task, TransitionModel
 
 ANYWHERE = StartStateSettings(recent_starts=0.0)
 
@@ -32,7 +31,7 @@ class ModelRollouts:
     def __init__(
         self,
         settings: RolloutSettings,
-        model: DynamicsModel,
+        model: TransitionModel,
         task: Task,
         policy: PolicyLearner,
         spaces: Spaces,

@@ -107,6 +107,15 @@ class AgentModelSettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RolloutModelSettings(AgentModelSettings):
+    """What rollouts are made in: the ensemble that models the environment, or its physics."""
+
+    model: Literal["learned", "simulator"] = "learned"
+    """What imagines transitions: the learned model, or the physics of the real environment, which
+    tells how much of a result is the model's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RefitSettings:
     """Fits of the model to all real data so far, again and again."""
 

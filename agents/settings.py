@@ -13,6 +13,7 @@ from mbrl_bilevel.agents.setting_groups import (
     PolicySettings,
     RefitSettings,
     RolloutLength,
+    RolloutModelSettings,
     RolloutSettings,
     StartStateSettings,
     TwoHorizonSettings,
@@ -62,7 +63,7 @@ class MBPOSettings:
     start_steps: Count = 1_000
     """Real steps by random actions before anything is learned."""
     objective: ObjectiveSpec = NLLSettings()
-    model: AgentModelSettings = AgentModelSettings()
+    model: RolloutModelSettings = RolloutModelSettings()
     refits: RefitSettings = RefitSettings()
     rollout: RolloutSettings = RolloutSettings(multi_step=True)
     starts: StartStateSettings = StartStateSettings()

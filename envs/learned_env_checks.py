@@ -9,12 +9,11 @@ from torch import Tensor
 
 from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.protocols import Task
+from mbrl_bilevel.protocols import Task, TransitionModel
 
 
 def check_model(
-    model: DynamicsModel, task: Task, observation_space: Box, action_space: Box
+    model: TransitionModel, task: Task, observation_space: Box, action_space: Box
 ) -> None:
     """Refuses a model that does not fit a task and the spaces of its environment.
 

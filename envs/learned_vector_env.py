@@ -16,7 +16,7 @@ from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, uncertainty
-from mbrl_bilevel.protocols import Task
+from mbrl_bilevel.protocols import Task, TransitionModel
 
 
 class LearnedStep(NamedTuple):
@@ -38,7 +38,8 @@ class LearnedStep(NamedTuple):
 class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """`num_envs` environments whose dynamics are a learned model, moved by one sample a step.
 
-    Every step of every environment takes a fresh elite of the model (`DynamicsModel.sample`).
+    Every step of every environment takes a fresh elite of the model (`DynamicsModel.sample`). The
+    physics may stand in its place: any `TransitionModel`.
     Episodes begin at uniformly drawn rows of `starts` and end where the task says so
     (terminated) or after `time_limit` steps (truncated). Rewards come from the task's function, or
     from the model's reward head where the task has none, less `uncertainty_penalty` times
@@ -69,7 +70,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __init__(
         self,
-        model: DynamicsModel,
+        model: TransitionModel,
         task: Task,
         starts: Float[Tensor, "m o"],
         *,
@@ -90,7 +91,13 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise InputError(
                 f"num_envs {num_envs} and time_limit {time_limit}: each must be at least 1"
             )
-        check_penalty(model, uncertainty_penalty, penalty)
+        if isinstance(model, DynamicsModel):
+            check_penalty(model, uncertainty_penalty, penalty)
+        elif uncertainty_penalty:
+            raise InputError(
+                f"uncertainty_penalty {uncertainty_penalty} in {type(model).__name__}: only a "
+                "learned model is uncertain; choose 0"
+            )
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
         self.num_envs, self.time_limit = num_envs, time_limit
         self.single_observation_space = _float32(observation_space)
@@ -206,7 +213,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _weighted_uncertainty(
         self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]
     ) -> Float[Tensor, "b"]:
-        if self.uncertainty_penalty == 0:
+        if self.uncertainty_penalty == 0 or not isinstance(self.model, DynamicsModel):
             return obs.new_zeros(len(obs))
         return self.uncertainty_penalty * uncertainty(self.model, obs, act, self.penalty)
 

@@ -37,6 +37,8 @@ class Readout:
     observation: Callable[[Any, States], Float[ndarray, "n s o"]]
     reward: Callable[[Any, States, Shaped[ndarray, "n t a"]], Float[ndarray, "n t"]]
     derived: tuple[str, ...] = ()
+    state: Callable[[Any, Float[ndarray, "n o"]], tuple[ndarray, ndarray]] | None = None
+    """qpos and qvel that show given observations; None where observations do not tell them."""
 
 
 def _observe(env: Any, states: States) -> Float[ndarray, "n s o"]:
@@ -47,6 +49,14 @@ def _observe(env: Any, states: States) -> Float[ndarray, "n s o"]:
 
 def _observe_clipped(env: Any, states: States) -> Float[ndarray, "n s o"]:
     return _observe(env, {**states, "qvel": states["qvel"].clip(-10, 10)})
+
+
+def _state(env: Any, obs: Float[ndarray, "n o"]) -> tuple[ndarray, ndarray]:
+    """Positions that are not observed, along the ground, are 0: nothing depends on them."""
+    skipped = env.observation_structure.get("skipped_qpos", 0)
+    seen = env.model.nq - skipped
+    qpos = np.concatenate([np.zeros((len(obs), skipped)), obs[:, :seen]], axis=-1)
+    return qpos, obs[:, seen:]
 
 
 def _observe_ant(env: Any, states: States) -> Float[ndarray, "n s o"]:
@@ -183,14 +193,16 @@ def _reward_pusher(
 
 
 READOUTS: dict[type, Readout] = {
-    HalfCheetahEnv: Readout(_observe, _reward_running),
-    HopperEnv: Readout(_observe_clipped, _reward_hopper),
-    Walker2dEnv: Readout(_observe_clipped, _reward_walker),
-    SwimmerEnv: Readout(_observe, _reward_running),
+    HalfCheetahEnv: Readout(_observe, _reward_running, state=_state),
+    HopperEnv: Readout(_observe_clipped, _reward_hopper, state=_state),
+    Walker2dEnv: Readout(_observe_clipped, _reward_walker, state=_state),
+    SwimmerEnv: Readout(_observe, _reward_running, state=_state),
     AntEnv: Readout(_observe_ant, _reward_ant, ("xpos", "cfrc_ext")),
     ReacherEnv: Readout(_observe_reacher, _reward_reacher, ("xpos",)),
     PusherEnv: Readout(_observe_pusher, _reward_pusher, ("xpos",)),
-    InvertedPendulumEnv: Readout(_observe_inverted_pendulum, _reward_inverted_pendulum),
+    InvertedPendulumEnv: Readout(
+        _observe_inverted_pendulum, _reward_inverted_pendulum, state=_state
+    ),
     InvertedDoublePendulumEnv: Readout(
         _observe_double_pendulum, _reward_double_pendulum, ("site_xpos", "qfrc_constraint")
     ),

@@ -19,6 +19,7 @@ from mujoco.rollout import Rollout
 from numpy import ndarray
 from torch import Tensor
 
+from mbrl_bilevel.envs.pendulum_simulator import PendulumSimulator
 from mbrl_bilevel.envs.readouts import READOUTS, Readout
 from mbrl_bilevel.envs.simulated_wrappers import SimulatedWrappers
 from mbrl_bilevel.errors import InputError
@@ -52,7 +53,7 @@ class Simulator:
         if threads < 1:
             raise InputError(f"simulator threads {threads}: it must be at least 1")
         envs = [envs] if isinstance(envs, gymnasium.Env) else list(envs)
-        self._simulators = [_simulator(env, threads) for env in envs]
+        self._simulators = [simulator_of(env, threads) for env in envs]
         self._wrappers = [SimulatedWrappers(env) for env in envs]
 
     @torch.no_grad()
@@ -92,7 +93,12 @@ class Simulator:
         return Trajectories(observations, rewards)
 
 
-def _simulator(env: gymnasium.Env, threads: int) -> "MujocoSimulator | PendulumSimulator":
+def simulator_of(env: gymnasium.Env, threads: int = 1) -> "MujocoSimulator | PendulumSimulator":
+    """What simulates the bare environment within wrappers.
+
+    Raises:
+        InputError: an environment that is not one of those of `Simulator`.
+    """
     bare: Any = env.unwrapped
     if type(bare) is PendulumEnv:
         return PendulumSimulator(bare)
@@ -136,12 +142,37 @@ class MujocoSimulator:
         live = {name: getattr(self.env.data, name)[None, None] for name in self.fields}
         return self.readout.observation(self.env, live)[0, 0]
 
+    def starts(self, obs: Float[ndarray, "n o"]) -> Float[ndarray, "n state"]:
+        """Whole states that show these observations, which clipped velocities stay clipped in.
+
+        Raises:
+            InputError: a task whose observations do not tell the state.
+        """
+        if self.readout.state is None:
+            known = ", ".join(
+                kind.__name__.removesuffix("Env") + "-v5"
+                for kind, readout in READOUTS.items()
+                if readout.state is not None
+            )
+            raise InputError(
+                f"observations of {type(self.env).__name__} do not tell its whole state: simulate "
+                f"from its present state, or choose one of {known} and Pendulum-v1"
+            )
+        states = np.repeat(self._start(mujoco.mjtState.mjSTATE_FULLPHYSICS)[None], len(obs), 0)
+        qpos, qvel = self.readout.state(self.env, obs.astype(float))
+        model = self.env.model
+        states[:, 1 : 1 + model.nq] = qpos
+        states[:, 1 + model.nq : 1 + model.nq + model.nv] = qvel
+        return states
+
     def simulate(
-        self, actions: Shaped[ndarray, "n t a"]
+        self,
+        actions: Shaped[ndarray, "n t a"],
+        starts: Float[ndarray, "n state"] | None = None,
     ) -> tuple[Float[ndarray, "n t+1 o"], Float[ndarray, "n t"]]:
-        """Observations and rewards of sequences of actions from the present state."""
+        """Observations and rewards of sequences of actions, from the present state or `starts`."""
         with _no_warnings():
-            states = self._roll(actions) if self._rollout else self._step(actions)
+            states = self._roll(actions, starts) if self._rollout else self._step(actions)
         observations = self.readout.observation(self.env, states)
         rewards = self.readout.reward(self.env, states, actions).astype(float)
         steps = np.arange(1, actions.shape[1] + 1)
@@ -159,19 +190,25 @@ class MujocoSimulator:
         state[0] = CLOCK
         return state
 
-    def _roll(self, actions: Shaped[ndarray, "n t a"]) -> dict[str, ndarray]:
+    def _roll(
+        self, actions: Shaped[ndarray, "n t a"], starts: Float[ndarray, "n state"] | None
+    ) -> dict[str, ndarray]:
         assert self._rollout is not None
         n, (skip, model) = len(actions), (self.env.frame_skip, self.env.model)
-        start = self._start(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        present = self.env.data.qacc_warmstart
+        warm = present if starts is None else np.zeros_like(present)
+        if starts is None:
+            start = self._start(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+            starts = np.broadcast_to(start, (n, len(start)))
         after, _ = self._rollout.rollout(
             model,
             self._copies,
-            np.broadcast_to(start, (n, len(start))),
+            starts,
             np.repeat(actions.astype(float), skip, axis=1),
-            initial_warmstart=self.env.data.qacc_warmstart[None],
+            initial_warmstart=warm[None],
         )
-        states = np.empty((n, actions.shape[1] + 1, len(start)))
-        states[:, 0], states[:, 1:] = start, after[:, skip - 1 :: skip]
+        states = np.empty((n, actions.shape[1] + 1, starts.shape[1]))
+        states[:, 0], states[:, 1:] = starts, after[:, skip - 1 :: skip]
         time, qpos, qvel, _ = np.split(states, np.cumsum([1, model.nq, model.nv]), axis=-1)
         return {"time": time[..., 0], "qpos": qpos, "qvel": qvel}
 
@@ -228,38 +265,3 @@ def _no_warnings() -> Iterator[None]:
         yield
     finally:
         mujoco.set_mju_user_warning(previous)
-
-
-class PendulumSimulator:
-    """Pendulum-v1, whose dynamics are one line (gymnasium's classic control)."""
-
-    def __init__(self, env: PendulumEnv) -> None:
-        self.env = env
-
-    def present(self) -> Float[ndarray, "3"]:
-        """The observation of the environment's present state."""
-        return self._observe(np.asarray(self.env.state))
-
-    def simulate(
-        self, actions: Shaped[ndarray, "n t 1"]
-    ) -> tuple[Float[ndarray, "n t+1 3"], Float[ndarray, "n t"]]:
-        """Observations from the present state on, and rewards, of each sequence of actions."""
-        env, (n, horizon, _) = self.env, actions.shape
-        torque = actions[..., 0].clip(-env.max_torque, env.max_torque)
-        # in the action's own precision, as `step` does
-        push, cost = 3.0 / (env.m * env.l**2) * torque, 0.001 * torque**2
-        states = np.empty((n, horizon + 1, 2))
-        states[:, 0] = env.state
-        for t in range(horizon):
-            angle, speed = states[:, t, 0], states[:, t, 1]
-            fall = 3 * env.g / (2 * env.l) * np.sin(angle)
-            speed = (speed + (fall + push[:, t]) * env.dt).clip(-env.max_speed, env.max_speed)
-            states[:, t + 1, 0], states[:, t + 1, 1] = angle + speed * env.dt, speed
-        angle, speed = states[:, :-1, 0], states[:, :-1, 1]
-        angle = (angle + np.pi) % (2 * np.pi) - np.pi
-        return self._observe(states), -(angle**2 + 0.1 * speed**2 + cost)
-
-    @staticmethod
-    def _observe(state: Float[ndarray, "*s 2"]) -> Float[ndarray, "*s 3"]:
-        angle, speed = state[..., 0], state[..., 1]
-        return np.stack([np.cos(angle), np.sin(angle), speed], axis=-1)

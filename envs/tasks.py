@@ -32,7 +32,7 @@ from mbrl_bilevel.envs.task_functions import check_task, check_termination
 from mbrl_bilevel.envs.variants import VARIANTS, fits
 from mbrl_bilevel.envs.wrapped_task import through_wrappers
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.protocols import TransitionModel
 
 REFERENCE_STEPS = 1_000  # of the episodes whose returns the reference scores are
 
@@ -78,7 +78,7 @@ def find_task(env: str | EnvSpec | None) -> Task | None:
         return None
 
 
-def planned_task(task: Task, model: DynamicsModel) -> Task:
+def planned_task(task: Task, model: TransitionModel) -> Task:
     """The task as agents see it in a model: a reward that the model learned goes before a known.
 
     Raises:

@@ -46,6 +46,13 @@ class Task(Protocol):
         ...
 
 
+class NextStep(NamedTuple):
+    """What a model says follows: `reward` is None where the model has no reward head."""
+
+    observation: Float[Tensor, "*s o"]
+    reward: Float[Tensor, "*s"] | None
+
+
 class Trajectories(NamedTuple):
     """Imagined (or simulated) futures of candidate action sequences, one per particle.
 
@@ -57,6 +64,55 @@ class Trajectories(NamedTuple):
     observations: Float[Tensor, "p b n t+1 o"]
     rewards: Float[Tensor, "p b n t"] | None
     disagreement: Float[Tensor, "b n t"] | None = None
+
+
+@runtime_checkable
+class TransitionModel(Protocol):
+    """What imagines transitions for a policy: a learned model, or the physics in its place."""
+
+    @property
+    def env_id(self) -> str | None:
+        """The id of the environment, where it is known."""
+        ...
+
+    @property
+    def obs_dim(self) -> int:
+        """Dimensions of an observation."""
+        ...
+
+    @property
+    def act_dim(self) -> int:
+        """Dimensions of an action."""
+        ...
+
+    @property
+    def learn_reward(self) -> bool:
+        """Whether `sample` returns rewards."""
+        ...
+
+    @property
+    def lowest(self) -> Float[Tensor, "o"]:
+        """The lowest observations that a step leads to, in its dtype and on its device."""
+        ...
+
+    def cast(self, values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """The same values in its dtype."""
+        ...
+
+    def check_starts(self, obs: Float[Tensor, "*s o"]) -> None:
+        """Warns of observations that it should not start from."""
+        ...
+
+    def sample(
+        self,
+        obs: Float[Tensor, "b o"],
+        act: Float[Tensor, "b a"],
+        generator: torch.Generator,
+        *,
+        check_starts: bool = True,
+    ) -> NextStep:
+        """One step from each row."""
+        ...
 
 
 @runtime_checkable

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -32,18 +31,12 @@ from mbrl_bilevel.models.sampling import deal, draw
 from mbrl_bilevel.models.saved_model import built, describe
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
+from mbrl_bilevel.protocols import NextStep
 
 USUAL = ModelSettings()
 RANGE_MARGIN = 0.1
 INPUT_BOUND = 10.0  # standard deviations, beyond which an input tells the network no more
 REACH = 10.0  # standard deviations of the training changes that a state outside the range may move
-
-
-class NextStep(NamedTuple):
-    """What a model says follows: `reward` is None where the model has no reward head."""
-
-    observation: Float[Tensor, "*s o"]
-    reward: Float[Tensor, "*s"] | None
 
 
 class DynamicsModel(nn.Module):

@@ -111,8 +111,8 @@ def parse(argv: Sequence[str]) -> Config:
         raise InputError(f"name the agent by --agent: {', '.join(AGENTS.names)}")
     kind = AGENTS.settings(agent)
     offline = getattr(kind, "offline", False)
-    _refuse_data_flags(agent, offline, argv)
     start: Any = preset(kind, _env_id(argv, offline))
+    _refuse_data_flags(agent, offline, by_name_of(start), argv)
     if hasattr(start, "objective"):
         start = replace(start, objective=objective_of(argv, start.objective))
     groups = _groups(agent, start, offline)
@@ -197,7 +197,9 @@ def _env_id(argv: Sequence[str], offline: bool) -> str:
     return "none" if spec is None else spec.id
 
 
-def _refuse_data_flags(agent: str, offline: bool, argv: Sequence[str]) -> None:
+def _refuse_data_flags(
+    agent: str, offline: bool, own: Collection[str], argv: Sequence[str]
+) -> None:
     given = {name for name, _ in named(argv)}
     if offline and "dataset" not in given and not is_help(argv):
         raise InputError(f"--agent {agent} learns from a data set: name one by --dataset")
@@ -205,9 +207,13 @@ def _refuse_data_flags(agent: str, offline: bool, argv: Sequence[str]) -> None:
         raise InputError(
             f"--agent {agent} learns online: leave --dataset out, or choose --agent mopo"
         )
-    if not offline and "model" in given:
+    if not offline and "model" in given - set(own):
+        why = "learns without a model" if agent == "sac" else "fits a model of its own"
+        if agent == "dhmbpo":
+            why = "learns by gradients through a model of its own"
         raise InputError(
-            f"--agent {agent} fits a model of its own: leave --model out, or choose mopo"
+            f"--agent {agent} {why}: leave --model out, or choose mopo for a trained model, mbpo "
+            "for the simulator"
         )
 
 

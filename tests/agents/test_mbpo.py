@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from mbrl_bilevel.agents.build import make_agent
 from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.agents.presets import updated
+from mbrl_bilevel.agents.setting_groups import RolloutLength
+from mbrl_bilevel.agents.settings import MBPOSettings
+from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from tests.agents.point import TASK
 from tests.agents.small_agents import (
     IMAGINED,
+    MODEL,
+    POLICY,
     assert_continues,
     batches_of,
     mbpo,
@@ -99,3 +106,38 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, first):
     assert saved.metadata["algorithm"] == "mbpo"
     assert not np.array_equal(saved.weights["w1"], again.policy().weights["w1"])
     assert DynamicsModel.load(tmp_path).env_id == "Point-v0"
+
+
+def in_the_physics(**settings):
+    """Of Pendulum-v1, whose rollouts the simulator makes."""
+    small = {**POLICY, **MODEL, "rollouts": 10, "imagine_every": 7, "averaging_rate": 1.0}
+    chosen = {"steps": 400, "start_steps": 30, "rollout_length": RolloutLength(1, 3, 40, 60)}
+    found = updated(
+        MBPOSettings(), **small, **{"multi_step": False, **chosen, **settings}, model="simulator"
+    )
+    return make_agent(found, "Pendulum-v1")
+
+
+def test_the_simulator_makes_the_rollouts_in_the_models_place(tmp_path):
+    """Every imagined transition is what the real environment does from there, reward included."""
+    agent = in_the_physics()
+    before = [p.detach().clone() for p in agent.model.network.parameters()]
+    steps(agent, 70)
+    imagined, env = agent.rollouts.replay.in_order(), make_env("Pendulum-v1").unwrapped
+    assert len(imagined.reward) > 80
+    env.reset()
+    for obs, act, reward, after, terminated in zip(*(c[-40:] for c in imagined), strict=True):
+        cosine, sine, speed = obs.double().tolist()
+        env.state = np.array([math.atan2(sine, cosine), speed])
+        real, paid_really, *_ = env.step(act.numpy())
+        np.testing.assert_allclose(after, real, rtol=0, atol=1e-5)
+        assert float(reward) == pytest.approx(float(paid_really), abs=1e-5)
+        assert not terminated
+    assert all(map(torch.equal, before, agent.model.network.parameters()))
+    assert not any(name.startswith("model/") for name in agent.metrics())
+    agent.save(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_an_agent_in_the_physics_goes_on_from_a_checkpoint(tmp_path):
+    assert_continues(in_the_physics, tmp_path, 45, 20)

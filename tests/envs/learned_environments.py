@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.tasks import Task, get_task
-from mbrl_bilevel.models.dynamics import DynamicsModel, NextStep
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import DiagonalGaussian
 from mbrl_bilevel.models.settings import Covariance, ModelSettings
+from mbrl_bilevel.protocols import NextStep
 
 PENDULUM = get_task("Pendulum-v1")
 TORQUE = Box(-2.0, 2.0, (1,))

@@ -20,9 +20,9 @@ from mbrl_bilevel.envs.learned_single_env import LearnedEnv, learned_env
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.dynamics import NextStep
 from mbrl_bilevel.models.settings import Covariance
 from mbrl_bilevel.models.uncertainty import Penalty, uncertainty
+from mbrl_bilevel.protocols import NextStep
 from tests.envs.learned_environments import (
     PENDULUM,
     UNIT,

@@ -40,7 +40,20 @@ BAD = {
     "no data set": (("--agent", "mopo", "--env", ENV), "name one by --dataset"),
     "unknown data set": (("--agent", "mopo", "--dataset", "no/such-v0"), "no/such-v0"),
     "data online": ((*SAC, "--dataset", DATASET), "leave --dataset out"),
-    "a model online": ((*MBPO, "--model", "somewhere"), "leave --model out"),
+    "a model online": ((*PETS, "--model", "somewhere"), "leave --model out"),
+    "a folder of a model online": ((*MBPO, "--model", "somewhere"), "somewhere"),
+    "physics without gradients": (
+        ("--agent", "dhmbpo", "--env", ENV, "--model", "simulator"),
+        "learns by gradients through a model of its own",
+    ),
+    "physics that nobody simulates": (
+        (*MBPO, "--model", "simulator"),
+        "the simulator cannot look ahead in Point-v0",
+    ),
+    "an uncertain simulator": (
+        (*MBPO, "--model", "simulator", "--penalty", "aleatoric"),
+        "--penalty aleatoric with --model simulator",
+    ),
     "data of another environment": (
         ("--agent", "mopo", "--dataset", DATASET, "--env", "Hopper-v5"),
         "was collected in Point-v0, not in Hopper-v5",
