@@ -155,6 +155,10 @@ class DHMBPO:
         weights = self.updates.actor.weights(self.updates.standardizer)
         return BehaviourPolicy(weights, self.metadata | {"activation": "silu"})
 
+    def critics(self) -> TwoHorizonUpdates:
+        """Whose values are held against the policy's returns."""
+        return self.updates
+
     def save(self, folder: Path) -> None:
         """Writes checkpoint, policy and model.
 

@@ -1,8 +1,8 @@
 """One episode of an agent in a real environment."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import gymnasium
 import numpy as np
@@ -24,6 +24,8 @@ class Episode:
     """Of the environment's steps, which `acting_seconds` do not contain."""
     non_finite_sequences: int = 0
     """Imagined futures that the agent's planner threw away because they were not finite."""
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """Sums over the steps of what the environment says that rewards are made of."""
 
     @property
     def length(self) -> int:
@@ -33,6 +35,12 @@ class Episode:
     def total_reward(self) -> float:
         """The undiscounted return."""
         return float(self.rewards.sum())
+
+    def discounted_return(self, discount: float, termination_cost: float = 0.0) -> float:
+        """sum_t gamma^t r_t, the cost taken off the reward of a step that terminates."""
+        weights = discount ** np.arange(self.length)
+        cost = termination_cost * weights[-1] if self.terminated else 0.0
+        return float(weights @ self.rewards - cost)
 
 
 def run_episode(
@@ -59,6 +67,7 @@ def run_episode(
     steps = CheckedSteps(env)
     obs = steps.reset(seed, name)
     rewards: list[float] = []
+    parts: dict[str, float] = {}
     total, acting, simulating = 0.0, 0.0, 0.0
     terminated = ended = False
     while not ended and len(rewards) != max_steps:
@@ -73,10 +82,12 @@ def run_episode(
         ended = terminated or step.truncated
         rewards.append(step.reward)
         total += step.reward
+        for part, value in step.reward_parts.items():
+            parts[part] = parts.get(part, 0.0) + value
         if on_step is not None:
             on_step(len(rewards), total)
     _show(env, on_frame)
-    return Episode(np.array(rewards), terminated, acting, simulating)
+    return Episode(np.array(rewards), terminated, acting, simulating, reward_parts=parts)
 
 
 def _show(env: gymnasium.Env, on_frame: Callable[[ndarray], None] | None) -> None:

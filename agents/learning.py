@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
+from mbrl_bilevel.agents.policy_evaluation import Critics, PolicyEvaluation
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
 from mbrl_bilevel.training import tensorboard
@@ -25,6 +25,14 @@ class Learner(Trainable, Protocol):
 
     def policy(self) -> BehaviourPolicy | None:
         """What is evaluated; None where playing it would cost as much as the training."""
+
+
+@runtime_checkable
+class HasCritics(Protocol):
+    """An agent whose values are held against returns."""
+
+    def critics(self) -> Critics:
+        """What the evaluated policy is expected to earn."""
 
 
 def learn(
@@ -89,7 +97,7 @@ class PolicyEvaluations(Callback):
         policy = self.learner.policy() if training.is_due(self.every) else None
         if policy is not None:
             self._log(training)
-            self.evaluation.start(training.step, policy)
+            self.evaluation.start(training.step, policy, self._critics())
 
     def on_divergence(self, training: Training, error: TrainingDiverged) -> bool:
         """Forgets the evaluation of a policy that is given up."""
@@ -99,8 +107,11 @@ class PolicyEvaluations(Callback):
     def on_success(self, training: Training) -> None:
         """Of a finished run that was resumed the last evaluation is made anew."""
         if not self.latest and (policy := self.learner.policy()) is not None:
-            self.evaluation.start(training.step, policy)
+            self.evaluation.start(training.step, policy, self._critics())
             self.latest = (self.evaluation.collect() or (0, {}))[1]
+
+    def _critics(self) -> Critics | None:
+        return self.learner.critics() if isinstance(self.learner, HasCritics) else None
 
     def _log(self, training: Training) -> None:
         found = self.evaluation.collect()

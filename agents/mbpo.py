@@ -153,6 +153,10 @@ class MBPO:
         """The policy that is evaluated: the averaged actor's mean."""
         return BehaviourPolicy(self.learner.weights(), self.metadata)
 
+    def critics(self) -> PolicyLearner:
+        """Whose values are held against the policy's returns."""
+        return self.learner
+
     def save(self, folder: Path) -> None:
         """Writes checkpoint, policy and, unless the simulator stands in its place, the model.
 

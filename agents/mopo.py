@@ -139,6 +139,10 @@ class MOPO:
         """The policy that is evaluated: the averaged actor's mean."""
         return BehaviourPolicy(self.learner.weights(), self.metadata)
 
+    def critics(self) -> PolicyLearner:
+        """Whose values are held against the policy's returns."""
+        return self.learner
+
     def save(self, folder: Path) -> None:
         """Writes checkpoint, policy and model.
 

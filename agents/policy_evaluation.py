@@ -3,25 +3,54 @@
 import ctypes
 import multiprocessing
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import RawValue
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+from torch import Tensor
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy, PolicyAgent
-from mbrl_bilevel.agents.episode import run_episode
+from mbrl_bilevel.agents.episode import Episode, run_episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.agents.parallel import WorkerDied, end_with_parent, episode_seeds, sigint_ignored
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
+from mbrl_bilevel.envs.stepping import CheckedSteps
 from mbrl_bilevel.plugins import import_plugins
 from mbrl_bilevel.warning_lines import SayOnce
 
 FIRST_EPISODE = 1 << 30  # training's episodes come before: their seeds are others
+
+
+@runtime_checkable
+class Critics(Protocol):
+    """What a policy is expected to earn."""
+
+    @property
+    def discount(self) -> float:
+        """Discount factor gamma of the values."""
+
+    @property
+    def termination_cost(self) -> float:
+        """What the values take off the reward of a step that terminates the episode."""
+
+    def values(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
+        """Q(s, a), in the environment's own units of reward."""
+
+
+class Estimate(NamedTuple):
+    """The mean of Q over first actions, and what it was discounted by."""
+
+    q: float
+    discount: float
+    termination_cost: float
 
 
 class PolicyEvaluation:
@@ -37,16 +66,21 @@ class PolicyEvaluation:
         self.env, self.seed, self.episodes, self.max_steps = env, seed, episodes, max_steps
         self._pool: ProcessPoolExecutor | None = None
         self._began = RawValue(ctypes.c_bool, False)
-        self._waiting: tuple[int, Future[list[float]]] | None = None
+        self._waiting: tuple[int, Future[list[Episode]]] | None = None
+        self._starts: ndarray | None = None
+        self._estimate: Estimate | None = None
 
-    def start(self, step: int, policy: BehaviourPolicy) -> None:
+    def start(self, step: int, policy: BehaviourPolicy, critics: Critics | None = None) -> None:
         """Begins the evaluation of step `step`; the one before must have been collected.
+
+        `critics` are held against the returns, by their values of the episodes' first actions.
 
         Raises:
             InputError: a main script that new processes cannot read again.
             WorkerDied: the process was killed since.
         """
         assert self._waiting is None
+        self.estimate(policy, critics)
         with sigint_ignored():
             if self._pool is None:
                 check_main_script()
@@ -56,7 +90,7 @@ class PolicyEvaluation:
                 )
             try:
                 job = self._pool.submit(
-                    play, self.env, self.seed, self.episodes, policy, self.max_steps
+                    played, self.env, self.seed, self.episodes, policy, self.max_steps
                 )
             except BrokenProcessPool:
                 raise self._died(step) from None
@@ -72,13 +106,38 @@ class PolicyEvaluation:
             return None
         (step, job), self._waiting = self._waiting, None
         try:
-            returns = job.result()
+            episodes = job.result()
         except BrokenProcessPool:
             raise self._died(step) from None
-        return step, {
+        return step, self.metrics(episodes)
+
+    def estimate(self, policy: BehaviourPolicy, critics: Critics | None) -> None:
+        """Notes what critics of this moment expect of the policy's first actions."""
+        self._estimate = None
+        if critics is None:
+            return
+        if self._starts is None:  # the same every time
+            self._starts = starts(self.env, self.seed, self.episodes)
+        values = critics.values(
+            torch.from_numpy(self._starts), torch.from_numpy(policy(self._starts))
+        )
+        self._estimate = Estimate(float(values.mean()), critics.discount, critics.termination_cost)
+
+    def metrics(self, episodes: Sequence[Episode]) -> dict[str, float]:
+        """Of episodes of the policy that was last estimated."""
+        returns = [episode.total_reward for episode in episodes]
+        found = {
             "evaluation/return": float(np.mean(returns)),
             "evaluation/return_std": float(np.std(returns)),
         }
+        for part in episodes[0].reward_parts:
+            sums = [episode.reward_parts.get(part, 0.0) for episode in episodes]
+            found[f"evaluation/{part}"] = float(np.mean(sums))
+        if self._estimate is not None:
+            q, discount, cost = self._estimate
+            discounted = [episode.discounted_return(discount, cost) for episode in episodes]
+            found |= {"evaluation/q": q, "evaluation/discounted_return": float(np.mean(discounted))}
+        return found
 
     def _died(self, step: int) -> WorkerDied:
         why = KILLED if self._began.value else why_never_started()
@@ -105,15 +164,43 @@ def play(
     max_steps: int | None = None,
 ) -> list[float]:
     """Returns of the policy's mean action in episodes that `seed` decides."""
+    found = played(of, seed, episodes, policy, max_steps)
+    return [episode.total_reward for episode in found]
+
+
+def played(
+    of: str | EnvSpec,
+    seed: int,
+    episodes: int,
+    policy: BehaviourPolicy,
+    max_steps: int | None = None,
+) -> list[Episode]:
+    """The episodes of `play`."""
     env = make_env(of)
     agent = PolicyAgent(policy, None)
-    seeds = [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
-    played = [
-        run_episode(agent, env, s, name=f"evaluation episode {i}", max_steps=max_steps)
-        for i, s in enumerate(seeds)
+    found = [
+        run_episode(agent, env, s, name=_name(i), max_steps=max_steps)
+        for i, s in enumerate(_seeds(seed, episodes))
     ]
     env.close()
-    return [episode.total_reward for episode in played]
+    return found
+
+
+def starts(of: str | EnvSpec, seed: int, episodes: int) -> Float32[ndarray, "b o"]:
+    """The first observations of those episodes."""
+    env = make_env(of)
+    steps = CheckedSteps(env)
+    found = [steps.reset(s, _name(i)) for i, s in enumerate(_seeds(seed, episodes))]
+    env.close()
+    return np.stack(found).astype(np.float32)
+
+
+def _seeds(seed: int, episodes: int) -> list[int]:
+    return [episode_seeds(seed, FIRST_EPISODE + i)[0] for i in range(episodes)]
+
+
+def _name(episode: int) -> str:
+    return f"evaluation episode {episode}"
 
 
 def _prepare(began: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.agents.cuda_graph import CudaGraphUpdate
@@ -69,6 +70,21 @@ class PolicyLearner:
         """Sampled actions [b, a] for observations [b, o]."""
         # Of the actor itself, not of its average: exploration and rollouts are to be its own.
         return self.networks.actor.sample(obs, self.generator)[0]
+
+    @property
+    def discount(self) -> float:
+        return self.settings.discount
+
+    @property
+    def termination_cost(self) -> float:
+        return self.settings.termination_cost
+
+    @torch.no_grad()
+    def values(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
+        """The smaller of both critics' Q, in the environment's own units of reward."""
+        networks, device = self.networks, self.generator.device
+        q = networks.value(networks.critic, obs.to(device), act.to(device)).amin(0)
+        return q / self.settings.reward_scale
 
     def shaped(self, batch: Batch) -> Batch:
         """Rewards as they are learned from: reward_scale (r - termination_cost d).

@@ -94,6 +94,22 @@ class TwoHorizonUpdates:
         """The entropy temperature, without a gradient."""
         return self.log_temperature.detach().exp()
 
+    @property
+    def discount(self) -> float:
+        return self.settings.discount
+
+    @property
+    def termination_cost(self) -> float:
+        return 0.0
+
+    @torch.no_grad()
+    def values(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
+        """The mean of all critics."""
+        device, actor = self.generator.device, self.actor
+        s = self.standardizer.standardize(obs.to(device))
+        unit = (act.to(device) - actor.action_bias) / actor.action_scale
+        return self.critics.value(torch.cat([s, unit], -1))
+
     def _step(self, obs: Float[Tensor, "b o"], unit: Float[Tensor, "b a"]) -> ModelStep:
         act = self.actor.scaled(unit)
         return model_step(self.model, self.network, self.task, obs, act, self.generator)

@@ -1,5 +1,7 @@
 """Steps in a real environment: what it returns is checked and copied before anybody uses it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
@@ -9,15 +11,22 @@ from numpy import ndarray
 
 from mbrl_bilevel.errors import InputError
 
+PART = "reward_"  # how gymnasium's tasks name parts of a reward
+
 
 class Step(NamedTuple):
-    """What followed from `action`; `observation` is the next one, `reward` a plain number."""
+    """What followed from `action`; `observation` is the next one, `reward` a plain number.
+
+    `reward_parts` are the numbers that the environment's info holds under names such as
+    reward_forward and reward_ctrl, as gymnasium's MuJoCo tasks do; nothing checks that they add up.
+    """
 
     action: Shaped[ndarray, "a"]
     observation: Shaped[ndarray, "o"]
     reward: float
     terminated: bool
     truncated: bool
+    reward_parts: Mapping[str, float] = MappingProxyType({})
 
 
 def step_limit(env: gymnasium.Env, max_steps: int | None = None) -> int:
@@ -74,13 +83,14 @@ class CheckedSteps:
                 f"{self.env.action_space.shape} finite numbers: the agent returned it, not "
                 f"{self.env_id}; train it again"
             )
-        observation, reward, terminated, truncated, _ = self.env.step(action.copy())
+        observation, reward, terminated, truncated, info = self.env.step(action.copy())
         return Step(
             action,
             self._observation(observation),
             self._number("reward", reward),
             self._flag("terminated", terminated),
             self._flag("truncated", truncated),
+            reward_parts(info),
         )
 
     def _observation(self, given: Any) -> Shaped[ndarray, "o"]:
@@ -116,6 +126,19 @@ class CheckedSteps:
             f"the environment {self.env_id} returned {what}, {when} {self._episode}: "
             "correct the environment"
         )
+
+
+def reward_parts(info: Any) -> dict[str, float]:
+    """The parts of a reward by their names in a step's info; without what is not one number."""
+    if not isinstance(info, Mapping):
+        return {}
+    named = {k: v for k, v in info.items() if isinstance(k, str) and k.startswith(PART)}
+    arrays = {name: _numbers(value) for name, value in named.items()}
+    return {
+        name: float(array.item())
+        for name, array in arrays.items()
+        if array is not None and array.size == 1 and np.isfinite(array).all()
+    }
 
 
 def _numbers(given: Any) -> ndarray | None:

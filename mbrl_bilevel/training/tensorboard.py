@@ -32,6 +32,8 @@ MODEL = Layout(
 AGENT = Layout(
     charts={
         "Return": ["evaluation/return", "real/return"],
+        "Value and discounted return": ["evaluation/q", "evaluation/discounted_return"],
+        "Parts of the reward": ["evaluation/reward_.*"],
         "Model error on new transitions": ["model/fresh_rmse"],
         "Model held-out MSE": ["model/held_out_mse"],
         "Model NLL": ["model/fresh_nll", "model/held_out_nll"],

@@ -24,7 +24,8 @@ class Point(gymnasium.Env):
         x, velocity = self.state
         velocity = velocity + 0.3 * float(action[0]) + 0.05 * self.np_random.standard_normal()
         self.state = np.array([x + 0.3 * velocity, velocity], np.float32)
-        return self.state, -float(self.state[0] ** 2), bool(abs(self.state[0]) > LIMIT), False, {}
+        reward, beyond = -float(self.state[0] ** 2), bool(abs(self.state[0]) > LIMIT)
+        return self.state, reward, beyond, False, {"reward_position": reward}
 
 
 def point():

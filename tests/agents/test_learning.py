@@ -23,7 +23,7 @@ class Played(PolicyEvaluation):
     def __init__(self):
         self.waiting = None
 
-    def start(self, step, weights):
+    def start(self, step, weights, critics=None):
         assert self.waiting is None
         assert weights == {"step": step}
         self.waiting = step, {"evaluation/return": float(step), "evaluation/return_std": 0.0}

@@ -10,8 +10,15 @@ import torch
 from mbrl_bilevel.agents.actor import Actor
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.parallel import WorkerDied, episode_seeds
-from mbrl_bilevel.agents.policy_evaluation import FIRST_EPISODE, PolicyEvaluation, play
+from mbrl_bilevel.agents.policy_evaluation import (
+    FIRST_EPISODE,
+    Critics,
+    PolicyEvaluation,
+    play,
+    played,
+)
 from mbrl_bilevel.envs.make import make_env
+from tests.agents.small_agents import dhmbpo, mbpo, mopo, sac
 
 ENV = "InvertedPendulum-v5"
 
@@ -43,6 +50,58 @@ def test_the_same_policy_gives_the_same_returns():
     assert len(set(expected)) > 1  # episodes differ
 
 
+class Valued:
+    """Q(s, a) = the angle of the pole plus ten times the push."""
+
+    discount, termination_cost = 0.9, 5.0
+
+    def values(self, obs, act):
+        return obs[:, 1] + 10 * act[:, 0]
+
+
+def test_critics_are_held_against_discounted_returns_of_the_same_first_actions():
+    evaluation = PolicyEvaluation(ENV, seed=3, episodes=4)
+    of = policy(1)
+    evaluation.estimate(of, Valued())
+    found = evaluation.metrics(played(ENV, 3, 4, of))
+    env, q, discounted = make_env(ENV), [], []
+    for i, length in enumerate(plain_returns(of, 3, 4)):
+        obs, _ = env.reset(seed=episode_seeds(3, FIRST_EPISODE + i)[0])
+        q.append(obs[1] + 10 * float(of(obs[None])[0, 0]))
+        # 1 a step while it stands; the step in which it falls pays 0 and costs 5
+        discounted.append(sum(0.9**t for t in range(int(length))) - 5 * 0.9 ** int(length))
+    assert found["evaluation/q"] == pytest.approx(np.mean(q), rel=1e-5)
+    assert found["evaluation/discounted_return"] == pytest.approx(np.mean(discounted))
+    assert found["evaluation/return"] == pytest.approx(np.mean(plain_returns(of, 3, 4)))
+    assert found["evaluation/reward_survive"] == pytest.approx(found["evaluation/return"])
+    evaluation.estimate(of, None)
+    assert "evaluation/q" not in evaluation.metrics(played(ENV, 3, 4, of))
+
+
+@pytest.mark.parametrize("make", [sac, mbpo, mopo, dhmbpo])
+def test_agents_have_values_in_the_units_of_the_environment(make):
+    """Those of their critics, whatever they are scaled by."""
+    agent = make()
+    obs, act = torch.randn(5, 2), -1 + 1.5 * torch.rand(5, 1)
+    critics = agent.critics()
+    assert isinstance(critics, Critics)
+    found = critics.values(obs, act)
+    if make is dhmbpo:
+        unit = agent.updates.actor
+        x = torch.cat([obs, (act - unit.action_bias) / unit.action_scale], -1)
+        q = agent.updates.critics.critic(x).squeeze(-1).mean(0)
+        expected = agent.updates.critics.centre + agent.updates.critics.width * q
+        assert critics.discount == 0.995
+    else:
+        networks = agent.learner.networks
+        expected = networks.value(networks.critic, obs, act).amin(0)
+        assert critics.discount == 0.99
+        scaled = make(reward_scale=0.5, termination_cost=3.0).critics()
+        torch.testing.assert_close(scaled.values(obs, act), 2 * found)
+        assert scaled.termination_cost == 3.0
+    torch.testing.assert_close(found, expected.detach())
+
+
 def test_evaluations_are_collected_one_by_one_with_the_step_they_began_at():
     with PolicyEvaluation(ENV, seed=3, episodes=3) as evaluation:
         assert evaluation.collect() is None
@@ -54,6 +113,7 @@ def test_evaluations_are_collected_one_by_one_with_the_step_they_began_at():
                 {
                     "evaluation/return": pytest.approx(np.mean(returns)),
                     "evaluation/return_std": pytest.approx(np.std(returns)),
+                    "evaluation/reward_survive": pytest.approx(np.mean(returns)),
                 },
             )
             assert evaluation.collect() is None

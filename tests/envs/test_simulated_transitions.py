@@ -62,7 +62,7 @@ def test_wrappers_of_actions_count_and_others_are_refused() -> None:
 @pytest.mark.situation("refused")
 @pytest.mark.parametrize("env_id", ["Reacher-v5", "Ant-v5", "InvertedDoublePendulum-v5"])
 def test_tasks_whose_observations_do_not_tell_the_state_are_refused(env_id: str) -> None:
-    with pytest.raises(InputError, match="do not tell its whole state: .* Hopper-v5, Walker2d-v5"):
+    with pytest.raises(InputError, match=r"do not tell its whole state: .* Hopper-v5, Walker2d-v5"):
         SimulatedTransitions(make_env(env_id))
 
 
@@ -83,5 +83,5 @@ def test_a_vector_of_environments_takes_it_in_a_models_place() -> None:
     assert step.terminated.tolist() == [False, False, True]
     expected = model.sample(starts.expand(2, -1), push[:2], GENERATOR).observation
     torch.testing.assert_close(step.next_observation[:2], expected)
-    with pytest.raises(InputError, match="uncertainty_penalty 1.0 in SimulatedTransitions"):
+    with pytest.raises(InputError, match=r"uncertainty_penalty 1\.0 in SimulatedTransitions"):
         LearnedVectorEnv(model, task, starts, uncertainty_penalty=1.0, **settings)

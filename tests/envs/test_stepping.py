@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from mbrl_bilevel.envs.stepping import CheckedSteps
+from mbrl_bilevel.envs.stepping import CheckedSteps, reward_parts
 from mbrl_bilevel.errors import InputError
 
 NAN = float("nan")
@@ -135,3 +135,17 @@ def test_observations_keep_their_type(dtype: type) -> None:
     step = steps(observation=np.array([1, 0], dtype)).step(ZERO)
     assert step.observation.dtype == dtype
     assert step.observation.tolist() == [1, 0]
+
+
+def test_parts_of_a_reward_are_the_numbers_that_the_info_names_so():
+    info = {
+        "reward_forward": np.float64(1.5),
+        "reward_ctrl": np.array([-0.5]),
+        "reward_lost": NAN,
+        "reward_kind": "none",
+        "reward_many": np.zeros(2),
+        "x_position": 3.0,
+        3: 4.0,
+    }
+    assert reward_parts(info) == {"reward_forward": 1.5, "reward_ctrl": -0.5}
+    assert reward_parts(None) == {}

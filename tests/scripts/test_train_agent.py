@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation, play
+from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation, play, played
 from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
@@ -39,10 +39,10 @@ class InThisProcess(PolicyEvaluation):
 
     found = None
 
-    def start(self, step, weights):
-        returns = play(self.env, self.seed, self.episodes, weights, self.max_steps)
-        mean, std = float(np.mean(returns)), float(np.std(returns))
-        self.found = step, {"evaluation/return": mean, "evaluation/return_std": std}
+    def start(self, step, policy, critics=None):
+        self.estimate(policy, critics)
+        episodes = played(self.env, self.seed, self.episodes, policy, self.max_steps)
+        self.found = step, self.metrics(episodes)
 
     def collect(self):
         found, self.found = self.found, None
