@@ -13,6 +13,7 @@ from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.observation_bounds import outside_bounds, unbounded, warn_of_bounds
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
 from mbrl_bilevel.protocols import Task, TransitionModel
 
@@ -50,6 +51,7 @@ class ModelRollouts:
         self.sums = MetricSums("rollout")
         self.bellman: BellmanPenalty | None = None
         if settings.penalty == "bellman":
+            assert isinstance(model, DynamicsModel)  # others are refused in checks.py
             weight, samples = settings.penalty_weight, settings.penalty_samples
             self.bellman = BellmanPenalty(
                 model, task, policy, generator, samples=samples, weight=weight
