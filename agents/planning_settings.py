@@ -42,8 +42,8 @@ class MPCSettings:
     """Settings of a planner of `planning.settings.PLANNERS`, which tell the planner itself."""
     scoring: ScoringSettings = ScoringSettings()
     terminal_value: Literal["none", "rest"] = "none"
-    """Value of the last imagined state; rest, for tasks that balance: nearness to the states that
-    episodes start in, by the linearised model."""
+    """Value of the last imagined state; rest, for tasks that balance: the LQR value of a return to
+    the state that episodes start near, in the linearised model."""
     model: LearnedModelSettings | None = LearnedModelSettings()
 
     def __post_init__(self) -> None:

@@ -88,7 +88,7 @@ def by_name_of(settings: Any) -> dict[str, Any]:
 def _items(settings: Any) -> Iterator[tuple[str, Any]]:
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if _is_group(value):
+        if is_group(value):
             yield from _items(value)
         else:
             yield field.name, value
@@ -99,14 +99,15 @@ def _replaced(settings: Any, by_name: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if _is_group(value):
+        if is_group(value):
             changes[field.name] = _replaced(value, by_name)
         elif field.name in by_name:
             changes[field.name] = by_name[field.name]
     return replace(settings, **changes)
 
 
-def _is_group(value: Any) -> bool:
+def is_group(value: Any) -> bool:
+    """Whether a setting is a group of settings, rather than one value."""
     return is_dataclass(value) and not isinstance(value, RolloutLength)
 
 

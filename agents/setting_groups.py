@@ -62,11 +62,11 @@ class PolicySettings:
     policy_hidden: Count = 256
     """Units of each of the two hidden layers of actor and critics."""
     policy_learning_rate: Positive = 3e-4
-    """Adam's learning rate for critics and temperature, and for the actor by default."""
+    """Adam's learning rate for critics, temperature and, by default, the actor."""
     actor_learning_rate: Positive | None = None
     """Adam's learning rate for the actor; default: --policy-learning-rate."""
     policy_batch_size: Count = 256
-    """Transitions in the batch of a policy update."""
+    """Transitions per policy update."""
     updates_per_step: Count = 1
     """Policy updates per step."""
     discount: Annotated[float, Range(0, 0.999999)] = 0.99
@@ -74,11 +74,11 @@ class PolicySettings:
     temperature: Scale = 1.0
     """Initial entropy temperature alpha."""
     scale_temperature: bool = True
-    """Multiply the initial temperature by --reward-scale: alpha is then in unscaled rewards."""
+    """Multiply --temperature by --reward-scale, so that it is in unscaled rewards."""
     target_entropy: Annotated[float, Range(-1e6, 1e6)] | None = None
     """Target entropy of the action in [-1, 1], in nats; default: -1 per action dimension."""
     entropy_in_values: bool | None = None
-    """Soft values: critics include the policy's entropy at later steps; default: yes, but not with
+    """Soft values: critics include the policy's entropy at later steps; default: only without
     --multi-step."""
     target_rate: Rate = 0.005
     """Polyak rate tau of the target critics."""
@@ -87,8 +87,8 @@ class PolicySettings:
     critic_layer_norm: bool = False
     """Layer normalisation in the critics; stabilises many updates per step."""
     termination_cost: Weight = 0.0
-    """Subtracted from the reward of a transition that terminates the episode; not from the returns
-    that are reported."""
+    """Subtracted from the reward of transitions that terminate the episode, but not from reported
+    returns."""
     reward_scale: Scale = 1.0
     """Factor on every reward that the policy learns from."""
 
@@ -101,7 +101,7 @@ class AgentModelSettings(ModelSettings):
     """The ensemble that models the environment, and how long it is trained."""
 
     learn_reward: Literal["auto", "yes"] = "auto"
-    """Let the model predict the reward; auto: where the task's reward function is unknown."""
+    """Predict the reward too; auto: if the task's reward function is unknown."""
     model_steps: Count = 400
     """Gradient steps of each fit of the model."""
 
@@ -117,7 +117,7 @@ class RolloutModelSettings(AgentModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RefitSettings:
-    """Fits of the model to all real data so far, again and again."""
+    """Repeated fits of the model to all real data so far."""
 
     refit_every: Count = 250
     """Real steps between fits of the model."""
@@ -170,12 +170,12 @@ class RolloutSettings:
     rollouts: Count = 1_000
     """Rollouts per round, each branched from a real state."""
     rollout_length: RolloutLength = RolloutLength()
-    """SHORTEST LONGEST FIRST LAST: steps of a rollout, growing linearly between steps FIRST and
-    LAST."""
+    """SHORTEST LONGEST FIRST LAST: length of a rollout, which grows linearly from SHORTEST at step
+    FIRST to LONGEST at step LAST."""
     imagine_every: Count = 25
     """Steps between rounds of rollouts."""
     imagined_rounds: Count = 4
-    """Rounds of rollouts that the policy learns from, the latest."""
+    """Number of latest rounds that the policy learns from."""
     real_ratio: Share = 0.05
     """Share of real transitions in the batch of a policy update."""
     multi_step: bool = False
@@ -185,8 +185,8 @@ class RolloutSettings:
     deviation of a member; disagreement: the standard deviation of the members' means; bellman: the
     standard deviation of the members' Bellman targets, at each update anew."""
     penalty_weight: Weight = 0.0
-    """Reward per unit of the uncertainty, which is in training standard deviations; of bellman: in
-    the rewards that critics learn from."""
+    """Weight of the penalty: reward per training standard deviation of uncertainty; of bellman, per
+    unit of the rewards that critics learn from."""
     penalty_samples: Count = 10
     """Samples of each member's prediction in a Bellman target, with --penalty bellman."""
 
@@ -217,7 +217,7 @@ class StartStateSettings:
     recent_starts: Share = 0.5
     """Share of rollouts that start in one of the latest real states; the others start in any."""
     recent_states: Count = 1_000
-    """How many real states are the latest."""
+    """Number of real states that count as latest."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -225,13 +225,13 @@ class StartStateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationSettings:
-    """How an offline policy starts from, and stays near, the data's behaviour."""
+    """Behaviour cloning: the start of an offline policy, and a term of its loss."""
 
     imitate_steps: WholeNumber = 10_000
-    """First steps, which train the policy by behaviour cloning and the critics on its values."""
+    """Initial steps that train the policy by behaviour cloning, and the critics on its values."""
     value_weight: Weight = 2.5
-    """Weight of the normalised value beside behaviour cloning in the actor's loss (TD3+BC's
-    alpha)."""
+    """Weight of the normalised value relative to behaviour cloning in the actor's loss (alpha of
+    TD3+BC)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -246,7 +246,7 @@ class TwoHorizonSettings:
     policy_learning_rate: Positive = 3e-4
     """Adam's learning rate for actor, critics and temperature."""
     policy_batch_size: Count = 256
-    """Rollouts in an update."""
+    """Rollouts per policy update."""
     updates_per_step: Count = 1
     """Policy updates per real step."""
     first_updates_per_step: Count = 5
@@ -260,9 +260,9 @@ class TwoHorizonSettings:
     detached_every: Count = 20
     """Updates between detached rollouts."""
     detached_rounds: Count = 10
-    """Detached rollouts whose states are kept, the latest."""
+    """Number of latest detached rollouts whose states are kept."""
     critics: Annotated[int, Range(2, 2**31 - 1)] = 5
-    """Critics in the ensemble; targets are the smaller value of two drawn at random."""
+    """Number of critics; targets take the smaller value of two drawn at random."""
     critic_dropout: Annotated[float, Range(0, 0.9)] = 0.001
     """Dropout in the critics' hidden layers."""
     discount: Annotated[float, Range(0, 0.999999)] = 0.995

@@ -43,9 +43,9 @@ class SACSettings:
 
     name: ClassVar[str] = "sac"
     steps: Count = 50_000
-    """Real steps, the random ones included."""
+    """Environment steps, including the random ones."""
     start_steps: Count = 5_000
-    """Real steps by random actions before anything is learned."""
+    """Environment steps with random actions before learning starts."""
     policy: PolicySettings = PolicySettings()
 
     def __post_init__(self) -> None:
@@ -59,9 +59,9 @@ class MBPOSettings:
 
     name: ClassVar[str] = "mbpo"
     steps: Count = 25_000
-    """Real steps, the random ones included."""
+    """Environment steps, including the random ones."""
     start_steps: Count = 1_000
-    """Real steps by random actions before anything is learned."""
+    """Environment steps with random actions before learning starts."""
     objective: ObjectiveSpec = NLLSettings()
     model: RolloutModelSettings = RolloutModelSettings()
     refits: RefitSettings = RefitSettings()
@@ -82,9 +82,9 @@ class DHMBPOSettings:
 
     name: ClassVar[str] = "dhmbpo"
     steps: Count = 50_000
-    """Real steps, the random ones included."""
+    """Environment steps, including the random ones."""
     start_steps: Count = 5_000
-    """Real steps by random actions before anything is learned."""
+    """Environment steps with random actions before learning starts."""
     objective: ObjectiveSpec = NLLSettings()
     model: AgentModelSettings = AgentModelSettings(
         members=8,
@@ -112,12 +112,12 @@ class DHMBPOSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MOPOSettings:
-    """MOPO (Yu et al. 2020): MBPO offline, in a model of a data set, with penalised rewards."""
+    """MOPO (Yu et al. 2020): offline, in a model of a data set, with penalised rewards."""
 
     name: ClassVar[str] = "mopo"
     offline: ClassVar[bool] = True  # learns from a data set
     steps: Count = 100_000
-    """Policy updates, those of behaviour cloning included."""
+    """Policy updates, including those of behaviour cloning."""
     objective: ObjectiveSpec = NLLSettings()
     model: AgentModelSettings = AgentModelSettings(model_steps=20_000)
     rollout: RolloutSettings = RolloutSettings(
@@ -152,16 +152,16 @@ class MOBILESettings(MOPOSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PETSSettings:
-    """PETS (Chua et al. 2018): planning in a probabilistic ensemble, fitted as data come in."""
+    """PETS (Chua et al. 2018): planning in a probabilistic ensemble that is refitted online."""
 
     name: ClassVar[str] = "pets"
     evaluates_policy: ClassVar[bool] = False  # its episodes are its evaluation
     steps: Count = 5_000
-    """Real steps, the random ones included."""
+    """Environment steps, including the random ones."""
     start_steps: Count = 500
-    """Real steps by random actions before anything is learned."""
+    """Environment steps with random actions before learning starts."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
-    """Planner, with its settings for the task."""
+    """Planner, at its settings for the task."""
     objective: ObjectiveSpec = NLLSettings()
     model: AgentModelSettings = AgentModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()

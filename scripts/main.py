@@ -16,21 +16,22 @@ from typing import Any
 from mbrl_bilevel import __version__
 from mbrl_bilevel.agents.main_script import is_being_read_again
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.flags.parse import parse_flat, values_of
+from mbrl_bilevel.scripts.flags.parse import parse_flat
 from mbrl_bilevel.scripts.flags.shared import shared_flags
+from mbrl_bilevel.scripts.flags.words import values_of
 from mbrl_bilevel.scripts.plugins import load_plugins
 from mbrl_bilevel.training.interruption import sigterm_interrupts
 
 COMMANDS = {
-    "demo": "the whole tour offline, in a few minutes",
-    "collect": "make a real Minari data set with a shipped behaviour policy",
-    "train-model": "train a dynamics model from a Minari data set",
-    "eval-model": "judge a dynamics model on held-out data",
-    "train-agent": "train a policy, online or from a data set, in a learned model or without",
-    "eval-agent": "returns of agents in the real simulation, side by side",
-    "sanity": "the toy problems of the theory, pass or fail",
-    "reproduce": "the tables of RESULTS.md: dynamics, published, uci, sac",
-    "bench": "throughput figures beside the machine's own limit",
+    "demo": "the whole tour: collect, train, evaluate, plan; offline, in a few minutes",
+    "collect": "collect a Minari data set with a shipped behaviour policy",
+    "train-model": "train a dynamics model on a Minari data set",
+    "eval-model": "evaluate dynamics models on held-out data",
+    "train-agent": "train an agent, online or offline, model-based or model-free",
+    "eval-agent": "evaluate agents in the real simulation, several side by side",
+    "sanity": "check the toy problems of the theory, pass or fail",
+    "reproduce": "reproduce the tables of RESULTS.md",
+    "bench": "throughput beside the machine's own limit",
 }
 
 
@@ -177,7 +178,7 @@ def _parsed(name: str, argv: list[str]) -> Any:
     flags = importlib.import_module(f"mbrl_bilevel.scripts.flags.{_module(name)}")
     if hasattr(flags, "parse"):
         return flags.parse(argv)
-    return parse_flat(flags.Config, argv, name, COMMANDS[name])
+    return parse_flat(flags.Config, argv, name, f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.")
 
 
 def _module(command: str) -> str:

@@ -21,7 +21,7 @@ class ModelSettings:
     members: Count = 5
     """Members of the ensemble."""
     elites: Count | None = None
-    """Number of members that act, the best by held-out error; default: all."""
+    """Number of members that predict, those of lowest held-out error; default: all."""
     hidden: tuple[Count, ...] = (200, 200, 200)
     """Units of the hidden layers."""
     covariance: Covariance = "diagonal"
@@ -29,7 +29,7 @@ class ModelSettings:
     layer_norm: bool = False
     """Layer normalisation in the hidden layers."""
     dropout: Annotated[float, Range(0, 0.9)] = 0.0
-    """Dropout in the hidden layers, while training only."""
+    """Dropout in the hidden layers, in training only."""
     noise: Noise = "input"
     """Noise as a function of the input, or constant per member and target."""
 

@@ -59,8 +59,8 @@ class MSESettings(ObjectiveSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class NLLSettings(ObjectiveSpec):
-    """Negative log-likelihood; trains means and noise apart where a tenth of the targets or more
-    are sparse (one value in more than half of the rows, as contact forces)."""
+    """Negative log-likelihood. Means and noise are trained separately if at least a tenth of the
+    targets are sparse: one value in more than half of the rows, as of contact forces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,11 @@ class PolicyGradientSettings(ObjectiveSpec):
     """Policy gradient under a reward that is fixed, or follows its closed form (theory T4)."""
 
     reward: FixedReward = "diagonal"
-    """U of the reward: the identity, or its closed form from held-out residuals."""
+    """Matrix U of the reward: the identity, or its closed form from held-out residuals."""
     inner_estimator: InnerEstimator = "exact"
     """Estimator of the policy gradient."""
     samples: Count = 8
-    """Samples of the model per row, for sampled estimators."""
+    """Samples of the model per row, for estimators that sample."""
     entropy_weight: EntropyWeight = 1.0
     """Entropy weight lambda; only the reward's scale relative to it matters."""
 
@@ -90,38 +90,38 @@ class BilevelSettings(ObjectiveSpec):
     """Policy gradient under a reward that an outer level learns on data held out from it."""
 
     reward: LearnedReward = "diagonal_x"
-    """U of the learned reward; with _x it depends on the input."""
+    """Matrix U of the learned reward, or a neural reward; with _x it depends on the input."""
     inner_estimator: InnerEstimator = "exact"
     """Estimator of the policy gradient; neural rewards need reparameterized."""
     samples: Count = 8
-    """Samples of the model per row, for sampled estimators."""
+    """Samples of the model per row, for estimators that sample."""
     entropy_weight: EntropyWeight = 1.0
     """Entropy weight lambda; only the reward's scale relative to it matters."""
     outer_data: OuterDataName = "cross_fit"
-    """Data of the outer level: per member the fold of episodes left out from it, the held-out
-    episodes, or (for comparison) the training data itself."""
+    """Data of the outer level: cross_fit, for each member a fold of episodes that it is not trained
+    on; held_out, the held-out episodes; train, for comparison, the training data itself."""
     outer_folds: Annotated[int, Range(2, 2**31 - 1)] = 10
-    """Folds of cross_fit; fewer where there are fewer episodes. Each member leaves one out."""
+    """Folds of cross_fit, of which each member leaves one out; at most one per episode."""
     hypergradient: HypergradientName = "closed_form"
     """How the outer level is differentiated: closed_form holds the fitted means fixed; implicit
-    solves by the inner Hessian (five warm-started products), fisher by the Fisher matrix; unrolled
-    differentiates through five inner gradient steps, value_gap estimates the same by first
-    derivatives; soba moves the linear system one step an outer step, ma_soba averages its
-    directions."""
+    solves a linear system of the inner Hessian (five warm-started products), fisher one of the
+    Fisher matrix; unrolled differentiates through five inner gradient steps, value_gap estimates
+    the same by first derivatives; soba takes one step on the linear system per outer step, ma_soba
+    averages the directions of soba."""
     weights: Weights | None = None
-    """w(x) = s(x)^(2 b) in the inner objective: none; power, a fixed b; or learned: the inner level
-    is solved for b = 1 and b = 0, and the outer level learns per input and dimension which mean to
-    use (with an implicit hypergradient it learns the exponent b instead). Default: learned where
-    reward, covariance and estimator allow it, else power."""
+    """Weights w(x) = s(x)^(2 b) of the inner objective. power: b is fixed; learned: the inner level
+    is solved for b = 1 and for b = 0, and the outer level learns per input and dimension which mean
+    to use (with an implicit hypergradient it learns b instead). Default: learned if reward,
+    covariance and estimator allow it, else power."""
     weight_exponent: Annotated[float, Range(-4, 4)] = 0.5
-    """b of power weights: 0 weights the mean as nll does, 1 as mse does."""
+    """Exponent b of power weights: 0 weights the mean as nll does, 1 as mse does."""
     outer_every: Count = 3
     """Inner steps per outer step."""
     outer_batch_size: Count = 128
     """Rows per member of an outer batch."""
     outer_learning_rate: Positive | None = None
-    """Adam's for the reward, at the start of its cosine schedule. Default: 8e-3 for closed_form,
-    1e-3 for soba and ma_soba, whose linear system has to keep up, 3e-3 for the rest."""
+    """Adam's learning rate for the reward, at the start of its cosine schedule. Default: 8e-3 for
+    closed_form, 1e-3 for soba and ma_soba, 3e-3 for the others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -43,11 +43,11 @@ class CEMSettings:
     iterations: Number = 3
     """Rounds of sampling and refitting per call."""
     elites: Number = 10
-    """Best sequences that each round is refitted to."""
+    """Number of best sequences that the distribution is refitted to."""
     init_std: HalfWidths = 0.5
     """Initial standard deviation of actions, in half-widths of their bounds."""
     momentum: Momentum = 0.1
-    """Share of the old mean and deviation in the new ones."""
+    """Weight of the previous mean and deviation in the refitted ones."""
     action_repeat: Number = 1
     """Steps that each sampled action is held for."""
 
@@ -67,15 +67,15 @@ class ICEMSettings:
     iterations: Number = 3
     """Rounds of sampling and refitting per call."""
     elites: Number = 10
-    """Best sequences that each round is refitted to."""
+    """Number of best sequences that the distribution is refitted to."""
     beta: Exponent = 2.0
     """Exponent of the noise spectrum f^-beta; 0 is white, larger is smoother."""
     init_std: HalfWidths = 0.5
     """Initial standard deviation of actions, in half-widths of their bounds."""
     population_decay: Annotated[float, Range(1, 100)] = 1.25
-    """Each iteration samples fewer sequences by this factor, but at least twice the elites."""
+    """Factor by which samples shrink at each iteration, down to twice the elites."""
     momentum: Momentum = 0.1
-    """Share of the old mean and deviation in the new ones."""
+    """Weight of the previous mean and deviation in the refitted ones."""
     keep: Annotated[float, Range(0, 1)] = 0.3
     """Share of the elites kept as candidates for the next iteration and call."""
     action_repeat: Number = 1

@@ -20,7 +20,7 @@ class FitSettings:
     """
 
     steps: Count = 20_000
-    """Largest number of gradient steps."""
+    """Gradient steps, at most."""
     batch_size: Count = 256
     """Rows per member and step."""
     learning_rate: Positive = 3e-3
@@ -28,20 +28,20 @@ class FitSettings:
     weight_decay: NotNegative = 1e-5
     """Decoupled weight decay."""
     schedule: Schedule = "cosine"
-    """Schedule of the learning rate: cosine falls to a hundredth over --steps, plateau by 0.3 when
-    the held-out score has not improved for five evaluations."""
+    """Schedule of the learning rate: cosine decays it to a hundredth over --steps; plateau by 0.3
+    whenever the held-out score has not improved for five evaluations."""
     resampling: Resampling = "shared"
     """Rows of the members: the same batches for all, or a bootstrap sample for each."""
     # None, which no flag gives, never stops early.
     patience: Count | None = 30
-    """Evaluations without progress after which training stops."""
+    """Training stops after this many evaluations without progress."""
     progress_level: Annotated[float, Range(0, 0.5, above=True)] | None = None
     """Progress is what a one-sided paired z-test of held-out scores, row by row, finds at this
     level; default: a score of any member that is lower by 0.001."""
     clip_norm: Annotated[float, Range(0, math.inf, above=True)] = 1000.0
-    """Largest gradient norm of a member; inf: no limit."""
+    """Norm to which the gradient of each member is clipped; inf: no clipping."""
     evaluate_every: Count | None = None
-    """Gradient steps between held-out evaluations; default: 200, or more where the held-out part is
+    """Gradient steps between held-out evaluations; default: 200, more if the held-out part is
     large."""
 
     def __post_init__(self) -> None:

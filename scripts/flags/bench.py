@@ -22,4 +22,4 @@ class Config(Command):
     rounds: Count = 7
     """Repetitions of every measurement; medians are reported."""
     threads: Threads | None = None
-    """Threads of torch; default: what torch chooses."""
+    """Threads of torch; default: torch's own choice."""

@@ -12,14 +12,14 @@ class Config(Command):
     """Flags of collect."""
 
     env: str
-    """The gymnasium environment, e.g. HalfCheetah-v5."""
+    """Environment id, e.g. HalfCheetah-v5."""
     policy: Literal["random", "simple", "medium", "good", "expert"]
-    """Who acts; expert is the best policy shipped for the environment."""
+    """Behaviour policy; expert is the best one shipped for the environment."""
     steps: Annotated[int, Range(2, 2**31 - 1)]
-    """Exactly so many transitions; the last episode is cut and marked truncated."""
+    """Number of transitions; the last episode is cut there and marked truncated."""
     dataset: str
     """Minari id of the new data set, e.g. mine/halfcheetah-medium-v0."""
     deterministic: bool = False
-    """Take the policy's mean instead of sampling its actions."""
+    """Play the policy's mean action instead of sampling."""
     overwrite: bool = False
-    """Replace a data set of the same id, once the new one is complete."""
+    """Replace a data set of the same id once the new one is complete."""

@@ -11,4 +11,4 @@ class Config(Command):
     """Flags of demo."""
 
     out: Path | None = None
-    """Everything goes into this new folder; default: the first of runs/demo-1, demo-2, ..."""
+    """New folder for all files; default: the first free one of runs/demo-1, demo-2, ..."""

@@ -1,25 +1,19 @@
 """Flags of `eval-agent`, without what acts on them: nothing here imports torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mbrl_bilevel.agents.planning_settings import LearnedModelSettings, MPCSettings, setting_names
 from mbrl_bilevel.planning.settings import PLANNERS, ScoringSettings
-from mbrl_bilevel.ranges import Count, Range, Threads, check_ranges
-from mbrl_bilevel.scripts.flags.optional import optional
-from mbrl_bilevel.scripts.flags.parse import (
-    help_words,
-    hints_of,
-    is_help,
-    parsed,
-    refuse_unknown,
-    values_of,
-    without,
-)
+from mbrl_bilevel.ranges import Count, Range, Threads
+from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
+from mbrl_bilevel.scripts.flags.parse import built, parse_groups
 from mbrl_bilevel.scripts.flags.shared import Command
+from mbrl_bilevel.scripts.flags.words import is_help, values_of
 
+SUMMARY = "Evaluate agents in the real simulation, several side by side."
 DEFAULT_PLANNER = "icem"
 
 
@@ -28,11 +22,11 @@ class RunFlags(Command):
     """How the command runs, and where results go."""
 
     out: Path | None = None
-    """Parent of the numbered folder of results; default: the model's own folder, or runs/."""
+    """Folder in which a numbered folder of results is made; default: the model's, or runs/."""
     workers: Count | None = None
-    """Episodes played at once, each in its own process; default: the number of cores."""
+    """Episodes played in parallel, each in its own process; default: the number of cores."""
     threads: Threads = 1
-    """Threads of each process; the last digits of results may depend on them."""
+    """Threads of each process; they may change the last digits of results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +34,10 @@ class EnvironmentFlags:
     """The real environment that agents act in."""
 
     env: str | None = None
-    """Environment id, e.g. Hopper-v5; default: the one the model was trained for, with the
-    arguments and wrappers of its data. An id means the environment without either."""
+    """Environment id, e.g. Hopper-v5, without arguments or wrappers; default: the environment of
+    the model's training data, with its own."""
     other_env: bool = False
-    """Act in --env though the model was trained for another environment, whose sizes must fit."""
+    """Allow --env to differ from the environment of the model; sizes must match."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +45,23 @@ class AgentFlags:
     """The agents to evaluate."""
 
     agent: Literal["mpc", "policy"] = "mpc"
-    """mpc: planning in --model; policy: the trained policy in --model, or a shipped --policy."""
+    """mpc: plan in --model; policy: the trained policy in --model, or a shipped --policy."""
     model: Path | tuple[Path, ...] | None = None
-    """Run folders of train-model, and `simulator` for planning in the real physics; of policies,
+    """Run folders of train-model, or `simulator` to plan in the real physics; with --agent policy,
     run folders of train-agent."""
     planner: str | tuple[str, ...] = DEFAULT_PLANNER
-    """Planners of mpc: icem, cem, mppi, random_shooting; each plans in each of the models."""
+    """Planners of mpc: icem, cem, mppi, random_shooting; each is evaluated with each model."""
     policy: str = "medium"
-    """Shipped policy of --agent policy without --model: medium, expert, random, .... Acts by its
-    mean."""
+    """Shipped policy that --agent policy evaluates if no --model is given: medium, expert,
+    random, ...; it plays its mean action."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFlags:
-    """What is played."""
+    """The episodes."""
 
     episodes: Annotated[int, Range(1, 1_000_000)] = 5
-    """Episodes of each agent; number i is the same for a seed, however many there are."""
+    """Episodes per agent; --seed decides the start of episode i, however many are played."""
     max_steps: Count | None = None
     """Truncate episodes after this many steps; default: the environment's own limit."""
     video: bool = False
@@ -99,44 +93,39 @@ def parse(argv: Sequence[str]) -> Config:
         InputError: a flag that there is none of, or a planner that there is none of.
         SystemExit: a value of another type, with 2; --help, with 0.
     """
-    everything = flag_groups(PLANNERS.names)
-    groups: Sequence[Any] = [group.type for group in fields(everything)]
-    known = {name: hint for group in groups for name, hint in hints_of(group).items()}
-    refuse_unknown("eval-agent", argv, known)
-    words, hidden = help_words(argv)
-    shown = _applying(argv, hidden) if is_help(words) else everything
-    found = vars(parsed("eval-agent", shown, words))
-    planning = found.pop("planner")
-    values = {name: value for group in found.values() for name, value in vars(group).items()}
-    given = {name: value for name, value in vars(planning).items() if value is not None}
-    config = Config(**values, planning=given)
-    check_ranges(config)
-    return config
+    shown = _applying(argv) if is_help(argv) else None
+    given = parse_groups(flag_groups(PLANNERS.names), argv, "eval-agent", SUMMARY, shown)
+    planning = given.pop("planner")
+    values = {name: value for group in given.values() for name, value in group.items()}
+    return built(Config, values | {"planning": planning})
 
 
-def flag_groups(
-    planners: Sequence[str], hidden: frozenset[str] = frozenset(), *, simulator: bool = False
-) -> type:
+def flag_groups(planners: Sequence[str], *, simulator: bool = False) -> dict[str, Group]:
     """The flags in groups, with those of the named planners; without any of planning for ()."""
+    return {
+        "run": group_of(RunFlags),
+        "environment": group_of(EnvironmentFlags),
+        "agent": group_of(AgentFlags),
+        "planner": _planning(planners, simulator),
+        "evaluation": group_of(EvaluationFlags),
+    }
+
+
+def _planning(planners: Sequence[str], simulator: bool) -> Group:
+    """What any of the planners has; a name that several have is one flag, as the first says it."""
     names = {name for one in planners for name in setting_names(one, simulator=simulator)}
     kinds = [PLANNERS.settings(one) for one in planners]
-    kinds += [ScoringSettings, MPCSettings, LearnedModelSettings]
-    text = f"Planning by {', '.join(planners)}."
-    groups = [
-        ("run", without(RunFlags, hidden)),
-        ("environment", EnvironmentFlags),
-        ("agent", AgentFlags),
-        ("planner", optional("PlannerFlags", text, kinds, names)),
-        ("evaluation", EvaluationFlags),
-    ]
-    made = make_dataclass("EvalAgentFlags", groups, frozen=True, kw_only=True)
-    made.__doc__ = "Returns of agents in the real simulation, several of them side by side."
-    return made
+    flags: dict[str, Flag] = {}
+    for kind in (*kinds, ScoringSettings, MPCSettings, LearnedModelSettings):
+        for flag in group_of(kind()).flags:
+            if flag.name in names:
+                flags.setdefault(flag.name, replace(flag, remark=", or by task"))
+    return Group(f"Planning by {', '.join(planners)}.", tuple(flags.values()))
 
 
-def _applying(argv: Sequence[str], hidden: frozenset[str]) -> type:
+def _applying(argv: Sequence[str]) -> dict[str, Group]:
     """The groups for the agent, models and planners that a command line names."""
     if values_of("agent", argv) == ["policy"]:
-        return flag_groups((), hidden)
+        return flag_groups(())
     planners = values_of("planner", argv) or [DEFAULT_PLANNER]
-    return flag_groups(planners, hidden, simulator=values_of("model", argv) == ["simulator"])
+    return flag_groups(planners, simulator=values_of("model", argv) == ["simulator"])

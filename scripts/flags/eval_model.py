@@ -14,8 +14,8 @@ class Config(Command):
     model: Path | tuple[Path, ...]
     """Run folders of train-model; several are evaluated side by side."""
     dataset: str | None = None
-    """Evaluate on the whole of this data set; default: on the test episodes of the model's own."""
+    """Evaluate on all of this data set; default: on the test episodes of the model's own."""
     horizons: tuple[Count, ...] = (1, 10, 50, 100)
-    """Steps ahead at which the open-loop error is reported, where episodes are long enough."""
+    """Steps ahead at which the open-loop error is reported, if episodes are long enough."""
     out: Path | None = None
     """New folder for the comparison of several models; default: comparison-001, ... beside them."""

@@ -1,15 +1,16 @@
 """The objective that a command line names, and its flags."""
 
-from collections.abc import Sequence
-from dataclasses import fields, make_dataclass, replace
-from typing import Annotated, Any, Literal
-
-import tyro
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec
 from mbrl_bilevel.ranges import choices, flag
-from mbrl_bilevel.scripts.flags.parse import hints_of, named, value_of
+from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
+from mbrl_bilevel.scripts.flags.words import named, value_of
+
+TEXT = "What one gradient step minimises; each objective has flags of its own."
 
 
 def objective_of(argv: Sequence[str], default: ObjectiveSpec) -> ObjectiveSpec:
@@ -24,33 +25,21 @@ def objective_of(argv: Sequence[str], default: ObjectiveSpec) -> ObjectiveSpec:
     return spec
 
 
-def objective_group(spec: ObjectiveSpec) -> Any:
-    """The settings of an objective, with the flag that names it."""
-    name, kind = OBJECTIVES.name(spec), type(spec)
-    text = "What one gradient step minimises; each objective has flags of its own."
-    hint = f"(default: {name})"
-    chosen = tyro.conf.arg(help=text, help_behavior_hint=hint)
+def objective_group(spec: ObjectiveSpec) -> Group:
+    """The flag that names an objective, and the settings of this one."""
     literal: Any = Literal
-    known: Any = literal[OBJECTIVES.names]
-    made = make_dataclass(
-        kind.__name__,
-        [("objective", Annotated[known, chosen], name)],
-        bases=(kind,),
-        frozen=True,
-        kw_only=True,
-    )
-    made.__doc__ = kind.__doc__
-    return made(**{f.name: getattr(spec, f.name) for f in fields(spec)})
+    choice = Flag("objective", literal[OBJECTIVES.names], TEXT, OBJECTIVES.name(spec))
+    return group_of(spec).after(choice)
 
 
-def objective_settings(spec: ObjectiveSpec, flags: Any) -> ObjectiveSpec:
-    """The settings alone, out of flags that name the objective too."""
-    return replace(spec, **{f.name: getattr(flags, f.name) for f in fields(spec)})
+def objective_settings(spec: ObjectiveSpec, given: Mapping[str, Any]) -> ObjectiveSpec:
+    """An objective with the settings that are given; its name among them says nothing new."""
+    return replace(spec, **{name: v for name, v in given.items() if name != "objective"})
 
 
 def _refuse_misplaced(spec: ObjectiveSpec, argv: Sequence[str]) -> None:
-    own, name = hints_of(spec), OBJECTIVES.name(spec)
-    others = {n: hints_of(OBJECTIVES.settings(n)) for n in OBJECTIVES.names if n != name}
+    own, name = group_of(spec).hints, OBJECTIVES.name(spec)
+    others = {n: group_of(OBJECTIVES.settings(n)).hints for n in OBJECTIVES.names if n != name}
     for given, value in named(argv):
         having = [n for n, hints in others.items() if given in hints]
         if given not in own and having:

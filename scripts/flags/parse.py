@@ -1,25 +1,16 @@
-"""From the words of a command line to settings: one group of flags per dataclass, shown as such.
+"""From a command line to the values of flags; tyro reads the words and prints the help."""
 
-tyro parses and prints; what is here decides which groups there are, and says in one sentence which
-flag stands where it has no meaning.
-"""
-
-import contextlib
-import difflib
-import io
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
-from itertools import zip_longest
-from typing import Annotated, Any, TypeVar, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, field, make_dataclass
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from mbrl_bilevel.agents.setting_groups import RolloutLength
-from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.ranges import check_ranges, choices, flag
+from mbrl_bilevel.ranges import check_ranges, choices
+from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
+from mbrl_bilevel.scripts.flags.words import HELP_ALL, is_help, refuse_unknown
 
-Config = TypeVar("Config")
+Settings = TypeVar("Settings")
 
 # Left out of --help where there are many flags, and shown by --help-all.
 SELDOM = frozenset(
@@ -34,190 +25,141 @@ SELDOM = frozenset(
         *("critic_dropout", "critics", "target_entropy", "critic_layer_norm", "plugin"),
     }
 )
-HELP = ("-h", "--help")
-HELP_ALL = "--help-all"
-
-primitives = tyro.constructors.ConstructorRegistry()
 
 
-@primitives.primitive_rule
-def _rollout_length(
-    info: tyro.constructors.PrimitiveTypeInfo,
-) -> tyro.constructors.PrimitiveConstructorSpec[RolloutLength] | None:
-    """Four numbers, as the field's docstring names them."""
-    if info.type is not RolloutLength:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=4,
-        metavar="INT INT INT INT",
-        instance_from_str=lambda words: RolloutLength(*map(int, words)),
-        is_instance=lambda value: isinstance(value, RolloutLength),
-        str_from_instance=lambda value: [str(getattr(value, f.name)) for f in fields(value)],
-    )
-
-
-def parse_flat(config: type[Config], argv: Sequence[str], command: str, summary: str) -> Config:
+def parse_flat(kind: type[Settings], argv: Sequence[str], command: str, summary: str) -> Settings:
     """The settings of a command whose flags are one dataclass.
 
     Raises:
         InputError: an unknown flag, or a value out of range. SystemExit: tyro's own, with code 0
             after help or 2 for what it cannot read.
     """
-    refuse_unknown(command, argv, hints_of(config))
-    found: Config = parsed(command, config, argv, summary)
-    check_ranges(found)
-    return found
-
-
-def parsed(command: str, flags: Any, argv: Sequence[str], summary: str | None = None) -> Any:
-    """The instance of a dataclass, or of one of groups, that a command line gives.
-
-    Raises:
-        InputError: what settings refuse. SystemExit: as of `parse_flat`.
-    """
-    with _one_sentence(), primitives:
-        return tyro.cli(
-            flags,
-            prog=f"mbrl-bilevel {command}",
-            args=list(argv),
-            description=summary,
-            config=(
-                tyro.conf.FlagCreatePairsOff,
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.DisallowNone,
-            ),
-        )
+    group = group_of(kind)
+    refuse_unknown(command, argv, group.hints)
+    return built(kind, vars(_parsed(command, _tyro_class(group), argv, summary)))
 
 
 def parse_groups(
-    groups: Mapping[str, Any], argv: Sequence[str], command: str, summary: str
-) -> dict[str, Any]:
-    """An instance of every group of flags; a group is a dataclass, or an instance with defaults.
+    groups: Mapping[str, Group],
+    argv: Sequence[str],
+    command: str,
+    summary: str,
+    shown: Mapping[str, Group] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The values that a command line gives, by group and name; what is not given is not there.
 
-    Flags are named by their fields alone. Booleans of groups that are given as instances take
-    True or False; those of classes are switches.
+    `shown` are the groups that help shows, if not all.
 
     Raises:
-        InputError, SystemExit: as of `parse_flat`.
+        InputError: an unknown flag. SystemExit: as of `parse_flat`.
     """
-    known = {name: hint for group in groups.values() for name, hint in hints_of(group).items()}
+    known = {name: hint for group in groups.values() for name, hint in group.hints.items()}
     refuse_unknown(command, argv, known)
-    words, hidden = help_words(argv)
+    hidden = SELDOM if is_help(argv) and HELP_ALL not in argv else frozenset[str]()
     if hidden & set(known):
         summary += f"\n\nSeldom needed flags are left out here; {HELP_ALL} shows them too."
-    entries: list[Any] = []
-    for name, group in groups.items():
-        if isinstance(group, type):
-            entries.append((name, without(group, hidden)))
-        else:
-            kind = without(type(group), hidden, group)
-            default = kind(**{f.name: getattr(group, f.name) for f in fields(group)})
-            entries.append((name, Annotated[kind, tyro.conf.FlagConversionOff], default))
-    flags = make_dataclass("Flags", entries, frozen=True, kw_only=True)
-    found = parsed(command, flags, words, summary)
-    made = {name: getattr(found, name) for name in groups}
-    for group in made.values():
-        check_ranges(group)
+    if is_help(argv) and shown is not None:
+        groups = shown
+    flags = make_dataclass(
+        "Flags",
+        [
+            (name, _tyro_class(group, hidden), field(metadata={"help": group.text}))
+            for name, group in groups.items()
+        ],
+        kw_only=True,
+    )
+    words = ["--help" if word == HELP_ALL else word for word in argv]
+    found = _parsed(command, flags, words, summary)
+    return {
+        name: {k: v for k, v in vars(getattr(found, name)).items() if v is not None}
+        for name in groups
+    }
+
+
+def built(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Settings out of the values that were given, in their ranges."""
+    made = kind(**{name: value for name, value in given.items() if value is not None})
+    check_ranges(made)
     return made
 
 
-def help_words(argv: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """A command line with `--help` for `--help-all`, and the flags that its help leaves out."""
-    words = ["--help" if word == HELP_ALL else word for word in argv]
-    return words, SELDOM if is_help(argv) and HELP_ALL not in argv else frozenset[str]()
+def _parsed(command: str, flags: Any, words: Sequence[str], summary: str) -> Any:
+    return tyro.cli(
+        flags,
+        prog=f"mbrl-bilevel {command}",
+        args=list(words),
+        description=summary,
+        config=(
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.DisallowNone,
+        ),
+    )
 
 
-def without(kind: type[Any], hidden: frozenset[str], default: Any = None) -> type[Any]:
-    """The same dataclass with these fields kept from the eyes of `--help`."""
-    names = {f.name for f in fields(kind)} & hidden
-    if not names:
-        return kind
-    hints = get_type_hints(kind, include_extras=True)
-    body: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": kind.__module__}
-    suppress: Any = tyro.conf.Suppress
-    body["__annotations__"] = {name: suppress[hints[name]] for name in names}
-    body |= {f.name: f.default for f in fields(kind) if f.name in names}
-    if default is not None:
-        body |= {name: getattr(default, name) for name in names}
-    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))
+def _tyro_class(group: Group, hidden: frozenset[str] = frozenset()) -> type[Any]:
+    """A dataclass as tyro reads it: every field is None unless it is given, or a switch."""
+    made = make_dataclass(
+        "Flags",
+        [(f.name, _hint(f, f.name in hidden), *_default(f)) for f in group.flags],
+        frozen=True,
+        kw_only=True,
+    )
+    made.__doc__ = group.text
+    return made
 
 
-def hints_of(group: Any) -> dict[str, Any]:
-    """The annotation of every flag of a group, by its name."""
-    kind = group if isinstance(group, type) else type(group)
-    hints = get_type_hints(kind, include_extras=True)
-    return {f.name: hints[f.name] for f in fields(kind)}
+def _hint(flag: Flag, hidden: bool) -> Any:
+    texts = tyro.conf.arg(
+        help=flag.text, help_behavior_hint=_shown(flag), metavar=_values(flag.hint)
+    )
+    hint: Any = flag.hint
+    if not (flag.switch or flag.default is MISSING or _is_positional(flag)):
+        hint = Union[None, hint]  # noqa: UP007 (of a | b tyro imports typeguard, which takes long)
+    marks: list[Any] = [texts]
+    if not flag.switch:
+        marks.append(tyro.conf.FlagConversionOff)
+    if hidden:
+        marks.append(tyro.conf.Suppress)
+    return Annotated[hint, *marks]
 
 
-def is_group(value: Any) -> bool:
-    """Whether a setting is itself a group of settings, rather than the value of a flag."""
-    return is_dataclass(value) and not isinstance(value, RolloutLength)
-
-
-def values_of(name: str, argv: Sequence[str]) -> list[str]:
-    """What follows the last `--name` of a command line; nothing where it is not there."""
-    values: list[str] = []
-    inside = False
-    for word in argv:
-        if word.startswith("--"):
-            given, has_value, value = word.partition("=")
-            inside = given.replace("_", "-") == flag(name)
-            values = ([value] if has_value else []) if inside else values
-        elif inside:
-            values.append(word)
-    return values
-
-
-def value_of(name: str, argv: Sequence[str]) -> str | None:
-    """The one value of a flag; None where it has none."""
-    return next(iter(values_of(name, argv)), None)
-
-
-def is_help(argv: Sequence[str]) -> bool:
-    return any(word in (*HELP, HELP_ALL) for word in argv)
-
-
-def named(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every flag on the command line by its field's name, with the word that follows it."""
-    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
-        if word.startswith("--") and word != "--" and word not in (*HELP, HELP_ALL):
-            key, equals, value = word.removeprefix("--").partition("=")
-            follows = "" if following.startswith("--") else following
-            yield key.replace("-", "_"), value if equals else follows
-
-
-def refuse_unknown(command: str, argv: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Refuses flags that are not among the names of `known`, and words that its hints exclude.
-
-    Raises:
-        InputError: the first of them.
-    """
-    for name, value in named(argv):
-        if name not in known and name.removeprefix("no_") not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {flag(near[0])}?" if near else "leave it out;"
-            raise InputError(
-                f"{flag(name)} is no flag of {command}: {remedy} `mbrl-bilevel {command} --help` "
-                "lists all"
+def _values(hint: Any) -> str | None:
+    """How help writes the values of a flag that takes several; None leaves that to tyro."""
+    for kind in (hint, *get_args(hint)):
+        if get_origin(kind) is tuple:
+            first, *others = get_args(kind)
+            if words := choices(first):
+                return f"{{{','.join(words)}}} ..."
+            word = _bare(first).__name__.upper()
+            return (
+                f"{word} [{word} ...]"
+                if others == [...]
+                else " ".join([word, *[word] * len(others)])
             )
-        words = choices(known.get(name))
-        if value and words and value not in words:
-            raise InputError(f"{flag(name)} {value}: choose one of {', '.join(words)}")
+    return None
 
 
-@contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Settings check themselves where tyro builds them: their sentence, instead of tyro's box."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit as left:
-        error: BaseException | None = left
-        while error is not None and not isinstance(error, InputError):
-            error = error.__context__
-        if error is not None:
-            raise error from None
-        sys.stderr.write(printed.getvalue())
-        raise
-    sys.stderr.write(printed.getvalue())
+def _bare(hint: Any) -> type:
+    bare: type = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return bare
+
+
+def _default(flag: Flag) -> tuple[Any, ...]:
+    if flag.default is MISSING:
+        return ()
+    return (flag.default if flag.switch or _is_positional(flag) else None,)
+
+
+def _is_positional(flag: Flag) -> bool:
+    return tyro.conf.Positional in getattr(flag.hint, "__metadata__", ())
+
+
+def _shown(flag: Flag) -> str:
+    """The default, as help shows it; where it is None, the text says what that means."""
+    if flag.default is MISSING:
+        return "(required)"
+    if flag.switch or flag.default is None or flag.default == ():
+        return ""
+    values = flag.default if isinstance(flag.default, tuple) else (flag.default,)
+    return f"(default: {' '.join(map(str, values))}{flag.remark})"

@@ -15,34 +15,33 @@ class Config(Command):
     """Flags of reproduce."""
 
     name: Annotated[Literal["dynamics", "agents", "published", "uci", "sac"], tyro.conf.Positional]
-    """dynamics: every objective on real data at one budget; agents: learning curves of any agents
+    """dynamics: every objective on real data at equal budget; agents: learning curves of any agents
     on any tasks, beside published ones (needs --out); published: the paper's table at its own
-    settings; uci: the usual regression suite (needs --data); sac: learning curves beside those
-    of Stable-Baselines3 (needs --out)."""
+    settings; uci: the UCI regression data sets (needs --data); sac: learning curves of SAC here and
+    in Stable-Baselines3 (needs --out)."""
     data: Path | None = None
-    """uci: folder of the suite. dynamics, published, agents: folder of Minari data sets to keep and
-    reuse; default: a temporary one, for agents OUT/datasets."""
+    """uci: folder of the data sets. dynamics, published, agents: folder in which Minari data sets
+    are kept and reused; default: a temporary one, for agents OUT/datasets."""
     seeds: Count = 3
-    """Repetitions, each with its own split and initialisation, from --seed on."""
+    """Number of repetitions, with seeds --seed, --seed + 1, ..."""
     steps: Count | None = None
-    """dynamics: gradient steps of each run, 4,000 by default; sac: real steps, 50,000 by default;
-    agents: steps of the training; default: the agent's own."""
+    """dynamics: gradient steps of each run, default: 4,000; sac: environment steps, default:
+    50,000; agents: steps of the training, default: the agent's own."""
     envs: tuple[str, ...] = ("Hopper-v5", "HalfCheetah-v5")
     """dynamics: environments whose medium policy collects the data; agents: the tasks; sac: the
     first is the task."""
     agents: tuple[str, ...] = ("dhmbpo",)
-    """agents: which to train, each with its defaults and its preset for the task."""
+    """agents: agents to train, each with its defaults and its preset for the task."""
     objectives: tuple[str, ...] | None = None
-    """dynamics, uci: what to compare; default: mse nll beta_nll pg bilevel. agents: objectives of
-    the model, whose noise is then a function of the input for all; default: the agent's own
-    settings. dynamics knows NAME-wide too: the same objective with as many
-    parameters as bilevel has by its two means."""
+    """dynamics, uci: objectives to compare, default: mse nll beta_nll pg bilevel. agents: objectives
+    of the model, all with noise as a function of the input; default: the agent's own settings.
+    dynamics also takes NAME-wide: a wider network, with as many parameters as the two means of
+    bilevel."""
     out: Path | None = None
-    """dynamics, sac, agents: folder that keeps every run; the same command goes on where it
-    stopped."""
+    """dynamics, sac, agents: folder of the runs; the same command continues where it stopped."""
     published: Path | None = None
-    """agents: folder of published curves, TASK.csv with the columns method, seed, real_steps and
-    return, to draw behind one's own."""
+    """agents: folder of published curves to draw behind the own ones: TASK.csv with the columns
+    method, seed, real_steps and return."""
 
     @property
     def compared(self) -> tuple[str, ...]:

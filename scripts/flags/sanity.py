@@ -18,4 +18,4 @@ class Config(Command):
     names: Annotated[tuple[Name, ...], tyro.conf.Positional] = ()
     """Which toy problems to check; default: all."""
     out: Path | None = None
-    """A new or empty folder for checks.json and, of the Gaussian toy, the training curves."""
+    """New or empty folder for checks.json and the training curves of the Gaussian problem."""

@@ -10,18 +10,19 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.settings import OBJECTIVES, BilevelSettings, NLLSettings, ObjectiveSpec
 from mbrl_bilevel.ranges import Count, Range
+from mbrl_bilevel.scripts.flags.group import group_of
 from mbrl_bilevel.scripts.flags.objective import (
     objective_group,
     objective_of,
     objective_settings,
 )
-from mbrl_bilevel.scripts.flags.parse import parse_groups
+from mbrl_bilevel.scripts.flags.parse import built, parse_groups
 from mbrl_bilevel.scripts.flags.shared import Command
 from mbrl_bilevel.training.settings import FitSettings
 
 SUMMARY = (
-    "Trains a dynamics model from a Minari data set; `--objective NAME --help` shows the flags of "
-    "an objective."
+    "Train a dynamics model on a Minari data set. `--objective NAME --help` shows the flags of an "
+    "objective."
 )
 
 
@@ -36,9 +37,8 @@ class RunFlags(Command):
     checkpoint_seconds: Annotated[float, Range(0, math.inf)] = 20.0
     """Seconds between checkpoints, of which the two newest are kept; 0: at every evaluation."""
     cold_restart: bool = False
-    """After bilevel, train a fresh model under the reward that was learned, then frozen, and report
-    both: a model that followed the reward through its changes may remember what it was learned
-    on."""
+    """After bilevel training, also train a fresh model under the learned reward, now frozen, and
+    report both: a model that followed the reward may have memorised the data it was learned on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +48,14 @@ class DataFlags:
     dataset: str
     """Minari id, or the folder of a Minari data set."""
     download: bool = False
-    """Fetch the data set by its id where it is not on this machine."""
+    """Download the data set if it is not on this machine."""
     env: str | None = None
-    """Environment that the data set must come from (checked), e.g. HalfCheetah-v5; with a module
-    that registers it, as in my_module:MyCart-v0, its task is known."""
+    """Environment that the data set must come from (checked), e.g. HalfCheetah-v5;
+    my_module:MyCart-v0 imports the module that registers it."""
     max_transitions: Count | None = None
-    """Use only about so many transitions, whole episodes drawn by the seed."""
+    """Use about this many transitions: whole episodes, drawn by --seed."""
     unchecked_task: bool = False
-    """Go on where rewards or terminations of the data are not those of the task."""
+    """Train even if rewards or terminations of the data differ from the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class ModelFlags(ModelSettings):
     """The ensemble."""
 
     learn_reward: Literal["auto", "yes", "no"] = "auto"
-    """Predict the reward too; auto: where the task's reward function is unknown."""
+    """Predict the reward too; auto: if the task's reward function is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +93,17 @@ def parse(argv: Sequence[str]) -> Config:
     """
     objective = objective_of(argv, NLLSettings())
     groups = {
-        "run": RunFlags,
-        "data": DataFlags,
-        "model": ModelFlags(),
+        "run": group_of(RunFlags),
+        "data": group_of(DataFlags),
+        "model": group_of(ModelFlags()),
         "objective": objective_group(objective),
-        "fit": FitSettings(),
+        "fit": group_of(FitSettings()),
     }
-    found = parse_groups(groups, argv, "train-model", SUMMARY)
-    return Config(**found | {"objective": objective_settings(objective, found["objective"])})
+    given = parse_groups(groups, argv, "train-model", SUMMARY)
+    return Config(
+        run=built(RunFlags, given["run"]),
+        data=built(DataFlags, given["data"]),
+        model=built(ModelFlags, given["model"]),
+        objective=objective_settings(objective, given["objective"]),
+        fit=built(FitSettings, given["fit"]),
+    )

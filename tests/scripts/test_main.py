@@ -21,6 +21,24 @@ def test_every_command_explains_itself(command, capsys):
     assert {"--seed", "--device", "--json"} <= set(shown.split())
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_because_it_imports_little(command):
+    agent = ["--agent", "mbpo"] if command == "train-agent" else []
+    slow = {"torch", "gymnasium", "matplotlib", "scipy"}
+    if command in ("train-model", "train-agent", "eval-agent"):  # which have many flags
+        slow.add("typeguard")  # tyro's, for some types of flags
+    code = (
+        "import atexit, sys\n"
+        "from mbrl_bilevel.scripts.main import main\n"
+        f"slow = {slow}\n"
+        "atexit.register(lambda: print('imported', *slow & set(sys.modules), file=sys.stderr))\n"
+        "main()"
+    )
+    line = [sys.executable, "-c", code, command, *agent, "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stderr == "imported\n"
+
+
 def test_an_unknown_command_is_named_with_the_known_ones(capsys):
     assert run(["trian-model"]) == 2
     error = capsys.readouterr().err

@@ -1,39 +1,92 @@
-"""Which flags a command line names, and those that there are none of."""
+"""From a command line to values: what was given, and what help says of the rest."""
+
+from dataclasses import dataclass
 
 import pytest
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.flags.parse import refuse_unknown, values_of
+from mbrl_bilevel.ranges import Count
+from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
+from mbrl_bilevel.scripts.flags.parse import built, parse_flat, parse_groups
 
 
-@pytest.mark.parametrize(
-    ("line", "values"),
-    [
-        ("--planner cem mppi --seed 3", ["cem", "mppi"]),
-        ("--seed 3 --planner=cem", ["cem"]),
-        ("--planner cem --seed 3 --planner icem", ["icem"]),
-        ("--planner", []),
-        ("--planners cem --seed 3", []),
-    ],
-)
-def test_the_values_of_a_flag(line: str, values: list[str]) -> None:
-    assert values_of("planner", line.split()) == values
+@dataclass(frozen=True, kw_only=True)
+class Fruit:
+    """What grows."""
+
+    kind: str
+    """Its name."""
+    sizes: tuple[Count, ...] = (1, 2)
+    """Widths, of which one that is longer than a line of the terminal has in it is told in
+    several."""
+    ripe: bool = False
+    """Eat now."""
+    price: float | None = None
+    """Default: a gift."""
+    threads: Count = 1
+    """Hands."""
 
 
-def test_names_with_underscores_are_the_same_flag() -> None:
-    assert values_of("other_env", ["--other_env"]) == values_of("other_env", ["--other-env"]) == []
-    assert values_of("max_steps", ["--max_steps", "3"]) == ["3"]
-    refuse_unknown("x", ["--max_steps", "-3", "--help"], {"max_steps": int})
+TAIL = Group("Tails.", (Flag("lengths", tuple[int, int], "Long.", (1, 2), remark=", or so"),))
+GROUPS = {"fruit": group_of(Fruit), "tail": TAIL}
 
 
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        ("--max-step 3", "--max-step is no flag of x: did you mean --max-steps?"),
-        ("--max-steps 3 --quux=4", "--quux is no flag of x: leave it out"),
-    ],
-)
-def test_other_flags_are_refused(line: str, sentence: str) -> None:
-    with pytest.raises(InputError) as found:
-        refuse_unknown("x", line.split(), {"max_steps": int, "seed": int})
-    assert str(found.value).startswith(sentence)
+def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        parse_groups(GROUPS, words, "grow", "Grows.", {"fruit": GROUPS["fruit"]})
+    assert end.value.code == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_only_what_is_given_is_there_and_switches() -> None:
+    assert parse_groups(GROUPS, ["--kind", "fig"], "grow", "") == {
+        "fruit": {"kind": "fig", "ripe": False},
+        "tail": {},
+    }
+    line = "--kind fig --sizes 3 4 5 --ripe --price 2 --lengths 7 8"
+    assert parse_groups(GROUPS, line.split(), "grow", "") == {
+        "fruit": {"kind": "fig", "ripe": True, "sizes": (3, 4, 5), "price": 2.0},
+        "tail": {"lengths": (7, 8)},
+    }
+
+
+def test_booleans_with_a_default_of_an_instance_take_a_value() -> None:
+    groups = {"fruit": group_of(Fruit(kind="fig", ripe=True))}
+    assert parse_groups(groups, ["--ripe", "False"], "grow", "") == {"fruit": {"ripe": False}}
+    assert parse_groups(groups, [], "grow", "") == {"fruit": {}}
+
+
+def test_what_is_built_has_the_defaults_of_the_class_and_is_checked() -> None:
+    assert built(Fruit, {"kind": "fig", "price": None}) == Fruit(kind="fig")
+    with pytest.raises(InputError, match="--threads 0: choose at least 1"):
+        built(Fruit, {"kind": "fig", "threads": 0})
+    assert parse_flat(Fruit, ["--kind=fig", "--sizes", "3"], "grow", "") == Fruit(
+        kind="fig", sizes=(3,)
+    )
+    with pytest.raises(InputError, match="--size is no flag of grow: did you mean --sizes"):
+        parse_flat(Fruit, ["--size", "3"], "grow", "")
+
+
+def test_help_tells_defaults_and_leaves_seldom_flags_and_other_groups_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = helped(capsys, "--help")
+    for part in (
+        "Grows. Seldom needed flags are left out here; --help-all shows them too.",
+        "--kind STR Its name. (required)",
+        "--sizes INT [INT ...] Widths,",
+        "has in it is told in several. (default: 1 2)",
+        "--ripe Eat now. --price FLOAT Default: a gift.",
+    ):
+        assert part in text
+    assert "--threads" not in text
+    assert "--lengths" not in text
+    assert "(default: None)" not in text
+    assert "--threads INT Hands. (default: 1)" in helped(capsys, "--help-all")
+
+
+def test_help_tells_how_many_values_a_flag_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_groups({"tail": TAIL}, ["--help"], "grow", "Grows.")
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--lengths INT INT Long. (default: 1 2, or so)" in text
