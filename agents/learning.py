@@ -8,7 +8,6 @@ from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.policy_evaluation import Critics, PolicyEvaluation
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import one_line
-from mbrl_bilevel.training import tensorboard
 from mbrl_bilevel.training.checkpointer import Checkpointer
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.interruption import Interruption
@@ -17,6 +16,7 @@ from mbrl_bilevel.training.metrics_log import MetricsLog
 from mbrl_bilevel.training.progress import Progress
 from mbrl_bilevel.training.rollback import InFolder, Rollback
 from mbrl_bilevel.training.run_folder import RunFolder
+from mbrl_bilevel.training.tensorboard import agent_layout
 
 
 @runtime_checkable
@@ -65,13 +65,14 @@ def learn(
     interruption = Interruption()
     checkpointer = Checkpointer(run, checkpoint_seconds, interruption)
     evaluations = PolicyEvaluations(learner, run, evaluation, evaluate_every)
+    layout = agent_layout(model=hasattr(learner, "model"), critics=isinstance(learner, HasCritics))
     in_order = [
         interruption,
         Progress("train-agent", shown={}, disable=False),
         Rollback(InFolder(learner, checkpointer), checkpointer),
         *callbacks,
         evaluations,  # whose lines must be in the log before it is synced for a checkpoint
-        MetricsLog(run, "time/steps_per_second", tensorboard.AGENT),
+        MetricsLog(run, "time/steps_per_second", layout),
         checkpointer,
     ]
     train(learner, steps=steps, metrics_every=log_every, callbacks=in_order)

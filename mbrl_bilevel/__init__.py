@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mbrl_bilevel.models.dynamics import DynamicsModel as DynamicsModel
     from mbrl_bilevel.models.propagation import Propagation as Propagation
     from mbrl_bilevel.models.settings import ModelSettings as ModelSettings
-    from mbrl_bilevel.objectives.bilevel import Bilevel as Bilevel
     from mbrl_bilevel.objectives.new_model import new_model as new_model
     from mbrl_bilevel.objectives.settings import OBJECTIVES as OBJECTIVES
     from mbrl_bilevel.objectives.settings import BetaNLLSettings as BetaNLLSettings
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
     from mbrl_bilevel.objectives.settings import PolicyGradientSettings as PolicyGradientSettings
     from mbrl_bilevel.planning.settings import PLANNERS as PLANNERS
-    from mbrl_bilevel.planning.settings import CEMSettings as CEMSettings
-    from mbrl_bilevel.planning.settings import ICEMSettings as ICEMSettings
-    from mbrl_bilevel.planning.settings import MPPISettings as MPPISettings
-    from mbrl_bilevel.planning.settings import RandomShootingSettings as RandomShootingSettings
-    from mbrl_bilevel.planning.settings import ScoringSettings as ScoringSettings
     from mbrl_bilevel.training.fit import fit as fit
     from mbrl_bilevel.training.loop import Callback as Callback
     from mbrl_bilevel.training.loop import train as train
@@ -51,7 +45,6 @@ else:
         "models.dynamics": ("DynamicsModel",),
         "models.propagation": ("Propagation",),
         "models.settings": ("ModelSettings",),
-        "objectives.bilevel": ("Bilevel",),
         "objectives.new_model": ("new_model",),
         "objectives.settings": (
             "OBJECTIVES",
@@ -62,14 +55,7 @@ else:
             "ObjectiveSpec",
             "PolicyGradientSettings",
         ),
-        "planning.settings": (
-            "PLANNERS",
-            "CEMSettings",
-            "ICEMSettings",
-            "MPPISettings",
-            "RandomShootingSettings",
-            "ScoringSettings",
-        ),
+        "planning.settings": ("PLANNERS",),
         "training.fit": ("fit",),
         "training.loop": ("Callback", "train"),
         "training.run_folder": ("RunFolder",),
@@ -81,25 +67,19 @@ __all__ = [
     "OBJECTIVES",
     "PLANNERS",
     "BetaNLLSettings",
-    "Bilevel",
     "BilevelSettings",
-    "CEMSettings",
     "Callback",
     "Dataset",
     "DynamicsModel",
     "FitSettings",
-    "ICEMSettings",
     "InputError",
-    "MPPISettings",
     "MSESettings",
     "ModelSettings",
     "NLLSettings",
     "ObjectiveSpec",
     "PolicyGradientSettings",
     "Propagation",
-    "RandomShootingSettings",
     "RunFolder",
-    "ScoringSettings",
     "TrainingDiverged",
     "Transitions",
     "evaluate",

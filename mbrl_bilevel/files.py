@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-LARGEST_TEXT = 1 << 24  # bytes of a description, a configuration or figures: they hold kilobytes
+LARGEST_TEXT = 1 << 24  # bytes of a description, a configuration or metrics: they hold kilobytes
 DEEPEST = 64  # lists and mappings inside each other
 AT_FDCWD, EXCHANGE = -100, 2  # of Linux's renameat2
 

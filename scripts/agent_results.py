@@ -1,4 +1,4 @@
-"""The folder that takes what was found of evaluated agents: configuration, figures, curves."""
+"""The folder of results of evaluated agents: configuration, figures, curves."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,9 @@ from mbrl_bilevel.scripts.agent_table import (
 )
 from mbrl_bilevel.scripts.candidates import SIMULATOR, Candidate
 from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.training.tensorboard import PLAYED, write_charts
 
 CONFIG, SUMMARY, FIGURE, VIDEO = "config.yaml", "summary.json", "returns.png", "episode-0.mp4"
-# TensorBoard's custom scalars: the curves of all agents in one chart, found by their common prefix
-LAYOUT = {"returns": {"mean return so far": ["Multiline", ["mean_return_so_far/"]]}}
 Played = Sequence[dict[int, Episode]]  # by agent, by number of the episode
 
 
@@ -111,7 +110,7 @@ class Results:
         path = save(figure, self.folder / FIGURE)
         with SummaryWriter(str(self.folder)) as writer:  # the file: drawing again takes long
             writer.add_image("returns", imread(path), dataformats="HWC")
-            writer.add_custom_scalars(LAYOUT)
+            write_charts(writer, PLAYED)
             for name, of_agent in rewards.items():
                 tag = _file_name(name)
                 writer.add_scalar(f"mean_return/{tag}", np.mean([one.sum() for one in of_agent]))

@@ -134,7 +134,7 @@ def _remarks(agents: Sequence[Mapping[str, Any]]) -> list[str]:
     fewest = min(len(found["returns"]) for found in agents)
     remarks = [
         f"{found['name']}: {found['non_finite_sequences']} imagined sequences were not finite and "
-        "left out"
+        "were left out"
         for found in agents
         if found["non_finite_sequences"]
     ]

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import torch
 from torch import nn
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
+from mbrl_bilevel.scripts.measurement import Measurement
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
 from mbrl_bilevel.training.samples import Samples
 from mbrl_bilevel.training.settings import FitSettings
@@ -18,7 +18,7 @@ MEMBERS, BATCH, HIDDEN, INPUTS, OUTPUTS = 5, 256, (200, 200, 200), 23, 17  # Hal
 STEPS = 50  # a call
 
 
-def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     """Operations per second of whole training steps (batch, loss, gradients, clipping, Adam)."""
     generator = torch.Generator(device).manual_seed(seed)
     data = Samples(
@@ -35,19 +35,19 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
     candidates = {"ours": _ours(data, generator), "peer": _peer(data, device), "limit": limit}
     seconds = take_turns(candidates, rounds)
     rate = {name: STEPS * operations / median(s) / 1e9 for name, s in seconds.items()}
-    return {
-        "ours": rate["ours"],
-        "peer": rate["peer"],
-        "peer_name": "one nn.Sequential a member, torch's default Adam",
-        "ratio": median_ratio(seconds["peer"], seconds["ours"]),
-        "limit": rate["limit"],
-        "share_of_limit": median_ratio(seconds["limit"], seconds["ours"]),
-        "unit": "Gflop/s",
-        "more": {
+    return Measurement(
+        ours=rate["ours"],
+        peer=rate["peer"],
+        peer_name="one nn.Sequential a member, torch's default Adam",
+        ratio=median_ratio(seconds["peer"], seconds["ours"]),
+        limit=rate["limit"],
+        share_of_limit=median_ratio(seconds["limit"], seconds["ours"]),
+        unit="Gflop/s",
+        more={
             "milliseconds per step": 1e3 * median(seconds["ours"]) / STEPS,
             "million operations per step": operations / 1e6,
         },
-    }
+    )
 
 
 def _ours(data: Samples, generator: torch.Generator) -> Callable[[], None]:

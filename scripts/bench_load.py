@@ -5,7 +5,6 @@ import warnings
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import gymnasium
 import minari
@@ -15,16 +14,17 @@ from minari.data_collector import EpisodeBuffer
 
 from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.scripts.measurement import Measurement
 from mbrl_bilevel.scripts.timing import median_ratio, take_turns
 
 OBS, ACT = 17, 6
 SHAPES = {"long": (100, 1_000), "short": (5_000, 20)}  # episodes, steps of each
 
 
-def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     """Loads both shapes of 100,000 transitions by both loaders in turn; short episodes lead."""
     rng = np.random.default_rng(seed)
-    figures: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, datasets_in(folder):
         for shape, (episodes, steps) in SHAPES.items():
             _create(f"bench/{shape}-v0", episodes, steps, rng)
@@ -37,22 +37,22 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
                 },
                 min(rounds, 5),
             )
-            figures[shape] = {
+            metrics[shape] = {
                 **{k: episodes * steps / median(v) / 1e6 for k, v in seconds.items()},
                 "ratio": median_ratio(seconds["peer"], seconds["ours"]),
                 "share_of_limit": median_ratio(seconds["limit"], seconds["ours"]),
             }
-    short, long = figures["short"], figures["long"]
-    return {
+    short, long = metrics["short"], metrics["long"]
+    return Measurement(
         **short,
-        "peer_name": "minari's iterate_episodes, 5,000 episodes of 20 steps",
-        "unit": "million transitions/s",
-        "more": {
+        peer_name="minari's iterate_episodes, 5,000 episodes of 20 steps",
+        unit="million transitions/s",
+        more={
             "100 episodes of 1,000 steps, million transitions/s": long["ours"],
             "minari on those": long["peer"],
             "ratio on those": long["ratio"],
         },
-    }
+    )
 
 
 def _create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator) -> None:

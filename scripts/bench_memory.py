@@ -5,13 +5,13 @@ import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
+from mbrl_bilevel.scripts.measurement import Measurement
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.loop import Callback, Training
 from mbrl_bilevel.training.run_folder import RunFolder
@@ -36,7 +36,7 @@ class MemoryCurve(Callback):
             self.curve[training.step] = pages * PAGE / 2**20
 
 
-def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     """Resident memory after warm-up and at the end: a tiny network, all that a run writes."""
     if not Path("/proc/self/statm").is_file():
         raise InputError(f"bench memory reads /proc, which {sys.platform} has not: run it on Linux")
@@ -61,19 +61,14 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
         written = sum(path.stat().st_size for path in run.path.iterdir())
     warm = {step: size for step, size in curve.items() if step >= WARM * STEPS}
     sizes = list(warm.values())
-    return {
-        "ours": sizes[-1] - sizes[0],
-        "peer": None,
-        "ratio": None,
-        "limit": None,
-        "share_of_limit": None,
-        "unit": f"MiB grown from step {next(iter(warm)):,} to {STEPS:,}",
-        "peer_name": None,
-        "more": {
+    return Measurement(
+        ours=sizes[-1] - sizes[0],
+        unit=f"MiB grown from step {next(iter(warm)):,} to {STEPS:,}",
+        more={
             "MiB after warm-up": sizes[0],
             "MiB at the most": max(sizes),
             "largest step between two points, MiB": max(abs(b - a) for a, b in pairwise(sizes)),
             "MiB written to the run's folder": written / 2**20,
             **{f"MiB at step {step:,}": size for step, size in curve.items()},
         },
-    }
+    )

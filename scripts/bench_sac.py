@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -11,13 +10,14 @@ from mbrl_bilevel.agents.policy_updates import SoftActorCritic
 from mbrl_bilevel.agents.setting_groups import PolicySettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.scripts.command import fast_products, plain_products
+from mbrl_bilevel.scripts.measurement import Measurement
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
 
 OBS, ACT, HIDDEN, BATCH = 17, 6, 256, 256  # HalfCheetah's sizes, everybody's networks
 ROWS, UPDATES = 10_000, 50  # of the replay, and of a call
 
 
-def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
+def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     """Updates per second: batch, critics, actor, temperature and targets.
 
     Each runs as it does for its users: ours after `fast_products`, the peer by torch's defaults.
@@ -36,16 +36,16 @@ def measure(rounds: int, device: torch.device, seed: int) -> dict[str, Any]:
         candidates["peer"] = peer
     seconds = take_turns(candidates, rounds)
     rate = {name: UPDATES / median(s) for name, s in seconds.items()}
-    return {
-        "ours": rate["ours"],
-        "peer": rate.get("peer"),
-        "peer_name": "Stable-Baselines3's SAC, same batch and networks",
-        "ratio": median_ratio(seconds["peer"], seconds["ours"]) if peer is not None else None,
-        "limit": rate["limit"],
-        "share_of_limit": median_ratio(seconds["limit"], seconds["ours"]),
-        "unit": "updates/s",
-        "more": {"milliseconds per update": 1e3 / rate["ours"]},
-    }
+    return Measurement(
+        ours=rate["ours"],
+        peer=rate.get("peer"),
+        peer_name="Stable-Baselines3's SAC, same batch and networks",
+        ratio=median_ratio(seconds["peer"], seconds["ours"]) if peer is not None else None,
+        limit=rate["limit"],
+        share_of_limit=median_ratio(seconds["limit"], seconds["ours"]),
+        unit="updates/s",
+        more={"milliseconds per update": 1e3 / rate["ours"]},
+    )
 
 
 def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:

@@ -13,9 +13,9 @@ from mbrl_bilevel.errors import InputError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command found: figures for a program (`--json`) and a text for a person."""
+    """What a command found: results for a program (`--json`) and a text for a person."""
 
-    figures: dict[str, Any]
+    results: dict[str, Any]
     text: str
     exit_code: int = 0
 
@@ -25,7 +25,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def how_to_watch(folder: Path) -> str:
+def run_folder_hint(folder: Path) -> str:
     """A run's folder and the command that shows it, to be pasted into a shell as it is."""
     return f"run folder: {folder}   watch it: tensorboard --logdir {quote(str(folder))}"
 

@@ -82,7 +82,7 @@ def _comparison_folder(wanted: Path | None, folders: Sequence[Path]) -> Path:
 def _mismatch(
     names: Sequence[str], read: Sequence[mismatch.Acted | None], out: Path, seed: int
 ) -> tuple[dict[str, Any] | None, str]:
-    """Correlation of the figures with the returns that eval-agent left beside the models."""
+    """Correlation of the metrics with the returns that eval-agent left beside the models."""
     reason = mismatch.why_not(read)
     if reason is not None:
         return None, f"no objective mismatch: {reason}"
@@ -91,7 +91,7 @@ def _mismatch(
     figures.save(mismatch_scatter(names, acted, found), out / "mismatch.png")
     differ = mismatch.different_settings(acted)
     lines = [
-        f"objective mismatch over {len(acted)} models (-1: the figure says everything)",
+        f"objective mismatch over {len(acted)} models (-1: the metric orders the returns perfectly)",
         correlation_table(found),
     ]
     if differ:

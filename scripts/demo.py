@@ -12,7 +12,7 @@ from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.evaluation import figures
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, eval_agent, eval_model, train_model
-from mbrl_bilevel.scripts.command import Outcome, how_to_watch, say
+from mbrl_bilevel.scripts.command import Outcome, run_folder_hint, say
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import eval_agent as eval_agent_flags
@@ -71,7 +71,7 @@ def run(config: Config) -> Outcome:
     began = time.monotonic()
     out = config.out or next(p for i in count(1) if not (p := Path(f"runs/demo-{i}")).exists())
     make_folder("--out", out, empty=True)
-    say(how_to_watch(out))
+    say(run_folder_hint(out))
     with datasets_in(out / "datasets"):
         found = {stop.env: _visit(stop, out, config) for stop in TOUR}
     seconds = time.monotonic() - began
@@ -93,40 +93,53 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
             env=stop.env, policy=stop.policy, steps=stop.steps, dataset=dataset, **common
         )
     )
-    behaviour = eval_agent_flags.Config(
+    behaviour = _play_behaviour(stop, out / name, common)
+    models = {}
+    for objective in stop.objectives:
+        folder = out / name / objective
+        _train(stop, objective, dataset, folder, common)
+        evaluated = eval_model.run(eval_model_flags.Config(model=folder, **common))
+        say(evaluated.text)
+        models[objective] = {"model": evaluated.results, "mpc": _plan(stop, folder, common)}
+    return {"behaviour": behaviour, "models": models}
+
+
+def _play_behaviour(stop: Stop, out: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """Returns of the policy that collected the data."""
+    flags = eval_agent_flags.Config(
         agent="policy",
         policy=stop.policy,
         env=stop.env,
         episodes=5,
         max_steps=stop.max_steps,
-        out=out / name,
+        out=out,
         **common,
     )
-    found: dict[str, Any] = {"behaviour": eval_agent.run(behaviour).figures, "models": {}}
-    for objective in stop.objectives:
-        model = out / name / objective
-        train_model.run(
-            train_model_flags.Config(
-                run=train_model_flags.RunFlags(out=model, **common),
-                data=train_model_flags.DataFlags(dataset=dataset),
-                model=train_model_flags.ModelFlags(hidden=stop.hidden),
-                objective=OBJECTIVES.settings(objective)(),
-                fit=FitSettings(steps=stop.gradient_steps),
-            )
+    return eval_agent.run(flags).results
+
+
+def _train(stop: Stop, objective: str, dataset: str, folder: Path, common: dict[str, Any]) -> None:
+    train_model.run(
+        train_model_flags.Config(
+            run=train_model_flags.RunFlags(out=folder, **common),
+            data=train_model_flags.DataFlags(dataset=dataset),
+            model=train_model_flags.ModelFlags(hidden=stop.hidden),
+            objective=OBJECTIVES.settings(objective)(),
+            fit=FitSettings(steps=stop.gradient_steps),
         )
-        evaluated = eval_model.run(eval_model_flags.Config(model=model, **common))
-        say(evaluated.text)
-        acted = eval_agent.run(
-            eval_agent_flags.Config(
-                model=model,
-                episodes=stop.episodes,
-                max_steps=stop.max_steps,
-                planning=stop.planner,
-                **common,
-            )
-        )
-        found["models"][objective] = {"model": evaluated.figures, "mpc": acted.figures}
-    return found
+    )
+
+
+def _plan(stop: Stop, model: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """Returns of planning in a model."""
+    flags = eval_agent_flags.Config(
+        model=model,
+        episodes=stop.episodes,
+        max_steps=stop.max_steps,
+        planning=stop.planner,
+        **common,
+    )
+    return eval_agent.run(flags).results
 
 
 def _text(found: dict[str, Any], out: Path, picture: Path, seconds: float) -> str:

@@ -77,7 +77,7 @@ def _run(config: Config) -> Outcome:
         raise
     outcome = results.write(played, time.perf_counter() - started, complete=True)
     if config.out is None and len(config.models) > 1:
-        results.copy_to_models(outcome.figures["agents"])
+        results.copy_to_models(outcome.results["agents"])
     return outcome
 
 

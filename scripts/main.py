@@ -166,7 +166,7 @@ def _run(argv: list[str]) -> int:
     outcome = module.run(command)
     if shared_flags(command).json:
         print(outcome.text, file=sys.stderr, flush=True)
-        print(json.dumps(outcome.figures), flush=True)
+        print(json.dumps(outcome.results), flush=True)
     else:
         print(outcome.text, flush=True)
     return int(outcome.exit_code)

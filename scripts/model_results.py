@@ -15,10 +15,13 @@ from mbrl_bilevel.evaluation.fan_figure import predicted_fan
 from mbrl_bilevel.evaluation.model_evaluation import ModelEvaluation
 from mbrl_bilevel.evaluation.model_table import rows, table
 from mbrl_bilevel.evaluation.targets import how_many_vary
-from mbrl_bilevel.files import write_text
+from mbrl_bilevel.files import read_json, write_text
 from mbrl_bilevel.scripts.evaluation_data import EvaluationData
+from mbrl_bilevel.training.folder_lock import is_locked
+from mbrl_bilevel.training.run_folder import SUMMARY
 
-EVALUATION, EVENTS = "evaluation.json", "eval"
+EVALUATION = "evaluation.json"
+EVENTS, SUFFIX, BESIDE = "events.out.tfevents.*", ".eval", "eval"
 
 
 def write(
@@ -49,7 +52,7 @@ def write(
     try:
         pictures.mkdir(exist_ok=True)
         saved = [figures.save(figure, pictures / f"{name}.png") for name, figure in drawn.items()]
-        _events(folder / EVENTS, found, result, saved)
+        _write_events(folder, found, result, saved)
         write_text(folder / EVALUATION, json.dumps(found, indent=2) + "\n")
     except OSError as error:
         raise InputError(
@@ -59,20 +62,22 @@ def write(
     return found
 
 
-def _events(
+def _write_events(
     folder: Path, found: dict[str, Any], result: ModelEvaluation, pictures: Sequence[Path]
 ) -> None:
-    """TensorBoard: figures, scalars, and curves over the steps ahead; replaces earlier ones.
+    """TensorBoard: metrics at the last step of the training, curves over the steps ahead, figures.
 
-    In a folder of their own, because TensorBoard stops reading a run's events file, which may
-    still grow, as soon as a newer one stands beside it.
+    They belong to the run of the training, and replace those of an earlier evaluation. While the
+    training still writes they go to a run of their own: TensorBoard stops reading an events file as
+    soon as a newer one stands beside it.
     """
-    for earlier in folder.glob("events.out.tfevents.*"):
+    for earlier in (*folder.glob(f"{EVENTS}{SUFFIX}"), *(folder / BESIDE).glob(EVENTS)):
         earlier.unlink()
-    with SummaryWriter(str(folder)) as writer:
+    into = folder / BESIDE if is_locked(folder) else folder
+    with SummaryWriter(str(into), filename_suffix=SUFFIX) as writer:
         for name in ("rmse", "nll", "r2", "ece", "sharpness"):
             if found[name] is not None:
-                writer.add_scalar(f"eval/{name}", found[name])
+                writer.add_scalar(f"eval/{name}", found[name], _last_step(folder))
         curves = {"k_step": result.k_step.rmse} | {
             f"k_step_coverage_{100 * level:.0f}": share
             for level, share in zip(INTERVALS, result.coverage, strict=True)
@@ -84,6 +89,15 @@ def _events(
             writer.add_image(f"eval/{path.stem}", imread(path), dataformats="HWC")
 
 
+def _last_step(folder: Path) -> int:
+    """Of the training; 0 where nothing is known of it."""
+    try:
+        steps = read_json(folder / SUMMARY)["steps"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
+    return steps if isinstance(steps, int) else 0
+
+
 def remarks_on(
     horizons: Sequence[int],
     data: Sequence[EvaluationData],
@@ -93,9 +107,9 @@ def remarks_on(
     """What a reader must know to read the metrics right, a sentence each."""
     remarks = [remark for part in data for remark in part.remarks]
     for one, its in zip(evaluated, found, strict=True):
-        left_out = [k for k in horizons if k not in one.horizons]
-        if left_out:
-            steps = ", ".join(map(str, left_out))
+        too_long = [k for k in horizons if k not in one.horizons]
+        if too_long:
+            steps = ", ".join(map(str, too_long))
             remarks.append(
                 f"left out for {its['model']}: {steps} steps ahead, too few of its held-out "
                 f"episodes are so long (at most {len(one.k_step.rmse)} steps can be evaluated)"

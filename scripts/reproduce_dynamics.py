@@ -57,10 +57,10 @@ def reproduce(config: Config) -> Outcome:
                 for objective in config.compared:
                     run = Path(config.out or runs, env, f"{objective}-{seed}")
                     found[env][objective].append(_train(config, dataset, objective, seed, run))
-    figures: dict[str, Any] = {
+    results: dict[str, Any] = {
         "test": found, "seed": config.seed, "seeds": config.seeds, "steps": config.steps or STEPS,
     }  # fmt: skip
-    return Outcome(figures, "\n\n".join(_table(env, found[env]) for env in config.envs))
+    return Outcome(results, "\n\n".join(_table(env, found[env]) for env in config.envs))
 
 
 def _collect(env: str, dataset: str) -> None:
@@ -93,7 +93,7 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
         with RunFolder(run, train_model.resolved(flags, data), resume=True):  # of the same flags
             trained = json.loads(finished.read_text())
     else:
-        trained = train_model.run(flags).figures
+        trained = train_model.run(flags).results
     test = trained["test"]
     return {
         "mse": test["rmse"] ** 2,

@@ -84,7 +84,7 @@ def reproduce(config: Config) -> Outcome:
     As published: HalfCheetah, a policy of medium skill, 100,000 transitions, two layers of 64, the
     raw next observation as target, 400 full-batch steps of Adam at 1e-3, lambda 1, one network.
     Assumed, where the publication is silent or where one core has to do: inputs are standardised,
-    the state after the last step is judged, a repetition fits 20 % of the transitions (400 steps
+    the state after the last step is evaluated, a repetition fits 20 % of the transitions (400 steps
     are too few to overfit them), and the policy gradient is exact (theory T2) but for a full U,
     which is estimated by 5 pathwise generations, the published number. The model is diagonal as
     published, also under a full U, which it cannot follow (theory T3). Every repetition has its
@@ -104,14 +104,14 @@ def reproduce(config: Config) -> Outcome:
                 on_test = one_step(network, *repetition.test)
                 found[name].append((on_test.rmse, on_test.nll))
             bar.write(table(found) + "\n", file=sys.stderr)
-    figures = {
+    results = {
         "test": {
             name: [{"rmse": rmse, "nll": nll} for rmse, nll in runs] for name, runs in found.items()
         },
         "published": {name: published for name, (_, published) in ROWS.items()},
         "seed": config.seed, "seeds": config.seeds,
     }  # fmt: skip
-    return Outcome(figures, table(found))
+    return Outcome(results, table(found))
 
 
 def _transitions() -> Transitions:
@@ -213,7 +213,7 @@ def _bilevel(r: Repetition, inner: PolicyGradient | TwoMeanRegression) -> Bileve
     return Bilevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
 
 
-# How each row is made, and the published test figures: RMSE over all dimensions and NLL per
+# How each row is made, and the published test metrics: RMSE over all dimensions and NLL per
 # dimension (arXiv 2510.07624; the NLL of MSE is computed from its RMSE by a plug-in variance).
 ROWS: dict[str, tuple[Make, Pair | None]] = {
     "MSE, plug-in variance": (_mse, (1.878, 2.05)),
@@ -230,7 +230,7 @@ ROWS: dict[str, tuple[Make, Pair | None]] = {
 
 
 def table(found: dict[str, list[Pair]]) -> str:
-    """Mean and standard error over repetitions of every row, beside the published figures."""
+    """Mean and standard error over repetitions of every row, beside the published ones."""
     head = f"{'published RMSE':>16} {'NLL':>7}"
     lines = [f"{'trained by':<28} {'test RMSE':>16} {'test NLL':>16} {head}"]
     for name, runs in found.items():

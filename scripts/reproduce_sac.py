@@ -59,8 +59,8 @@ def reproduce(config: Config) -> Outcome:
     curves = {NAMES[n]: [_curve(run) for run in found] for n, found in runs.items()}
     title = f"soft actor-critic on {env}, {EPISODES} episodes a point"
     figure = save(learning_curves(curves, title), config.out / "curves.png")
-    figures = {"env": env, "steps": steps, "seeds": config.seeds, "seed": config.seed, "runs": runs}
-    return Outcome(figures, f"{_table(curves, runs)}\nfigure: {figure}")
+    results = {"env": env, "steps": steps, "seeds": config.seeds, "seed": config.seed, "runs": runs}
+    return Outcome(results, f"{_table(curves, runs)}\nfigure: {figure}")
 
 
 def _ours(config: Config, env: str, seed: int, steps: int, every: int) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _ours(config: Config, env: str, seed: int, steps: int, every: int) -> dict[s
     assert (out / SUMMARY).is_file()
     lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
     curve = {str(e["step"]): e["evaluation/return"] for e in lines if "evaluation/return" in e}
-    return {"curve": curve, "seconds": outcome.figures["seconds"]}
+    return {"curve": curve, "seconds": outcome.results["seconds"]}
 
 
 def _peer(config: Config, env: str, seed: int, steps: int, every: int) -> dict[str, Any]:

@@ -88,13 +88,13 @@ def reproduce(config: Config) -> Outcome:
                     bar.set_postfix_str(f"{data.name}, split {split + 1}, {objective}")
                     seed = (1000 * config.seed + split) % 2**63
                     flags = _flags(objective)
-                    rmse, nll = _judge(config, flags, data, train, test, seed)
+                    rmse, nll = _evaluate(config, flags, data, train, test, seed)
                     found[data.name][objective]["rmse"].append(rmse)
                     found[data.name][objective]["nll"].append(nll)
                     bar.update()
             bar.write(table(data.name, found[data.name]) + "\n", file=sys.stderr)
-    figures = {"test": found, "seed": config.seed, "published": PUBLISHED}
-    return Outcome(figures, "\n\n".join(table(name, rows) for name, rows in found.items()))
+    results = {"test": found, "seed": config.seed, "published": PUBLISHED}
+    return Outcome(results, "\n\n".join(table(name, rows) for name, rows in found.items()))
 
 
 def load_suite(folder: Path | None) -> list[RegressionSet]:
@@ -163,7 +163,7 @@ def _flags(objective: str) -> ObjectiveSpec:
     return OBJECTIVES.settings(objective)()
 
 
-def _judge(
+def _evaluate(
     config: Config, flags: ObjectiveSpec, data: RegressionSet, train: Tensor, test: Tensor,
     seed: int,
 ) -> tuple[float, float]:  # fmt: skip
@@ -216,8 +216,8 @@ def train_one(
 def table(name: str, rows: dict[str, Metrics]) -> str:
     """Mean and standard error over splits of every objective, then the published rows."""
     lines = [f"{name:<18} {'test RMSE':>16} {'test NLL':>16}"]
-    for objective, figures in rows.items():
-        cells = (spread(figures[key]) for key in ("rmse", "nll"))
+    for objective, metrics in rows.items():
+        cells = (spread(metrics[key]) for key in ("rmse", "nll"))
         lines.append(f"{objective:<18} " + " ".join(f"{cell:>16}" for cell in cells))
     for source, (rmse, nll) in PUBLISHED.get(name, {}).items():
         lines.append(f"{source + ' *':<18} {f'{rmse:.2f}':>16} {f'{nll:.2f}':>16}")

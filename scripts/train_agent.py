@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 
 from mbrl_bilevel.agents.build import check_memory, make_agent
 from mbrl_bilevel.agents.checks import Acting, check_agent, task_of
-from mbrl_bilevel.agents.learning import learn
+from mbrl_bilevel.agents.learning import Learner, learn
 from mbrl_bilevel.agents.main_script import check_main_script
 from mbrl_bilevel.agents.model_check import check_model
 from mbrl_bilevel.agents.parallel import WorkerDied
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.agents.presets import by_name_of
-from mbrl_bilevel.agents.settings import AGENTS, MOPOSettings
+from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import make_env
@@ -29,8 +30,8 @@ from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
     Outcome,
     fast_products,
-    how_to_watch,
     resolve_device,
+    run_folder_hint,
     say,
 )
 from mbrl_bilevel.scripts.flags import train_model as train_flags
@@ -54,63 +55,72 @@ def run(config: Config) -> Outcome:
 
 
 def _run(config: Config) -> Outcome:
-    flags, settings, data = config.run, config.agent, config.data
-    device = resolve_device(flags.device)
+    flags, device = config.run, resolve_device(config.run.device)
     torch.set_num_threads(flags.threads)
     fast_products()
-    if getattr(settings, "evaluates_policy", True):
+    if getattr(config.agent, "evaluates_policy", True):
         check_main_script()
-    dataset = None if data is None else load_dataset(data.dataset, download=data.download)
-    spec = _environment(config, dataset)
-    acting = Acting(
-        env=spec,
-        seed=flags.seed,
+    dataset = _load(config)
+    acting = _acting(config, dataset)
+    given = _given_model(config.data, acting.env, device)
+    check_agent(config.agent, acting, dataset=dataset, model=given)
+    _require_unchanged(config, dataset)
+    resolved = _resolved(config, acting.env, dataset)
+    dataset = _agreeing(config.agent, acting, dataset, given)
+    build = partial(make_agent, config.agent, acting, device=device, dataset=dataset)
+    learner = None
+    if isinstance(config.agent, MOPOSettings):  # its model may have to be trained first
+        assert dataset is not None
+        check_memory(config.agent, acting, dataset, given, device)
+    else:
+        learner = build(model=given)
+    with RunFolder(flags.out, resolved, flags.resume) as folder:
+        say(run_folder_hint(flags.out))
+        learner = learner or build(model=given or _trained_model(config, device))
+        found = _learn(config, learner, folder, acting)
+        folder.summarize(found)
+    return Outcome(found, _text(config, acting.env.id, found))
+
+
+def _learn(config: Config, learner: Learner, folder: RunFolder, acting: Acting) -> dict[str, Any]:
+    """Trains and evaluates; the results, as summary.json holds them."""
+    flags, evaluation = config.run, config.evaluation
+    began = time.monotonic()
+    metrics = learn(
+        learner,
+        folder,
+        PolicyEvaluation(acting.env, flags.seed, evaluation.episodes, acting.max_steps),
+        steps=config.agent.steps,
+        log_every=flags.log_every,
+        evaluate_every=evaluation.evaluate_every,
+        checkpoint_seconds=flags.checkpoint_seconds,
+    )
+    return {
+        "run": str(flags.out),
+        "steps": config.agent.steps,
+        "seconds": round(time.monotonic() - began, 2),
+        "mean_return": metrics.get("evaluation/return"),
+        "std_return": metrics.get("evaluation/return_std"),
+        "agent": AGENTS.name(config.agent),
+        "env": acting.env.id,
+        "seed": flags.seed,
+    }
+
+
+def _load(config: Config) -> Dataset | None:
+    """The data set of an offline agent."""
+    if config.data is None:
+        return None
+    return load_dataset(config.data.dataset, download=config.data.download)
+
+
+def _acting(config: Config, dataset: Dataset | None) -> Acting:
+    return Acting(
+        env=_environment(config, dataset),
+        seed=config.run.seed,
         max_steps=config.environment.max_steps,
         check_task=not config.environment.unchecked_task,
     )
-    given = _given_model(data, spec, device)
-    check_agent(settings, acting, dataset=dataset, model=given)
-    if flags.resume and dataset is not None and data is not None:
-        require_unchanged(flags.out, data.dataset, dataset)
-    resolved = _resolved(config, spec, dataset)
-    if dataset is not None and acting.check_task:
-        learned = getattr(settings, "model", None)
-        reward = getattr(learned, "learn_reward", "auto") == "yes"
-        reward = reward or (given is not None and given.learn_reward)
-        dataset = agreeing(dataset, task_of(spec), reward=not reward)
-    # before there is a folder: memory may not be enough
-    if isinstance(settings, MOPOSettings):
-        assert dataset is not None
-        check_memory(settings, acting, dataset, given, device)
-    else:
-        learner = make_agent(settings, acting, device=device, dataset=dataset, model=given)
-    with RunFolder(flags.out, resolved, flags.resume) as folder:
-        say(how_to_watch(flags.out))
-        if isinstance(settings, MOPOSettings):
-            model = given or DynamicsModel.load(_trained_model(config, settings), device)
-            learner = make_agent(settings, acting, device=device, dataset=dataset, model=model)
-        began = time.monotonic()
-        metrics = learn(
-            learner,
-            folder,
-            PolicyEvaluation(spec, flags.seed, config.evaluation.episodes, acting.max_steps),
-            steps=settings.steps,
-            log_every=flags.log_every,
-            evaluate_every=config.evaluation.evaluate_every,
-            checkpoint_seconds=flags.checkpoint_seconds,
-        )
-        found: dict[str, Any] = {
-            "run": str(flags.out),
-            "steps": settings.steps,
-            "seconds": round(time.monotonic() - began, 2),
-            "mean_return": metrics.get("evaluation/return"),
-            "std_return": metrics.get("evaluation/return_std"),
-            "agent": AGENTS.name(settings),
-            "env": spec.id,
-            "seed": flags.seed,
-        }
-        folder.summarize(found)
-    return Outcome(found, _text(config, spec.id, found))
 
 
 def _environment(config: Config, dataset: Dataset | None) -> EnvSpec:
@@ -135,32 +145,52 @@ def _given_model(
     return model
 
 
-def _trained_model(config: Config, settings: MOPOSettings) -> Path:
-    """The folder of a model that is trained now, or was when the run was interrupted."""
+def _require_unchanged(config: Config, dataset: Dataset | None) -> None:
+    if config.run.resume and dataset is not None and config.data is not None:
+        require_unchanged(config.run.out, config.data.dataset, dataset)
+
+
+def _agreeing(
+    settings: AgentSettings, acting: Acting, dataset: Dataset | None, given: DynamicsModel | None
+) -> Dataset | None:
+    """The data set, held against the task; its rewards are not where a model learns the reward."""
+    if dataset is None or not acting.check_task:
+        return dataset
+    learned = getattr(getattr(settings, "model", None), "learn_reward", "auto") == "yes"
+    learned = learned or (given is not None and given.learn_reward)
+    return agreeing(dataset, task_of(acting.env), reward=not learned)
+
+
+def _trained_model(config: Config, device: torch.device) -> DynamicsModel:
+    """That in OUT/model, trained now or before the run was interrupted."""
     folder = config.run.out / "model"
     if not (folder / SUMMARY).is_file():
-        assert config.data is not None
-        size, flags = settings.model, config.run
-        sizes = {f.name: getattr(size, f.name) for f in fields(size) if f.name != "model_steps"}
-        train_model.run(
-            train_flags.Config(
-                run=train_flags.RunFlags(
-                    out=folder,
-                    resume=(folder / CONFIG).is_file(),
-                    seed=flags.seed,
-                    device=flags.device,
-                ),
-                data=train_flags.DataFlags(
-                    dataset=config.data.dataset,
-                    env=config.environment.env,
-                    unchecked_task=config.environment.unchecked_task,
-                ),
-                model=train_flags.ModelFlags(**sizes),
-                objective=settings.objective,
-                fit=FitSettings(steps=size.model_steps),
-            )
-        )
-    return folder
+        train_model.run(_model_training(config, folder))
+    return DynamicsModel.load(folder, device)
+
+
+def _model_training(config: Config, folder: Path) -> train_flags.Config:
+    """The flags of train-model by which an offline agent has its model trained."""
+    assert config.data is not None
+    assert isinstance(config.agent, MOPOSettings)
+    size, flags = config.agent.model, config.run
+    sizes = {f.name: getattr(size, f.name) for f in fields(size) if f.name != "model_steps"}
+    return train_flags.Config(
+        run=train_flags.RunFlags(
+            out=folder,
+            resume=(folder / CONFIG).is_file(),
+            seed=flags.seed,
+            device=flags.device,
+        ),
+        data=train_flags.DataFlags(
+            dataset=config.data.dataset,
+            env=config.environment.env,
+            unchecked_task=config.environment.unchecked_task,
+        ),
+        model=train_flags.ModelFlags(**sizes),
+        objective=config.agent.objective,
+        fit=FitSettings(steps=size.model_steps),
+    )
 
 
 def _resolved(config: Config, spec: EnvSpec, dataset: Dataset | None) -> dict[str, Any]:

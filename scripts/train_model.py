@@ -1,8 +1,7 @@
 """`train-model`: a dynamics model from a Minari data set."""
 
 import warnings
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from shlex import quote
 from typing import Any
 
@@ -11,21 +10,24 @@ import torch
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.split import split
+from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.tasks import TASKS, Task, find_task
 from mbrl_bilevel.evaluation.one_step import OneStep, evaluate_one_step
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.new_model import new_model, observation_names
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
-from mbrl_bilevel.scripts.command import Outcome, how_to_watch, resolve_device, say
+from mbrl_bilevel.scripts.command import Outcome, resolve_device, run_folder_hint, say
 from mbrl_bilevel.scripts.flags.train_model import Config
 from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.reward_figures import RewardFigures
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
+from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult
 from mbrl_bilevel.warning_lines import warnings_in_one_line
@@ -42,77 +44,135 @@ def run(config: Config) -> Outcome:
 
 
 def _run(config: Config) -> Outcome:
-    flags, out = config.run, config.run.out
-    device = resolve_device(flags.device)
+    device = resolve_device(config.run.device)
     dataset, task = _data(config)
-    generator = torch.Generator(device).manual_seed(flags.seed)
-    parts = split(dataset.transitions, flags.seed, max_transitions=config.data.max_transitions)
-    train, held_out, test = (part.to(device) for part in parts)
-    if flags.resume:
+    training = _Training.of(config, dataset, task, device)
+    out, resume = config.run.out, config.run.resume
+    if resume:
         require_unchanged(out, config.data.dataset, dataset)
-    with RunFolder(out, resolved(config, dataset), resume=flags.resume) as folder:
-        say(how_to_watch(out))
-        say(
-            f"{dataset.id}: {len(train)} transitions to train on, {len(held_out)} held out, "
-            f"{len(test)} to test, {dataset.transitions.episodes} episodes, on {device}"
-        )
-        make = partial(
-            new_model,
-            dataset,
-            config.objective,
-            config.model,
-            task=task,
-            learn_reward={"yes": True, "no": False, "auto": None}[config.model.learn_reward],
-            generator=generator,
-        )
-        model = make()
-        model.fit_standardizers(train)
-        warn_of_moving(model, held_out, "held-out")
-        warn_of_moving(model, test, "test")
-        objective = config.objective.build(
-            model, train, held_out, steps=config.fit.steps, generator=generator
-        )
-        figures = RewardFigures(objective, model, held_out, folder)
-        refit = partial(
-            fit,
-            objective=objective,
-            train=train,
-            held_out=held_out,
-            generator=generator,
-            settings=config.fit,
-            elites=config.model.elites,
-        )
-        result = refit(
-            model, run=folder, checkpoint_seconds=flags.checkpoint_seconds, callbacks=[figures]
-        )
-        figures.save()
+    with RunFolder(out, resolved(config, dataset), resume=resume) as folder:
+        say(run_folder_hint(out))
+        say(f"{dataset.id}: {training.sizes}, on {device}")
+        model = training.new_model()
+        objective = training.objective(model)
+        result = training.fit_and_draw(model, objective, folder)
         model.save(out)
-        on_test = evaluate_one_step(model, test)
-        results = {
-            "run": str(out),
-            "steps": result.steps,
-            "seconds": round(result.seconds, 2),
-            "stopped_early": result.stopped_early,
-            "held_out_nll": sum(result.nll) / len(result.nll),
-            "held_out_mse": sum(result.mse) / len(result.mse),
-            "test": on_test.metrics() | target_counts(model),
-            "transitions": {"train": len(train), "held_out": len(held_out), "test": len(test)},
-            "objective": OBJECTIVES.name(config.objective),
-            "dataset": dataset.id,
-            "seed": flags.seed,
-        }
-        if flags.cold_restart and isinstance(objective, Bilevel):
-            say("cold restart: a fresh model under the learned reward, which is frozen")
-            objective.freeze()
-            fresh = make()
-            again = refit(fresh)
-            on_test_again = evaluate_one_step(fresh, test)
-            both = {"warm": _metrics(result, on_test), "cold": _metrics(again, on_test_again)}
-            results["cold_restart"] = both
+        on_test = evaluate_one_step(model, training.test)
+        results = _results(training, result, model, on_test)
+        if config.run.cold_restart and isinstance(objective, Bilevel):
+            results["cold_restart"] = {
+                "warm": _metrics(result, on_test),
+                "cold": training.cold_restart(objective),
+            }
         for name in ("rmse", "nll"):
             folder.tensorboard.add_scalar(f"test/{name}", getattr(on_test, name), result.steps)
         folder.summarize(results)
     return Outcome(results, _text(config, on_test, how_many_vary(target_counts(model))))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What the models of a run are made of, and the parts of the data; one generator for all."""
+
+    config: Config
+    dataset: Dataset
+    task: Task | None
+    train: Transitions
+    held_out: Transitions
+    test: Transitions
+    generator: torch.Generator
+
+    @classmethod
+    def of(
+        cls, config: Config, dataset: Dataset, task: Task | None, device: torch.device
+    ) -> "_Training":
+        seed, most = config.run.seed, config.data.max_transitions
+        parts = split(dataset.transitions, seed, max_transitions=most)
+        train, held_out, test = (part.to(device) for part in parts)
+        generator = torch.Generator(device).manual_seed(seed)
+        return cls(config, dataset, task, train, held_out, test, generator)
+
+    @property
+    def sizes(self) -> str:
+        return (
+            f"{len(self.train)} transitions to train on, {len(self.held_out)} held out, "
+            f"{len(self.test)} to test, {self.dataset.transitions.episodes} episodes"
+        )
+
+    def new_model(self) -> DynamicsModel:
+        settings = self.config.model
+        return new_model(
+            self.dataset,
+            self.config.objective,
+            settings,
+            task=self.task,
+            learn_reward={"yes": True, "no": False, "auto": None}[settings.learn_reward],
+            generator=self.generator,
+        )
+
+    def objective(self, model: DynamicsModel) -> Objective:
+        """Fits the model's standardisers, of which an objective may depend."""
+        model.fit_standardizers(self.train)
+        warn_of_moving(model, self.held_out, "held-out")
+        warn_of_moving(model, self.test, "test")
+        return self.config.objective.build(
+            model, self.train, self.held_out, steps=self.config.fit.steps, generator=self.generator
+        )
+
+    def fit(self, model: DynamicsModel, objective: Objective, **options: Any) -> FitResult:
+        return fit(
+            model,
+            objective,
+            self.train,
+            self.held_out,
+            settings=self.config.fit,
+            elites=self.config.model.elites,
+            generator=self.generator,
+            **options,
+        )
+
+    def fit_and_draw(
+        self, model: DynamicsModel, objective: Objective, folder: RunFolder
+    ) -> FitResult:
+        """The fit of the run, with checkpoints, and figures of a learned reward."""
+        figures = RewardFigures(objective, model, self.held_out, folder)
+        result = self.fit(
+            model,
+            objective,
+            run=folder,
+            checkpoint_seconds=self.config.run.checkpoint_seconds,
+            callbacks=[figures],
+        )
+        figures.save()
+        return result
+
+    def cold_restart(self, objective: Bilevel) -> dict[str, float]:
+        """Metrics of a fresh model under the learned reward, which is frozen."""
+        say("cold restart: a fresh model under the learned reward, which is frozen")
+        objective.freeze()
+        fresh = self.new_model()
+        result = self.fit(fresh, objective)
+        return _metrics(result, evaluate_one_step(fresh, self.test))
+
+
+def _results(
+    training: _Training, result: FitResult, model: DynamicsModel, test: OneStep
+) -> dict[str, Any]:
+    config = training.config
+    parts = {"train": training.train, "held_out": training.held_out, "test": training.test}
+    return {
+        "run": str(config.run.out),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 2),
+        "stopped_early": result.stopped_early,
+        "held_out_nll": sum(result.nll) / len(result.nll),
+        "held_out_mse": sum(result.mse) / len(result.mse),
+        "test": test.metrics() | target_counts(model),
+        "transitions": {name: len(part) for name, part in parts.items()},
+        "objective": OBJECTIVES.name(config.objective),
+        "dataset": training.dataset.id,
+        "seed": config.run.seed,
+    }
 
 
 def _data(config: Config) -> tuple[Dataset, Task | None]:

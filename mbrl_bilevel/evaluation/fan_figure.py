@@ -23,12 +23,12 @@ def predicted_fan(found: Fan) -> Figure:
         if i >= count:
             axes.set_visible(False)
             continue
-        low, lower, middle, upper, high = bands[..., i]
+        low, lower, median, upper, high = bands[..., i]
         axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, lw=0, label="90 % of particles")
         axes.fill_between(
             steps, lower, upper, color=BLUE, alpha=0.35, lw=0, label="50 % of particles"
         )
-        axes.plot(steps, middle, color=BLUE, lw=1, label="median", **marker)
+        axes.plot(steps, median, color=BLUE, lw=1, label="median", **marker)
         axes.plot(steps, truth[:, i], color=ORANGE, lw=1.3, label="truth", **marker)
         inside = 100 * ((truth[:, i] >= low) & (truth[:, i] <= high)).mean()
         axes.set_title(f"{found.names[i]}: {inside:.0f} % in the 90 % band", fontsize=9, loc="left")

@@ -62,11 +62,11 @@ def error_by_dimension(result: OneStep, names: Sequence[str]) -> Figure:
     row[1].set_xlim(max(min(0.0, *result.r2_by_dimension) * 1.05, -1.0), 1)
     row[0].set_yticks(range(len(names)), names)
     row[0].invert_yaxis()
-    figure.suptitle(f"one step ahead, mixture of members{_left_out(result)}", fontsize=11)
+    figure.suptitle(f"one step ahead, mixture of members{_without(result)}", fontsize=11)
     return figure
 
 
-def _left_out(result: OneStep) -> str:
+def _without(result: OneStep) -> str:
     return f" ({result.non_finite} rows not finite, left out)" if result.non_finite else ""
 
 
@@ -86,7 +86,7 @@ def calibration(result: OneStep) -> Figure:
     axes.set_title(
         "calibration one step ahead (expected calibration error)\n"
         f"predicted deviation {result.sharpness:.3f}, actual error {result.rmse:.3f}"
-        f"{_left_out(result)}",
+        f"{_without(result)}",
         loc="left",
         fontsize=10,
     )
@@ -136,8 +136,8 @@ def tour(found: dict[str, Any]) -> Figure:
         growth, quantiles, returns = axes
         quantiles.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
         acting = {f"{visited['behaviour']['policy']} policy": visited["behaviour"]}
-        for (objective, figures), colour in zip(visited["models"].items(), COLOURS, strict=False):
-            model, acting[f"MPC, {objective}"] = figures["model"], figures["mpc"]
+        for (objective, results), colour in zip(visited["models"].items(), COLOURS, strict=False):
+            model, acting[f"MPC, {objective}"] = results["model"], results["mpc"]
             steps = [int(k) for k in model["k_step"]]
             label = {"label": objective, "color": colour, "marker": "o", "ms": 3.5}
             growth.loglog(steps, list(model["k_step"].values()), **label)

@@ -51,9 +51,8 @@ class Correlation:
     pearson_interval: tuple[float, float] | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, whose key "figure" names the metric."""
-        values = asdict(self)
-        return finite_or_null({"figure": values.pop("metric"), **values})
+        """Plain values."""
+        return finite_or_null(asdict(self))
 
 
 def read_acted(folder: Path) -> Acted | None:

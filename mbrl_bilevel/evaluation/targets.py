@@ -1,4 +1,4 @@
-"""Which targets stand behind a model's figures, and which move although they never did before."""
+"""Which targets a model's metrics count, and which move although they never did before."""
 
 import warnings
 from typing import Any
@@ -32,7 +32,7 @@ def how_many_vary(counts: dict[str, Any]) -> str:
 def warn_of_moving(model: DynamicsModel, transitions: Transitions, part: str) -> None:
     """UserWarning of targets, constant in the training part, that move in this `part` of the data.
 
-    The model predicts the constant and no figure counts the error, so the reader is told how far
+    The model predicts the constant and no metric counts the error, so the reader is told how far
     they move, in their own units.
     """
     constant = torch.ones(len(model.target_names), dtype=torch.bool, device=model.elites.device)
@@ -51,7 +51,7 @@ def warn_of_moving(model: DynamicsModel, transitions: Transitions, part: str) ->
         subject, verb = ("target that is", "moves") if one else ("targets that are", "move")
         warnings.warn(
             f"{len(order)} {subject} constant in the training part {verb} in the {part} part, "
-            f"where the model predicts the constant and no figure counts the error: {listed(far)}; "
+            f"where the model predicts the constant and no metric counts the error: {listed(far)}; "
             "train on data in which they move",
             stacklevel=2,
         )

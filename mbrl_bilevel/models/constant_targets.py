@@ -36,7 +36,7 @@ def warn_of_constant(names: Sequence[str], targets: int) -> None:
     if names:
         warnings.warn(
             f"{len(names)} of {targets} targets are constant in the training part; they are "
-            f"predicted as that constant and left out of every loss and figure: {listed(names)}",
+            f"predicted as that constant and left out of every loss and metric: {listed(names)}",
             stacklevel=3,
         )
 

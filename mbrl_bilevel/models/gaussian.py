@@ -21,7 +21,7 @@ NOISE_GAIN = 10.0
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mean, diag(exp(2 log_std))). Every figure is summed over the n target dimensions."""
+    """N(mean, diag(exp(2 log_std))). Every value is summed over the n target dimensions."""
 
     mean: Float[Tensor, "*s n"]
     log_std: Float[Tensor, "*s n"]

@@ -1,7 +1,7 @@
 """Estimates of E[r(y_hat, y, x)] over y_hat ~ p(. | x): exact, pathwise, by score function.
 
-Each takes `reward_of`, the reward as a function of the generations alone, and returns one figure
-per datum, [*e, B]. Gradients and second derivatives in the parameters of the distribution and of
+Each takes `reward_of`, the reward as a function of the generations alone, and returns one number
+per row, [*e, B]. Gradients and second derivatives in the parameters of the distribution and of
 the reward are right (exactly or without bias) in every one, but for the published transforms.
 """
 

@@ -55,11 +55,11 @@ class TwoMeanRegression(nn.Module):
             (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
             for b, mean in zip(self.exponents, _two_means(network).means(x), strict=True)
         ]
-        figures = {
+        metrics = {
             f"weighted_error_b{b:g}": loss.detach()
             for b, loss in zip(self.exponents, losses, strict=True)
         }
-        return losses[0] + losses[1], figures
+        return losses[0] + losses[1], metrics
 
     def outer_loss(
         self,

@@ -92,7 +92,7 @@ def stopped_checks(inner: Data, outer: Data) -> list[Check]:
     """u* with the inner level solved, and stopped after 50 steps: there u fits the residual.
 
     At a step size of 0.13 the stopped level settles at 0.215, inside the published 0.21 to 0.22;
-    the figure moves with the step size (0.125: 0.201). It agrees with the rule up to the
+    it moves with the step size (0.125: 0.201). It agrees with the rule up to the
     covariance, which has not quite settled either.
     """
     solved, _ = best_scalar(inner, outer, None)

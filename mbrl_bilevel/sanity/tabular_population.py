@@ -113,7 +113,7 @@ def misspecification_checks() -> list[Check]:
     """What a global U cannot hold at five base rates, and an input-dependent one can (T7).
 
     Under a global U the log odds are linear in q where they should be log(q_1 / q_0). The expected
-    figure comes from minimising the NLL of those log odds directly; the right U(x) leaves none.
+    value comes from minimising the NLL of those log odds directly; the right U(x) leaves none.
     """
     q = torch.tensor([[1 - rate, rate] for rate in RATES], dtype=torch.float64)
     right = optimal_logits(right_precision(q), q, LAM).log_softmax(-1)

@@ -11,9 +11,9 @@ TOGETHER = 256  # steps' metrics that are summed at once: memory stays bounded, 
 
 
 class Averages:
-    """Collects a figure a step under each name; what is not finite is left out of its average.
+    """Collects a number per step under each name; what is not finite is left out of its average.
 
-    Reading a figure at every step would wait for the device; so would asking whether it is finite.
+    Reading a number at every step would wait for the device; so would asking whether it is finite.
     """
 
     def __init__(self) -> None:

@@ -121,7 +121,7 @@ def check_metrics(
     """Judges held-out metrics of the members, targets y.
 
     Raises:
-        TrainingDiverged: a figure that is not finite, or an exploded squared error.
+        TrainingDiverged: a metric that is not finite, or an exploded squared error.
     """
     bound = EXPLODED * y.square().mean().clamp_min(1.0)
     lost = torch.nonzero(~(nll.isfinite() & (mse <= bound))).flatten().tolist()

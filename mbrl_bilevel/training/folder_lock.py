@@ -49,3 +49,20 @@ class FolderLock:
 
     def __del__(self) -> None:
         self.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run is writing to the folder, this process or another."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False

@@ -21,7 +21,7 @@ def held_out_metrics(
     *,
     by_row: Literal["nll", "mse"] | None = None,
 ) -> dict[str, Tensor]:
-    """Figures per member in standardised units.
+    """Metrics per member in standardised units.
 
     `nll` [E], nats per dimension; `mse` [E], averaged over dimensions; `squared_error` [E, n];
     `bounded_nll` [E], the nll without what a dimension's own exceeds WORST by, so that one whose

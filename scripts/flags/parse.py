@@ -1,13 +1,14 @@
 """From a command line to the values of flags; tyro reads the words and prints the help."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, field, make_dataclass
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from dataclasses import field, make_dataclass
+from typing import Any, TypeVar
 
 import tyro
 
-from mbrl_bilevel.ranges import check_ranges, choices
-from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
+from mbrl_bilevel.ranges import check_ranges
+from mbrl_bilevel.scripts.flags.group import Group, group_of
+from mbrl_bilevel.scripts.flags.tyro_class import tyro_class
 from mbrl_bilevel.scripts.flags.words import HELP_ALL, is_help, refuse_unknown
 
 Settings = TypeVar("Settings")
@@ -36,7 +37,7 @@ def parse_flat(kind: type[Settings], argv: Sequence[str], command: str, summary:
     """
     group = group_of(kind)
     refuse_unknown(command, argv, group.hints)
-    return built(kind, vars(_parsed(command, _tyro_class(group), argv, summary)))
+    return built(kind, vars(_parsed(command, tyro_class(group), argv, summary)))
 
 
 def parse_groups(
@@ -63,7 +64,7 @@ def parse_groups(
     flags = make_dataclass(
         "Flags",
         [
-            (name, _tyro_class(group, hidden), field(metadata={"help": group.text}))
+            (name, tyro_class(group, hidden), field(metadata={"help": group.text}))
             for name, group in groups.items()
         ],
         kw_only=True,
@@ -95,71 +96,3 @@ def _parsed(command: str, flags: Any, words: Sequence[str], summary: str) -> Any
             tyro.conf.DisallowNone,
         ),
     )
-
-
-def _tyro_class(group: Group, hidden: frozenset[str] = frozenset()) -> type[Any]:
-    """A dataclass as tyro reads it: every field is None unless it is given, or a switch."""
-    made = make_dataclass(
-        "Flags",
-        [(f.name, _hint(f, f.name in hidden), *_default(f)) for f in group.flags],
-        frozen=True,
-        kw_only=True,
-    )
-    made.__doc__ = group.text
-    return made
-
-
-def _hint(flag: Flag, hidden: bool) -> Any:
-    texts = tyro.conf.arg(
-        help=flag.text, help_behavior_hint=_shown(flag), metavar=_values(flag.hint)
-    )
-    hint: Any = flag.hint
-    if not (flag.switch or flag.default is MISSING or _is_positional(flag)):
-        hint = Union[None, hint]  # noqa: UP007 (of a | b tyro imports typeguard, which takes long)
-    marks: list[Any] = [texts]
-    if not flag.switch:
-        marks.append(tyro.conf.FlagConversionOff)
-    if hidden:
-        marks.append(tyro.conf.Suppress)
-    return Annotated[hint, *marks]
-
-
-def _values(hint: Any) -> str | None:
-    """How help writes the values of a flag that takes several; None leaves that to tyro."""
-    for kind in (hint, *get_args(hint)):
-        if get_origin(kind) is tuple:
-            first, *others = get_args(kind)
-            if words := choices(first):
-                return f"{{{','.join(words)}}} ..."
-            word = _bare(first).__name__.upper()
-            return (
-                f"{word} [{word} ...]"
-                if others == [...]
-                else " ".join([word, *[word] * len(others)])
-            )
-    return None
-
-
-def _bare(hint: Any) -> type:
-    bare: type = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    return bare
-
-
-def _default(flag: Flag) -> tuple[Any, ...]:
-    if flag.default is MISSING:
-        return ()
-    return (flag.default if flag.switch or _is_positional(flag) else None,)
-
-
-def _is_positional(flag: Flag) -> bool:
-    return tyro.conf.Positional in getattr(flag.hint, "__metadata__", ())
-
-
-def _shown(flag: Flag) -> str:
-    """The default, as help shows it; where it is None, the text says what that means."""
-    if flag.default is MISSING:
-        return "(required)"
-    if flag.switch or flag.default is None or flag.default == ():
-        return ""
-    values = flag.default if isinstance(flag.default, tuple) else (flag.default,)
-    return f"(default: {' '.join(map(str, values))}{flag.remark})"

@@ -1,6 +1,7 @@
 """What a folder of eval-agent's results shows in TensorBoard."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_one_run_holds_a_curve_of_every_agent_and_a_chart_of_all(tmp_path: Path)
     (written,) = read.Tensors(metadata.CONFIG_SUMMARY_TAG)
     layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
     (chart,) = layout.category[0].chart
-    assert list(chart.multiline.tag) == ["mean_return_so_far/"]
+    (curves,) = chart.multiline.tag
+    assert all(re.fullmatch(curves, f"mean_return_so_far/{n}") for n in ("model-icem", "simulator"))
     assert read.Tags()["images"] == ["returns"]
 
 
@@ -51,7 +53,7 @@ def test_the_configuration_holds_flags_and_the_settings_of_each_agent(
 ) -> None:
     one = results(tmp_path, *names)
     played = tuple({0: episode(1.0)} for _ in names)
-    found = one.write(played, 1.0, True).figures
+    found = one.write(played, 1.0, True).results
     assert json.loads((one.folder / "summary.json").read_text()) == found
     agents = found.get("agents", [found])
     assert [agent["name"] for agent in agents] == list(names)

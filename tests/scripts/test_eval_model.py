@@ -23,6 +23,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts.main import run
 from mbrl_bilevel.scripts.training_data import described
+from mbrl_bilevel.training.folder_lock import FolderLock
 
 DATASET, OTHER = "pendulum/random-v0", "pendulum/other-v0"
 CONTRACT = {"rmse", "nll", "r2", "ece", "k_step", "transitions", "source", "figures", "seed"}
@@ -97,7 +98,7 @@ def test_one_model_leaves_its_figures_everywhere(tmp_path, capsys):
         "predicted_fan.png",
     }
     assert "RMSE after 100 steps" in text
-    events = EventAccumulator(str(folder / "eval")).Reload()
+    events = EventAccumulator(str(folder)).Reload()
     assert events.Scalars("eval/rmse")[0].value == pytest.approx(found["rmse"])
     curve = {point.step: point.value for point in events.Scalars("eval/k_step")}
     assert curve[10] == pytest.approx(found["k_step"]["10"])
@@ -109,9 +110,21 @@ def test_a_second_evaluation_replaces_the_first(tmp_path, capsys, undrawn):
     first, _ = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     again, _ = evaluate(capsys, "--model", folder, "--horizons", "1", "5")
     assert again == first
-    assert len(list((folder / "eval").iterdir())) == 1
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
     longer, _ = evaluate(capsys, "--model", folder, "--horizons", "5", "20")
     assert longer["k_step"]["5"] == pytest.approx(first["k_step"]["5"], rel=1e-5)
+
+
+def test_while_the_training_writes_its_events_are_left_alone(tmp_path, capsys, undrawn):
+    """TensorBoard reads no further in a run's events once newer ones stand beside them."""
+    folder = save_model(tmp_path / "run")
+    lock = FolderLock(folder)
+    evaluate(capsys, "--model", folder, "--horizons", "1", "5")
+    assert not list(folder.glob("events.out.tfevents.*"))
+    assert len(list((folder / "eval").glob("events.out.tfevents.*"))) == 1
+    lock.release()
+    evaluate(capsys, "--model", folder, "--horizons", "1", "5")
+    assert len(list(folder.rglob("events.out.tfevents.*"))) == 1
 
 
 def test_several_models_stand_side_by_side(tmp_path, capsys, undrawn):
@@ -283,10 +296,10 @@ def test_models_that_have_acted_show_their_objective_mismatch(tmp_path, capsys, 
     for folder, evaluated in zip(folders, found["models"], strict=True):
         act(folder, 1, [-100 * evaluated["rmse"]] * 2)
     found, text = evaluate(capsys, *flags, "--out", tmp_path / "side-by-side")
-    by_figure = {one["figure"]: one for one in found["mismatch"]["correlations"]}
-    assert by_figure["rmse"]["spearman"] == pytest.approx(-1)
-    assert by_figure["rmse"]["models"] == 3
-    assert "k_step 50" not in by_figure
+    by_metric = {one["metric"]: one for one in found["mismatch"]["correlations"]}
+    assert by_metric["rmse"]["spearman"] == pytest.approx(-1)
+    assert by_metric["rmse"]["models"] == 3
+    assert "k_step 50" not in by_metric
     assert (tmp_path / "side-by-side/mismatch.png").is_file()
     assert "objective mismatch over 3 models" in text
 

@@ -9,6 +9,7 @@ import h5py
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
@@ -50,11 +51,19 @@ def test_a_trained_model_predicts_a_pendulum(datasets, tmp_path, capsys):
     assert trained["run"] == str(tmp_path / "run")
     assert trained["test"]["r2"] > 0.7
     assert run(["eval-model", "--model", str(tmp_path / "run"), "--json"]) == 0
-    judged = last_json(capsys)
-    assert {"rmse", "nll", "r2", "ece", "k_step"} <= judged.keys()
-    assert judged["rmse"] == pytest.approx(trained["test"]["rmse"], rel=1e-6)
-    assert {"1", "10", "50"} <= judged["k_step"].keys()
-    assert judged["k_step"]["1"] < judged["k_step"]["50"]
+    evaluated = last_json(capsys)
+    assert {"rmse", "nll", "r2", "ece", "k_step"} <= evaluated.keys()
+    assert evaluated["rmse"] == pytest.approx(trained["test"]["rmse"], rel=1e-6)
+    assert {"1", "10", "50"} <= evaluated["k_step"].keys()
+    assert evaluated["k_step"]["1"] < evaluated["k_step"]["50"]
+    assert {p.parent for p in tmp_path.rglob("events.out.tfevents.*")} == {tmp_path / "run"}
+    events = EventAccumulator(str(tmp_path / "run")).Reload()  # training and evaluation: one run
+    held_out, rmse, curve = (
+        events.Scalars(tag) for tag in ("held_out/mse", "eval/rmse", "eval/k_step")
+    )
+    assert held_out[-1].step == rmse[-1].step == trained["steps"]
+    assert events.Scalars("test/rmse")[-1].value == pytest.approx(rmse[-1].value, rel=1e-6)
+    assert curve[49].value == pytest.approx(evaluated["k_step"]["50"], rel=1e-6)
     files = {p.name for p in (tmp_path / "run").iterdir()}
     assert {"config.yaml", "metrics.jsonl", "model.safetensors", "summary.json"} <= files
     assert any(name.startswith("events.out.tfevents") for name in files)

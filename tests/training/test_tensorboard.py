@@ -6,14 +6,22 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as Charts
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard import SummaryWriter
 
 from mbrl_bilevel.objectives.likelihood import NLL
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.settings import FitSettings
-from mbrl_bilevel.training.tensorboard import AGENT, MODEL
+from mbrl_bilevel.training.tensorboard import (
+    CHARTS,
+    MODEL,
+    PLAYED,
+    agent_layout,
+    write_charts,
+)
 from tests.training.test_fit_network import linear_data, network, seeded
 
+FULL = agent_layout(model=True, critics=True)
 CONFIG = {
     "steps": 20, "schedule": "cosine", "elites": None, "fingerprint": {"steps": 3},
     "objective": {"beta": 0.5},
@@ -38,14 +46,23 @@ def hparams(events, name):
     return HParamsPluginData.FromString(content)
 
 
-def test_the_first_charts_show_curves_that_are_there(events):
+def charts_of(events):
     proto = events.Tensors("custom_scalars__config__")[0].tensor_proto
     (category,) = Charts.FromString(proto.string_val[0]).category
-    assert [chart.title for chart in category.chart] == list(MODEL.charts)
+    assert category.title == "Overview"
+    return {chart.title: list(chart.multiline.tag) for chart in category.chart}
+
+
+def test_the_first_charts_show_curves_that_are_there(events):
+    charts = charts_of(events)
+    assert charts == {title: CHARTS[title] for title in MODEL.charts}
     tags = events.Tags()["scalars"]
-    for chart in category.chart:
-        for pattern in chart.multiline.tag:
-            assert any(re.fullmatch(pattern, tag) for tag in tags), pattern
+    empty = {title for title, patterns in charts.items() if not shown(patterns, tags)}
+    assert empty == {"Model error: RMSE by steps ahead"}  # until the model is evaluated
+
+
+def shown(patterns, tags):
+    return [tag for tag in tags if any(re.fullmatch(pattern, tag) for pattern in patterns)]
 
 
 def test_hyper_parameters_stand_beside_the_last_metrics(events):
@@ -64,7 +81,23 @@ def test_a_run_that_has_succeeded_says_so(events):
     assert hparams(events, "session_end_info").session_end_info.status == 1  # STATUS_SUCCESS
 
 
-def test_an_agents_first_charts_are_of_returns_and_of_its_model():
-    assert next(iter(AGENT.charts)) == "Return"
-    assert "evaluation/return" in AGENT.charts["Return"]
-    assert {"model/fresh_rmse"} <= {tag for tags in AGENT.charts.values() for tag in tags}
+@pytest.mark.parametrize(
+    ("layout", "titles"),
+    [
+        (agent_layout(model=False, critics=False), ["Return"]),
+        (agent_layout(model=False, critics=True), ["Return", "Value and discounted return"]),
+        (FULL, ["Return", "Model error: RMSE of new transitions", "Held-out NLL", "Held-out MSE"]),
+        (PLAYED, ["Return so far by step of the episode"]),
+    ],
+)
+def test_an_agents_first_charts_are_of_returns_and_of_its_model(tmp_path, layout, titles):
+    with SummaryWriter(str(tmp_path)) as writer:
+        write_charts(writer, layout)
+    charts = charts_of(EventAccumulator(str(tmp_path)).Reload())
+    assert list(charts)[: len(titles)] == titles
+    assert all(charts[title] == CHARTS[title] for title in charts)
+
+
+def test_every_compared_metric_of_an_agent_is_in_a_chart():
+    charts = [pattern for title in FULL.charts for pattern in CHARTS[title]]
+    assert shown(charts, FULL.compared) == list(FULL.compared)
