@@ -91,7 +91,7 @@ def _mismatch(
     figures.save(mismatch_scatter(names, acted, found), out / "mismatch.png")
     differ = mismatch.different_settings(acted)
     lines = [
-        f"objective mismatch over {len(acted)} models (-1: the metric orders the returns perfectly)",
+        f"objective mismatch over {len(acted)} models (-1: the metric orders the returns)",
         correlation_table(found),
     ]
     if differ:
