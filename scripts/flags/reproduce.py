@@ -33,8 +33,8 @@ class Config(Command):
     agents: tuple[str, ...] = ("dhmbpo",)
     """agents: agents to train, each with its defaults and its preset for the task."""
     objectives: tuple[str, ...] | None = None
-    """dynamics, uci: objectives to compare, default: mse nll beta_nll pg bilevel. agents: objectives
-    of the model, all with noise as a function of the input; default: the agent's own settings.
+    """dynamics, uci: objectives to compare, default: mse nll beta_nll pg bilevel. agents: those of
+    the model, all with noise as a function of the input; default: the agent's own settings.
     dynamics also takes NAME-wide: a wider network, with as many parameters as the two means of
     bilevel."""
     out: Path | None = None
