@@ -159,6 +159,29 @@ def test_a_resumed_fit_ends_bit_for_bit_where_an_uninterrupted_one_does(
     assert metrics("whole") == metrics("killed")
 
 
+def test_a_resumed_fit_stops_where_an_uninterrupted_one_does(tmp_path):
+    """Killed at the evaluation before the last of the patience: what it compares with is kept."""
+    data = linear_data(80)
+    settings = FitSettings(
+        steps=2_000, batch_size=40, evaluate_every=5, patience=4, progress_level=0.5,
+        schedule="constant", learning_rate=0.05,
+    )  # fmt: skip
+
+    def run(folder, objective, resume=False):
+        with RunFolder(tmp_path / folder, {}, resume=resume) as opened:
+            return fit_network(
+                network(hidden=(8,)), objective, data, data, generator=seeded(), settings=settings,
+                run=opened, checkpoint_seconds=0.0,
+            )  # fmt: skip
+
+    expected = run("whole", NLL())
+    assert expected.stopped_early
+    assert expected.steps > 40
+    with pytest.raises(Killed):
+        run("killed", KilledAt(expected.steps - 4))
+    assert run("killed", NLL(), resume=True).steps == expected.steps
+
+
 @pytest.mark.parametrize("level", [None, 0.5, 0.1])
 def test_every_member_keeps_its_best_held_out_state_and_training_stops(level):
     """With pure noise as target the held-out error only rises: the best state is an early one."""
