@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mbrl_bilevel.agents.presets import preset as preset
     from mbrl_bilevel.agents.presets import updated as updated
     from mbrl_bilevel.agents.settings import AGENTS as AGENTS
+    from mbrl_bilevel.agents.settings import CloningSettings as CloningSettings
     from mbrl_bilevel.agents.settings import DHMBPOSettings as DHMBPOSettings
     from mbrl_bilevel.agents.settings import MBPOSettings as MBPOSettings
     from mbrl_bilevel.agents.settings import MOBILESettings as MOBILESettings
@@ -42,6 +43,7 @@ else:
         "presets": ("preset", "updated"),
         "settings": (
             "AGENTS",
+            "CloningSettings",
             "DHMBPOSettings",
             "MBPOSettings",
             "MOBILESettings",
@@ -56,6 +58,7 @@ __all__ = [
     "AGENTS",
     "MPC",
     "Acting",
+    "CloningSettings",
     "DHMBPOSettings",
     "LearnedModelSettings",
     "MBPOSettings",

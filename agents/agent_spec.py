@@ -8,17 +8,15 @@ import numpy as np
 import torch
 
 from mbrl_bilevel.agents.behaviour import PolicyAgent, load_policy
-from mbrl_bilevel.agents.build_mpc import mpc_in_model, mpc_in_simulator
+from mbrl_bilevel.agents.build_mpc import mpc_in_model, mpc_in_simulator, policy_prior
 from mbrl_bilevel.agents.model_check import check_model
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.planning_settings import MPCSettings
-from mbrl_bilevel.agents.policy_file import env_of_policy, load_policy_folder
+from mbrl_bilevel.agents.trained_policy import Prior, load_prior, trained_policy
 from mbrl_bilevel.data.env_spec import EnvSpec
-from mbrl_bilevel.envs.rebuild import same_environment
 from mbrl_bilevel.envs.simulator import Simulator
 from mbrl_bilevel.envs.task_functions import check_termination
 from mbrl_bilevel.envs.tasks import get_task, planned_task
-from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
 
@@ -39,14 +37,15 @@ class MPCSpec:
         """The agent.
 
         Raises:
-            InputError: no model there, one of another environment, a task without any reward, or
-                what `mpc_in_model` refuses.
+            InputError: no model or prior there, one of another environment, a task without any
+                reward, or what `mpc_in_model` refuses.
         """
         model = DynamicsModel.load(self.model, self.device)
         check_model(model, self.model, spec, env, other_env=self.other_env)
         task = planned_task(get_task(spec), model)
         generator = torch.Generator(self.device).manual_seed(seed)
-        return mpc_in_model(model, env, task, self.settings, generator)
+        prior = _prior(self.settings, env, spec, self.device, self.other_env)
+        return mpc_in_model(model, env, task, self.settings, generator, prior=prior)
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,17 @@ class SimulatorSpec:
         """The agent, which looks ahead from the state that `env` is in whenever it acts.
 
         Raises:
-            InputError: an environment that cannot be simulated, or what `mpc_in_simulator` refuses.
+            InputError: an environment that cannot be simulated, no prior there or one of another
+                environment, or what `mpc_in_simulator` refuses.
         """
         task = replace(get_task(spec), reward=None)
-        model = Simulator(env, threads=self.threads)
+        prior = _prior(self.settings, env, spec)
+        near = policy_prior(self.settings, env, prior, torch.device("cpu"))
+        model = Simulator(env, threads=self.threads, prior=near)
         assert env.observation_space.shape is not None
         check_termination(task, env.observation_space.shape[0])
         generator = torch.Generator().manual_seed(seed)
-        return mpc_in_simulator(model, env, task, self.settings, generator)
+        return mpc_in_simulator(model, env, task, self.settings, generator, prior=prior)
 
 
 @dataclass(frozen=True)
@@ -99,20 +101,20 @@ class TrainedPolicySpec:
         Raises:
             InputError: no policy there, or one of another environment.
         """
-        policy = load_policy_folder(self.folder)
-        trained = env_of_policy(policy, self.folder)
-        spec = EnvSpec(spec) if isinstance(spec, str) else spec
-        same = self.other_env or same_environment(trained, spec)
-        sizes = len(policy.weights["b_mu"]), policy.weights["w1"].shape[1]
-        assert env.observation_space.shape is not None
-        assert env.action_space.shape is not None
-        if not same or sizes != (*env.action_space.shape, *env.observation_space.shape):
-            raise InputError(
-                f"the policy in {self.folder} was trained for {trained} ({sizes[1]} observation "
-                f"and {sizes[0]} action dimensions), not for {spec}: evaluate it there, or "
-                "train another"
-            )
+        policy = trained_policy(self.folder, env, spec, other_env=self.other_env)
         return PolicyAgent(policy, None)
 
 
 AgentSpec = MPCSpec | SimulatorSpec | PolicySpec | TrainedPolicySpec
+
+
+def _prior(
+    settings: MPCSettings,
+    env: gymnasium.Env,
+    spec: str | EnvSpec,
+    device: str = "cpu",
+    other_env: bool = False,
+) -> Prior | None:
+    if settings.prior is None:
+        return None
+    return load_prior(settings.prior, env, spec, device, other_env=other_env)

@@ -7,6 +7,7 @@ import torch
 
 from mbrl_bilevel.agents.build_mpc import mpc_in_model
 from mbrl_bilevel.agents.checks import Acting, check_agent, task_of, untrained_model
+from mbrl_bilevel.agents.cloning import Cloning
 from mbrl_bilevel.agents.dhmbpo import DHMBPO
 from mbrl_bilevel.agents.learning import Learner
 from mbrl_bilevel.agents.mbpo import MBPO
@@ -19,6 +20,7 @@ from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (
     AGENTS,
     AgentSettings,
+    CloningSettings,
     DHMBPOSettings,
     MBPOSettings,
     MOPOSettings,
@@ -34,7 +36,7 @@ from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 
-Named = SACSettings | MBPOSettings | DHMBPOSettings | MOPOSettings
+Named = SACSettings | MBPOSettings | DHMBPOSettings | MOPOSettings | CloningSettings
 
 
 def make_agent(
@@ -47,8 +49,8 @@ def make_agent(
 ) -> Learner:
     """The agent of these settings, ready for its first `train_step`.
 
-    `env` is an id or spec, or `Acting` for more than that. MOPO learns from `dataset` in `model`;
-    the others take neither.
+    `env` is an id or spec, or `Acting` for more than that. MOPO learns from `dataset` in `model`,
+    behaviour cloning from `dataset`; the others take neither.
 
     Raises:
         InputError: what `check_agent` refuses.
@@ -74,6 +76,26 @@ def offline(
     if dataset is None or model is None:
         raise InputError("MOPO learns from a data set, in a model of it: give it both")
     return _mopo(settings, acting, dataset, model, device)
+
+
+def cloning(
+    settings: CloningSettings,
+    acting: Acting,
+    *,
+    device: torch.device,
+    dataset: Dataset | None,
+    model: DynamicsModel | None,
+) -> Cloning:
+    """Behaviour cloning; InputError without a data set, or with a model."""
+    if dataset is None or model is not None:
+        raise InputError("behaviour cloning learns from a data set alone: give it no model")
+    return Cloning(
+        settings,
+        dataset.transitions.to(device),
+        _spaces(acting.env),
+        torch.Generator(device).manual_seed(acting.seed),
+        metadata=_metadata(settings, acting.env),
+    )
 
 
 def online(
@@ -174,7 +196,7 @@ def _plan(
     generator: torch.Generator,
     model: DynamicsModel,
 ) -> MPC:
-    planning = mpc_settings(spec.id, settings.planner)
+    planning = mpc_settings(spec.id, settings.planner, execute=settings.execute)
     env = make_env(spec)  # of its own: the terminal value resets it
     try:
         return mpc_in_model(model, env, task, planning, generator)

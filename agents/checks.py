@@ -8,6 +8,7 @@ import torch
 from mbrl_bilevel.agents.refit import check_first_fit
 from mbrl_bilevel.agents.settings import (
     AgentSettings,
+    CloningSettings,
     DHMBPOSettings,
     MBPOSettings,
     MOPOSettings,
@@ -76,7 +77,7 @@ def check_agent(
     spaces = Spaces.of(env)
     env.close()
     _check_box(acting.env, spaces)
-    if isinstance(settings, SACSettings | MBPOSettings | MOPOSettings):
+    if isinstance(settings, SACSettings | MBPOSettings | MOPOSettings | CloningSettings):
         _check_target_entropy(settings.policy.target_entropy, spaces.act_dim)
     if isinstance(settings, ModelBased):
         task = task_of(acting.env)

@@ -27,7 +27,6 @@ from mbrl_bilevel.agents.learner_state import (
     save_finite,
 )
 from mbrl_bilevel.agents.model_rollouts import ModelRollouts, concatenated
-from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.refit import ModelFits
@@ -158,13 +157,13 @@ class MBPO:
         return self.learner
 
     def save(self, folder: Path) -> None:
-        """Writes checkpoint, policy and, unless the simulator stands in its place, the model.
+        """Writes checkpoint, policy, critics and the model, unless the simulator is the model.
 
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
         save_finite(folder, self.state(), self.step)
-        save_policy(folder, self.learner.weights(), self.metadata)
+        self.learner.save(folder, self.metadata)
         if self.simulator is None:
             self.model.save(folder)
 

@@ -27,7 +27,6 @@ from mbrl_bilevel.agents.learner_state import (
     save_finite,
 )
 from mbrl_bilevel.agents.model_rollouts import ModelRollouts, concatenated
-from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.setting_groups import soft_values
 from mbrl_bilevel.agents.settings import MOPOSettings
@@ -72,7 +71,7 @@ class MOPO:
             soft_values=soft_values(settings.policy, settings.rollout),
             value_weight=settings.imitation.value_weight,
         )
-        self.replay = _replay(data, generator.device)
+        self.replay = replay_of(data, generator.device)
         self.rollouts = ModelRollouts(
             settings.rollout,
             model,
@@ -144,13 +143,13 @@ class MOPO:
         return self.learner
 
     def save(self, folder: Path) -> None:
-        """Writes checkpoint, policy and model.
+        """Writes checkpoint, policy, critics and model.
 
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
         save_finite(folder, self.state(), self.step)
-        save_policy(folder, self.learner.weights(), self.metadata)
+        self.learner.save(folder, self.metadata)
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
@@ -168,7 +167,7 @@ class MOPO:
         self.step = load_joint_state(self.parts, state, self.generator)
 
 
-def _replay(data: Transitions, device: torch.device) -> Replay:
+def replay_of(data: Transitions, device: torch.device) -> Replay:
     """Everything in the data set."""
     replay = Replay(len(data), data.observation.shape[1], data.action.shape[1], device)
     ends = data.terminated.to(data.reward.dtype)

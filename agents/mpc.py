@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.protocols import Planner, Task, TrajectoryModel
+from mbrl_bilevel.protocols import ActionPrior, Planner, Task, TrajectoryModel
 
 
 class MPC:
@@ -19,6 +19,8 @@ class MPC:
     Args:
         action_repeat: steps from one plan to the next; by default as many as the planner holds each
             decision for and moves its plan on by, or 1 of a planner that does not say.
+        prior: the model's own, of which the plans are deviations. Each plan starts anew from none,
+            and an action is chosen in the state that is real when its turn comes.
 
     Raises:
         InputError: `action_repeat` is below 1 or not that of the planner.
@@ -33,6 +35,7 @@ class MPC:
         device: torch.device | str = "cpu",
         *,
         action_repeat: int | None = None,
+        prior: ActionPrior | None = None,
     ) -> None:
         held = getattr(planner, "action_repeat", action_repeat or 1)
         self.action_repeat = held if action_repeat is None else action_repeat
@@ -42,6 +45,7 @@ class MPC:
                 "give both the same, at least 1"
             )
         self.model, self.task, self.planner = model, task, planner
+        self.prior = prior
         self.generator, self.device = generator, torch.device(device)
         self.planning_seconds, self.steps = 0.0, 0
         self._waiting: list[Tensor] = []
@@ -61,6 +65,9 @@ class MPC:
         batch = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
         rows = batch if batch.ndim == 2 else batch.unsqueeze(0)
         if not self._waiting:
+            if self.prior is not None:
+                # Deviations that are kept from plan to plan add up, and leave the data.
+                self.planner.reset()
             plan = self.planner(self.model, self.task, rows, self.generator)
             self._waiting = list(plan[:, : self.action_repeat].unbind(1))
         actions = self._waiting.pop(0)
@@ -69,6 +76,8 @@ class MPC:
                 f"observations of {len(rows)} environments amid a plan for {len(actions)}: "
                 "call reset() in between"
             )
+        if self.prior is not None:
+            actions = self.prior(rows, actions)
         action = (actions if batch.ndim == 2 else actions[0]).cpu().numpy()
         self.planning_seconds += time.perf_counter() - started
         self.steps += 1

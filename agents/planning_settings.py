@@ -7,7 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.planning.settings import PLANNERS, ICEMSettings, ScoringSettings
+from mbrl_bilevel.planning.settings import (
+    PLANNERS,
+    ICEMSettings,
+    RandomShootingSettings,
+    ScoringSettings,
+)
 from mbrl_bilevel.ranges import Count, NotNegative, check_ranges, flag
 
 OF_ENSEMBLES = ("pessimism", "disagreement")  # fields of ScoringSettings that say nothing elsewhere
@@ -34,16 +39,21 @@ class MPCSettings:
     """Model-predictive control in a learned model, or in the simulator where `model` is None.
 
     Raises:
-        InputError: a value outside its range, or pessimism or disagreement in the simulator, which
-            has no members.
+        InputError: a value outside its range, pessimism or disagreement in the simulator, which has
+            no members, a critic without a prior, or a prior of a planner that samples the whole
+            box.
     """
 
     planner: Any = ICEMSettings()
     """Settings of a planner of `planning.settings.PLANNERS`, which tell the planner itself."""
     scoring: ScoringSettings = ScoringSettings()
-    terminal_value: Literal["none", "rest"] = "none"
+    prior: str | None = None
+    """Policy that sequences are drawn around: a run folder of train-agent, or a shipped policy such
+    as medium; default: no policy."""
+    terminal_value: Literal["none", "rest", "critic"] = "none"
     """Value of the last imagined state; rest, for tasks that balance: the LQR value of a return to
-    the state that episodes start near, in the linearised model."""
+    the state that episodes start near, in the linearised model; critic: what the critics of --prior
+    say."""
     model: LearnedModelSettings | None = LearnedModelSettings()
 
     def __post_init__(self) -> None:
@@ -54,10 +64,20 @@ class MPCSettings:
                     f"{flag(name)} {getattr(self.scoring, name)} in the simulator, which has no "
                     "ensemble: leave it at 0"
                 )
+        if self.terminal_value == "critic" and self.prior is None:
+            raise InputError(
+                "--terminal-value critic: name the run whose critics they are by --prior"
+            )
+        if self.prior is not None and isinstance(self.planner, RandomShootingSettings):
+            raise InputError(
+                f"--prior {self.prior} of --planner random_shooting, which samples the whole box "
+                "of actions: choose icem, cem or mppi"
+            )
 
     def by_name(self) -> dict[str, Any]:
         """Every setting that applies, by its name."""
-        found = vars(self.planner) | vars(self.scoring) | {"terminal_value": self.terminal_value}
+        found = vars(self.planner) | vars(self.scoring)
+        found |= {"prior": self.prior, "terminal_value": self.terminal_value}
         if self.model is not None:
             return found | vars(self.model)
         return {name: value for name, value in found.items() if name not in OF_ENSEMBLES}
@@ -87,6 +107,12 @@ SIMULATOR_PRESETS: dict[str, dict[str, Any]] = {
         "discount": 0.97, "alive_bonus": 10.0,
     },
 }  # fmt: skip
+# The same for planning around a policy, in place of PRESETS: near the data a model is right, and a
+# few steps of it say enough.
+PRIOR_PRESET: dict[str, Any] = {
+    "horizon": 10, "samples": 64, "iterations": 1, "temperature": 0.2, "beta": 1.0,
+    "init_std": 0.1, "discount": 0.99, "pessimism": 1.0, "propagation": "mean",
+}  # fmt: skip
 
 
 def mpc_settings(
@@ -109,6 +135,8 @@ def mpc_settings(
                 f"{', '.join(map(flag, names))}"
             )
     preset = PRESETS.get(env_id, {}) | (SIMULATOR_PRESETS.get(env_id, {}) if simulator else {})
+    if given.get("prior") is not None:
+        preset = PRIOR_PRESET
     values = {name: value for name, value in (preset | given).items() if name in names}
 
     def made(kind: type) -> Any:
@@ -117,6 +145,7 @@ def mpc_settings(
     return MPCSettings(
         planner=made(PLANNERS.settings(planner)),
         scoring=made(ScoringSettings),
+        prior=values.get("prior"),
         terminal_value=values.get("terminal_value", "none"),
         model=None if simulator else made(LearnedModelSettings),
     )

@@ -1,16 +1,19 @@
 """Soft actor-critic as the agents run it: its actions, its rewards, its metrics, its divergence."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mbrl_bilevel.agents.critic_file import save_critic
 from mbrl_bilevel.agents.cuda_graph import CudaGraphUpdate
 from mbrl_bilevel.agents.learner_state import REMEDY
 from mbrl_bilevel.agents.metric_sums import MetricSums
+from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.policy_updates import SoftActorCritic
 from mbrl_bilevel.agents.setting_groups import PolicySettings
 from mbrl_bilevel.agents.spaces import Spaces
@@ -159,6 +162,11 @@ class PolicyLearner:
     def weights(self) -> dict[str, np.ndarray]:
         """The averaged actor, as `BehaviourPolicy` acts by it."""
         return self.networks.average.weights()
+
+    def save(self, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Writes the averaged actor, and the critics beside it; `metadata` as of `save_policy`."""
+        save_policy(folder, self.weights(), metadata)
+        save_critic(folder, self.networks.critic, self.settings)
 
     def state(self) -> State:
         return nest({"networks": self.networks.state(), "sums": self.sums.state()})

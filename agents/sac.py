@@ -20,7 +20,6 @@ from mbrl_bilevel.agents.learner_state import (
     newest_state,
     save_finite,
 )
-from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.settings import SACSettings
@@ -98,13 +97,13 @@ class SAC:
         return self.learner
 
     def save(self, folder: Path) -> None:
-        """Writes checkpoint and policy.
+        """Writes checkpoint, policy and critics.
 
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
         save_finite(folder, self.state(), self.step)
-        save_policy(folder, self.learner.weights(), self.metadata)
+        self.learner.save(folder, self.metadata)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""

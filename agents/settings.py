@@ -28,8 +28,9 @@ from mbrl_bilevel.registry import Registry
 class AgentSettings(Protocol):
     """What settings of every agent have; their other fields are flags too.
 
-    Two class variables may say more: `offline = True`, learns from a data set, and
-    `evaluates_policy = False`, has no policy that could be played beside the training.
+    Three class variables may say more: `offline = True`, learns from a data set, in a model of it
+    unless `needs_model = False`; and `evaluates_policy = False`, has no policy that could be played
+    beside the training.
     """
 
     @property
@@ -151,6 +152,23 @@ class MOBILESettings(MOPOSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CloningSettings:
+    """Behaviour cloning: the policy of a data set, and critics of what it is worth."""
+
+    name: ClassVar[str] = "bc"
+    offline: ClassVar[bool] = True  # learns from a data set
+    needs_model: ClassVar[bool] = False
+    steps: Count = 20_000
+    """Updates of policy and critics."""
+    policy: PolicySettings = PolicySettings(
+        averaging_rate=1e-3, critic_layer_norm=True, entropy_in_values=False
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PETSSettings:
     """PETS (Chua et al. 2018): planning in a probabilistic ensemble that is refitted online."""
 
@@ -162,6 +180,8 @@ class PETSSettings:
     """Environment steps with random actions before learning starts."""
     planner: Literal["icem", "cem", "mppi", "random_shooting"] = "icem"
     """Planner, at its settings for the task."""
+    execute: Literal["best", "mean"] | None = None
+    """Action sequence that icem executes, the best one or the mean of the elites; default: best."""
     objective: ObjectiveSpec = NLLSettings()
     model: AgentModelSettings = AgentModelSettings(model_steps=1_000)
     refits: RefitSettings = RefitSettings()
@@ -169,6 +189,11 @@ class PETSSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         _check_start(self.start_steps, self.steps)
+        if self.execute is not None and self.planner != "icem":
+            raise InputError(
+                f"--execute {self.execute} of --planner {self.planner}: only icem has the choice; "
+                "leave it out"
+            )
 
 
 # An agent of one's own is registered by its name, with a dataclass of settings and the function
@@ -179,6 +204,7 @@ AGENTS.register("mbpo", MBPOSettings, "mbrl_bilevel.agents.build:online")
 AGENTS.register("dhmbpo", DHMBPOSettings, "mbrl_bilevel.agents.build:online")
 AGENTS.register("mopo", MOPOSettings, "mbrl_bilevel.agents.build:offline")
 AGENTS.register("mobile", MOBILESettings, "mbrl_bilevel.agents.build:offline")
+AGENTS.register("bc", CloningSettings, "mbrl_bilevel.agents.build:cloning")
 AGENTS.register("pets", PETSSettings, "mbrl_bilevel.agents.build:online")
 
 

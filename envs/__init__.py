@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mbrl_bilevel.envs.learned_single_env import learned_env as learned_env
     from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv as LearnedVectorEnv
     from mbrl_bilevel.envs.make import make_env as make_env
-    from mbrl_bilevel.envs.simulator import MujocoSimulator as MujocoSimulator
+    from mbrl_bilevel.envs.mujoco_simulator import MujocoSimulator as MujocoSimulator
     from mbrl_bilevel.envs.simulator import Simulator as Simulator
     from mbrl_bilevel.envs.task import Task as Task
     from mbrl_bilevel.envs.tasks import find_task as find_task
@@ -21,7 +21,8 @@ else:
         "learned_single_env": ("LearnedEnv", "learned_env"),
         "learned_vector_env": ("LearnedVectorEnv",),
         "make": ("make_env",),
-        "simulator": ("MujocoSimulator", "Simulator"),
+        "mujoco_simulator": ("MujocoSimulator",),
+        "simulator": ("Simulator",),
         "task": ("Task",),
         "tasks": ("find_task", "get_task", "planned_task", "register_task"),
     }

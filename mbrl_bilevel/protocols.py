@@ -58,12 +58,28 @@ class Trajectories(NamedTuple):
 
     `observations[..., 0, :]` is the start; `rewards` is None where the model has no reward head.
     `disagreement` of members about the next observation, in training standard deviations, is None
-    where the model has no members or was not asked for it.
+    where the model has no members or was not asked for it. `actions` are those that were taken,
+    where each particle has its own (see `ActionPrior`); None stands for those that were given.
     """
 
     observations: Float[Tensor, "p b n t+1 o"]
     rewards: Float[Tensor, "p b n t"] | None
     disagreement: Float[Tensor, "b n t"] | None = None
+    actions: Float[Tensor, "p b n t a"] | None = None
+
+
+@runtime_checkable
+class ActionPrior(Protocol):
+    """Where sequences are drawn around a policy: the action for a state and a deviation.
+
+    A trajectory model with a prior takes sequences of deviations in place of actions.
+    """
+
+    def __call__(
+        self, obs: Float[Tensor, "*s o"], deviation: Float[Tensor, "*s a"]
+    ) -> Float[Tensor, "*s a"]:
+        """Actions within their bounds, in own units."""
+        ...
 
 
 @runtime_checkable

@@ -50,6 +50,7 @@ def _run(config: Config) -> Outcome:
         warn_of_models_without_environment(config.models, spec)
     backend = _backend(spec) if config.video else None
     flags = asdict(config) | {"env": spec.id, "environment": spec.to_plain()}
+    flags["planner"] = config.planner or config.planners[0]
     del flags["planning"]  # each agent's own settings stand beside it
     results = Results.open(_parent(config, spec.id), candidates, flags, scores)
     names = ", ".join(candidate.name for candidate in candidates)

@@ -21,7 +21,7 @@ from mbrl_bilevel.agents.settings import AGENTS, AgentSettings, MOPOSettings
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.envs.make import make_env
-from mbrl_bilevel.envs.tasks import get_task, planned_task
+from mbrl_bilevel.envs.tasks import find_task, get_task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.model_file import WEIGHTS
 from mbrl_bilevel.objectives.settings import OBJECTIVES
@@ -35,7 +35,7 @@ from mbrl_bilevel.scripts.command import (
     say,
 )
 from mbrl_bilevel.scripts.flags import train_model as train_flags
-from mbrl_bilevel.scripts.flags.train_agent import Config, DataFlags
+from mbrl_bilevel.scripts.flags.train_agent import Config, DataFlags, DataSetFlags
 from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -133,10 +133,10 @@ def _environment(config: Config, dataset: Dataset | None) -> EnvSpec:
 
 
 def _given_model(
-    data: DataFlags | None, spec: EnvSpec, device: torch.device
+    data: DataSetFlags | None, spec: EnvSpec, device: torch.device
 ) -> DynamicsModel | None:
     """That of --model, if it is one of this environment."""
-    if data is None or data.model is None:
+    if not isinstance(data, DataFlags) or data.model is None:
         return None
     model, env = DynamicsModel.load(data.model, device), make_env(spec)
     check_model(model, data.model, spec, env)
@@ -158,7 +158,9 @@ def _agreeing(
         return dataset
     learned = getattr(getattr(settings, "model", None), "learn_reward", "auto") == "yes"
     learned = learned or (given is not None and given.learn_reward)
-    return agreeing(dataset, task_of(acting.env), reward=not learned)
+    in_model = getattr(settings, "needs_model", True)
+    task = task_of(acting.env) if in_model else find_task(acting.env)
+    return agreeing(dataset, task, reward=not learned)
 
 
 def _trained_model(config: Config, device: torch.device) -> DynamicsModel:

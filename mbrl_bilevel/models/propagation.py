@@ -7,7 +7,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import INPUT_BOUND, DynamicsModel
 from mbrl_bilevel.models.sampling import deal, draw, noise_like
-from mbrl_bilevel.protocols import Trajectories
+from mbrl_bilevel.protocols import ActionPrior, Trajectories
 
 KINDS = ("ts1", "ts_inf", "mean", "mixture")
 
@@ -41,6 +41,8 @@ class Propagation:
             training part. For "mixture", the deviation of the
             members' means from the same state instead, root mean square over particles as well:
             without noise, and without what differed before the step.
+        prior: actions in the state of each particle, by the given deviations, which take the place
+            of actions.
 
     Raises:
         InputError: a number of particles that the kind cannot have, or a kind that is not there.
@@ -53,6 +55,7 @@ class Propagation:
         *,
         particles: int | None = None,
         disagreement: bool = False,
+        prior: ActionPrior | None = None,
     ) -> None:
         self.elites = len(model.elites)
         if particles is None:
@@ -64,7 +67,7 @@ class Propagation:
                 "it takes at least 2; train more members, or leave the disagreement at 0"
             )
         self.model, self.kind, self.particles = model, kind, particles
-        self.disagreement = disagreement
+        self.disagreement, self.prior = disagreement, prior
         self.network = model.network.select(model.elites)
         self._checked: Tensor | None = None
         self.counted: slice | Tensor = slice(None)  # dimensions that members can disagree about
@@ -91,8 +94,9 @@ class Propagation:
         size, inputs = self.model.obs_dim, self.model.input_standardizer
         # States are kept in standard deviations all the way, so that no step needs to convert.
         start = (obs - inputs.mean[:size]) / inputs.std[:size]
-        moves = ((actions - inputs.mean[size:]) / inputs.std[size:]).flatten(0, 1)
-        moves = moves.clamp(-INPUT_BOUND, INPUT_BOUND)
+        moves = actions.flatten(0, 1)
+        if self.prior is None:
+            moves = self._standardised(moves)
         scale, shift = self._change()
         lowest, highest = (
             ((bound - inputs.mean[:size]) / inputs.std[:size]).repeat_interleave(n, 0)
@@ -101,10 +105,15 @@ class Propagation:
         states = start.new_empty(self.particles, b * n, horizon + 1, size)
         states[:, :, 0] = start.repeat_interleave(n, 0)
         x = start.new_empty(self.particles, b * n, size + moves.shape[-1])
-        rewards, spreads = [], []
+        rewards, spreads, taken = [], [], []
         for t in range(horizon):
             x[..., :size] = states[:, :, t].clamp(-INPUT_BOUND, INPUT_BOUND)
-            x[..., size:] = moves[:, t]
+            if self.prior is None:
+                x[..., size:] = moves[:, t]
+            else:
+                seen = states[:, :, t] * inputs.std[:size] + inputs.mean[:size]
+                taken.append(self.prior(seen, moves[:, t].expand(self.particles, -1, -1)))
+                x[..., size:] = self._standardised(taken[-1])
             y, spread = self._step(x, generator)
             y = self.model.widen(y)
             after = torch.addcmul(shift + states[:, :, t], y[..., :size], scale)
@@ -114,7 +123,16 @@ class Propagation:
             if spread is not None:
                 far = (self.model.widen(spread)[..., :size] * scale)[..., self.counted]
                 spreads.append(far.square().mean((0, -1)).sqrt())
-        return self._in_own_units(obs, states, rewards, spreads, n)
+        found = self._in_own_units(obs, states, rewards, spreads, n)
+        if not taken:
+            return found
+        acts = torch.stack(taken, 2)
+        return found._replace(actions=acts.reshape(self.particles, b, n, horizon, -1))
+
+    def _standardised(self, actions: Float[Tensor, "*s a"]) -> Float[Tensor, "*s a"]:
+        size, inputs = self.model.obs_dim, self.model.input_standardizer
+        scaled = (actions - inputs.mean[size:]) / inputs.std[size:]
+        return scaled.clamp(-INPUT_BOUND, INPUT_BOUND)
 
     def _change(self) -> tuple[Tensor, Tensor]:
         """Scale and shift from a standardised target to the change of a standardised state, [o]."""

@@ -23,6 +23,7 @@ class ICEM:
     the first iteration: those of the last call, shifted by a decision) and at the last iteration
     the mean itself, and refits mean and deviation to the `elites` best. Returned is the best
     sequence of all iterations; where returns tie, the mean and kept elites go before new samples.
+    With `execute` "mean" it is the last mean instead, as in PETS (Chua et al. 2018).
 
     Args:
         action_low, action_high: bounds [a] in the environment's units; no action ever leaves them.
@@ -72,7 +73,7 @@ class ICEM:
         obs: Float[Tensor, "b o"],
         generator: torch.Generator,
     ) -> Float[Tensor, "b t a"]:
-        """The best action sequence [b, t, a] found from `obs` [b, o], in the environment's units.
+        """The action sequence [b, t, a] to execute from `obs` [b, o], in the environment's units.
 
         The search starts from the last call's plan.
 
@@ -97,9 +98,10 @@ class ICEM:
             elite_return, index = returns.topk(settings.elites, dim=1)
             elite = take(candidates, index)
             mean, std = refit(mean, std, elite, elite_return.isfinite(), settings.momentum)
+            mean = mean.clamp(ahead.low, ahead.high)  # a mean of bounds may round outside
             kept = elite[:, : self.kept]
         self._mean, self._elites = mean, kept
-        return ahead.actions(best)
+        return ahead.actions(mean if settings.execute == "mean" else best)
 
     def _sample(
         self,

@@ -104,7 +104,10 @@ def _rewards(
 ) -> Float[Tensor, "p b n t"]:
     if task.reward is not None:
         before, after = imagined.observations[..., :-1, :], imagined.observations[..., 1:, :]
-        return task.reward(before, actions.expand(len(before), *actions.shape), after)
+        taken = imagined.actions
+        if taken is None:
+            taken = actions.expand(len(before), *actions.shape)
+        return task.reward(before, taken, after)
     if imagined.rewards is None:
         raise InputError(
             f"{task.env_id} has no known reward function and the model has no reward head: "

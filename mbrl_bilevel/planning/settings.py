@@ -4,7 +4,7 @@ The defaults of library and command line. Each planner has the fields that it us
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Range, check_ranges
@@ -78,6 +78,8 @@ class ICEMSettings:
     """Weight of the previous mean and deviation in the refitted ones."""
     keep: Annotated[float, Range(0, 1)] = 0.3
     """Share of the elites kept as candidates for the next iteration and call."""
+    execute: Literal["best", "mean"] = "best"
+    """What is acted out: the best sequence found, or the last mean, as cem and mppi do."""
     action_repeat: Number = 1
     """Steps that each sampled action is held for."""
 

@@ -14,7 +14,7 @@ from mbrl_bilevel.scripts.flags.shared import Command
 from mbrl_bilevel.scripts.flags.words import is_help, values_of
 
 SUMMARY = "Evaluate agents in the real simulation, several side by side."
-DEFAULT_PLANNER = "icem"
+DEFAULT_PLANNER, AROUND_A_PRIOR = "icem", "mppi"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,9 @@ class AgentFlags:
     model: Path | tuple[Path, ...] | None = None
     """Run folders of train-model, or `simulator` to plan in the real physics; with --agent policy,
     run folders of train-agent."""
-    planner: str | tuple[str, ...] = DEFAULT_PLANNER
-    """Planners of mpc: icem, cem, mppi, random_shooting; each is evaluated with each model."""
+    planner: str | tuple[str, ...] | None = None
+    """Planners of mpc: icem, cem, mppi, random_shooting; each is evaluated with each model;
+    default: icem, or mppi with --prior."""
     policy: str = "medium"
     """Shipped policy that --agent policy evaluates if no --model is given: medium, expert,
     random, ...; it plays its mean action."""
@@ -83,6 +84,8 @@ class Config(RunFlags, EnvironmentFlags, AgentFlags, EvaluationFlags):
 
     @property
     def planners(self) -> tuple[str, ...]:
+        if self.planner is None:
+            return (AROUND_A_PRIOR if self.planning.get("prior") else DEFAULT_PLANNER,)
         return (self.planner,) if isinstance(self.planner, str) else tuple(self.planner)
 
 
@@ -127,5 +130,6 @@ def _applying(argv: Sequence[str]) -> dict[str, Group]:
     """The groups for the agent, models and planners that a command line names."""
     if values_of("agent", argv) == ["policy"]:
         return flag_groups(())
-    planners = values_of("planner", argv) or [DEFAULT_PLANNER]
+    usual = AROUND_A_PRIOR if values_of("prior", argv) else DEFAULT_PLANNER
+    planners = values_of("planner", argv) or [usual]
     return flag_groups(planners, simulator=values_of("model", argv) == ["simulator"])

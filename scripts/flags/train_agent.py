@@ -58,13 +58,19 @@ class EnvironmentFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFlags:
+class DataSetFlags:
     """The data set of an offline agent."""
 
     dataset: str
     """Minari id, or the folder of a Minari data set."""
     download: bool = False
     """Download the data set if it is not on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(DataSetFlags):
+    """The data set of an offline agent, and the model that it learns in."""
+
     model: Path | None = None
     """Run folder of a trained model; default: a model is trained first, in OUT/model."""
 
@@ -90,7 +96,7 @@ class Config:
     environment: EnvironmentFlags
     agent: AgentSettings
     evaluation: EvaluationFlags = EvaluationFlags()
-    data: DataFlags | None = None
+    data: DataSetFlags | None = None
 
 
 def parse(argv: Sequence[str]) -> Config:
@@ -112,7 +118,11 @@ def parse(argv: Sequence[str]) -> Config:
     groups = agent_groups(start)
     own = {name for group in groups.values() for name in group.hints}
     _check_data_flags(agent, offline, own, argv)
-    beside = _groups_beside(offline, evaluates=getattr(start, "evaluates_policy", True))
+    beside = _groups_beside(
+        offline,
+        in_model=getattr(start, "needs_model", True),
+        evaluates=getattr(start, "evaluates_policy", True),
+    )
     groups = {name: group_of(kind) for name, kind in beside.items()} | groups
     refuse_flags_of_others(start, groups, OF_SOME_AGENTS, argv)
     given = parse_groups(groups, argv, "train-agent", SUMMARY)
@@ -125,11 +135,11 @@ def parse(argv: Sequence[str]) -> Config:
     return config
 
 
-def _groups_beside(offline: bool, evaluates: bool) -> dict[str, type[Any]]:
+def _groups_beside(offline: bool, in_model: bool, evaluates: bool) -> dict[str, type[Any]]:
     """The groups of flags beside the agent's own."""
     groups: dict[str, type[Any]] = {"run": RunFlags, "environment": EnvironmentFlags}
     if offline:
-        groups["data"] = DataFlags
+        groups["data"] = DataFlags if in_model else DataSetFlags
     if evaluates:
         groups["evaluation"] = EvaluationFlags
     return groups

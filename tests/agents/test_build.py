@@ -8,6 +8,7 @@ import torch
 
 from mbrl_bilevel.agents.build import check_memory, make_agent
 from mbrl_bilevel.agents.checks import Acting, task_of, untrained_model
+from mbrl_bilevel.agents.cloning import Cloning
 from mbrl_bilevel.agents.learning import Learner
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
@@ -15,6 +16,7 @@ from mbrl_bilevel.agents.pets import PETS
 from mbrl_bilevel.agents.presets import updated
 from mbrl_bilevel.agents.sac import SAC
 from mbrl_bilevel.agents.settings import (
+    CloningSettings,
     MBPOSettings,
     MOPOSettings,
     PETSSettings,
@@ -88,6 +90,17 @@ def test_mopo_learns_from_the_data_set_in_the_model(tmp_path):
     assert torch.equal(agent.replay.in_order().reward, random_data(60).reward)
 
 
+def test_behaviour_cloning_learns_from_the_data_set_alone():
+    settings = updated(CloningSettings(), policy_hidden=8, policy_batch_size=16)
+    agent = make_agent(settings, "Point-v0", dataset=dataset())
+    assert isinstance(agent, Cloning)
+    assert agent.metadata["algorithm"] == "bc"
+    assert torch.equal(agent.replay.in_order().reward, random_data(60).reward)
+    for given in ({}, {"dataset": dataset(), "model": model()}):
+        with pytest.raises(InputError, match="learns from a data set alone: give it no model"):
+            make_agent(settings, "Point-v0", **given)
+
+
 def test_policies_say_where_they_were_trained_and_by_what():
     agent = make_agent(SAC_SETTINGS, Acting(env=SPEC))
     assert (agent.metadata["env_id"], agent.metadata["algorithm"]) == ("Point-v0", "sac")
@@ -125,3 +138,9 @@ def test_an_untrained_model_is_as_the_settings_and_the_task_say():
     sizes = [layer.weight.shape for layer in found.network.network.linear_layers()]
     assert [tuple(size) for size in sizes[:2]] == [(3, 3, 5), (3, 5, 4)]
     assert found.observation_names == TASK.observation_names
+
+
+def test_pets_acts_by_the_mean_of_the_elites_where_it_is_asked_to():
+    settings = updated(PETS_SETTINGS, planner="icem", execute="mean")
+    agent = make_agent(settings, "Point-v0")
+    assert agent.plan(agent.model).planner.settings.execute == "mean"

@@ -121,3 +121,17 @@ def test_another_number_of_environments_amid_a_plan_is_refused() -> None:
     mpc.act(np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"3 environments amid a plan for 2"):
         mpc.act(np.zeros((3, 2)))
+
+
+def test_around_a_prior_the_action_is_chosen_in_the_real_state_and_plans_start_anew() -> None:
+    planner = Held()
+
+    def prior(obs: Tensor, deviation: Tensor) -> Tensor:
+        return 100 * obs + deviation
+
+    mpc = MPC(MODEL, TASK, planner, torch.Generator(), prior=prior)
+    states = [np.array([[t, -t], [0, 2 * t]], dtype=np.float64) for t in range(4)]
+    taken = [mpc.act(state).tolist() for state in states]
+    assert taken[1] == [[101, -99], [11, 211]]
+    assert taken[3] == [[300, -300], [10, 610]]
+    assert planner.resets == 2

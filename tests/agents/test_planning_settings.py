@@ -8,6 +8,7 @@ import pytest
 from mbrl_bilevel.agents.planning_settings import (
     OF_ENSEMBLES,
     PRESETS,
+    PRIOR_PRESET,
     SIMULATOR_PRESETS,
     LearnedModelSettings,
     MPCSettings,
@@ -19,7 +20,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.propagation import KINDS
 from mbrl_bilevel.planning.settings import PLANNERS, ICEMSettings, ScoringSettings
 
-SHARED = {"discount", "alive_bonus", "terminal_value"}
+SHARED = {"discount", "alive_bonus", "prior", "terminal_value"}
 LEARNED = {"pessimism", "disagreement", "propagation", "particles", "data_support_penalty"}
 
 
@@ -73,6 +74,8 @@ def test_a_planner_gets_the_settings_that_it_has(planner: str, simulator: bool) 
         ("icem", False, {"discount": 2.0}, "--discount 2.0: choose at most 1"),
         ("icem", False, {"data_support_penalty": -1.0}, "--data-support-penalty -1.0: choose"),
         ("icem", False, {"particles": 0}, "--particles 0: choose"),
+        ("icem", False, {"terminal_value": "critic"}, "--terminal-value critic: name the run"),
+        ("random_shooting", False, {"prior": "medium"}, "--prior medium of --planner random_shoot"),
         ("sac", False, {}, "no planner 'sac': choose one of icem, cem"),
     ],
 )
@@ -108,3 +111,14 @@ def test_settings_are_known_without_torch() -> None:
     code = "import sys, mbrl_bilevel.agents.planning_settings; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
+
+
+def test_plans_around_a_policy_have_a_preset_of_their_own() -> None:
+    found = mpc_settings("InvertedPendulum-v5", "mppi", prior="run", samples=7).by_name()
+    assert found["terminal_value"] == "none"
+    assert found["prior"] == "run"
+    assert found | {"samples": PRIOR_PRESET["samples"]} == found | PRIOR_PRESET
+    assert found["samples"] == 7
+    for planner in ("icem", "cem"):
+        assert mpc_settings("Hopper-v5", planner, prior="run").planner.horizon == 10
+        mpc_settings("Hopper-v5", planner, prior="run", simulator=True)

@@ -100,6 +100,12 @@ def test_names_are_unique_within_an_agent_and_every_number_has_a_range(agent):
     assert len(names) == len(set(names)) == len(by_name_of(AGENTS.settings(agent)()))
 
 
+def test_only_icem_has_a_choice_of_what_it_acts_out():
+    assert PETSSettings(execute="mean").execute == "mean"
+    with pytest.raises(InputError, match="--execute mean of --planner cem: only icem"):
+        PETSSettings(planner="cem", execute="mean")
+
+
 @pytest.mark.parametrize(
     ("wanted", "multi_step", "soft"),
     [(None, False, True), (None, True, False), (True, True, True), (False, False, False)],

@@ -52,6 +52,7 @@ AGENTS = {
     "pets": (*ONLINE, "--log-every", "10", *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
     "mopo": OFFLINE,
     "mobile": OFFLINE,
+    "bc": ("--dataset", DATA, "--env", ENV, "--steps", "20", "--policy-hidden", "8", *OFTEN),
 }
 
 

@@ -295,3 +295,37 @@ def test_a_single_member_cannot_disagree() -> None:
     one.elites = torch.tensor([1])
     with pytest.raises(InputError, match="1 members"):
         Propagation(one, "mixture", particles=4, disagreement=True)
+
+
+@pytest.mark.parametrize("kind", ["ts1", "ts_inf", "mean", "mixture"])
+def test_around_a_policy_every_particle_acts_by_its_own_state(kind: str) -> None:
+    """Linear feedback: the actions are those of the states, and lead on as actions given do."""
+    model = linear()
+    given = ACTIONS.reshape(1, 1, -1, 1).expand(1, 5, -1, -1)
+    obs = torch.full((1, 1), OBS, dtype=torch.float64)
+
+    def prior(states: Tensor, deviation: Tensor) -> Tensor:
+        return 0.3 * states + deviation
+
+    around = Propagation(model, kind, prior=prior)
+    found = around.trajectories(obs, given, torch.Generator().manual_seed(0))
+    assert found.actions is not None
+    before = found.observations[..., :-1, :]
+    torch.testing.assert_close(found.actions, 0.3 * before + given)
+    if kind == "mean":  # the same linear world with feedback, without noise
+        states = found.observations[:, 0, 0, :, 0]
+        action = found.actions[:, 0, 0, :, 0]
+        after = A[:, None] * states[:, :-1] + B[:, None] * action + C[:, None]
+        torch.testing.assert_close(states[:, 1:], after)
+
+
+def test_a_prior_of_one_action_is_that_action() -> None:
+    """The same random numbers: bit for bit what the shifted actions give."""
+    model, shift = linear(), 0.25
+    around = Propagation(model, "ts_inf", prior=lambda states, deviation: deviation + shift)
+    obs = torch.full((2, 1), OBS, dtype=torch.float64)
+    given = torch.randn(2, 3, 4, 1, generator=torch.Generator().manual_seed(1)).double()
+    one = around.trajectories(obs, given, torch.Generator().manual_seed(0))
+    other = Propagation(model).trajectories(obs, given + shift, torch.Generator().manual_seed(0))
+    assert torch.equal(one.observations, other.observations)
+    assert other.actions is None

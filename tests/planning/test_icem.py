@@ -140,3 +140,16 @@ def test_fewer_finite_sequences_than_elites_do_not_spoil_the_fit() -> None:
         actions = plan(model, ClosedTask(quadratic), START, seeded(seed))
         assert actions.isfinite().all()
         assert (actions[:, 0, 0] <= -1.3).all()
+
+
+def test_the_mean_of_the_elites_is_returned_where_it_is_asked_for() -> None:
+    """One iteration without momentum: the plain mean of the best, by their returns."""
+    model, task = LinearModel(A, B), ClosedTask(quadratic)
+    one = {"iterations": 1, "momentum": 0.0, "elites": 4}
+    plan = planner(**one, execute="mean")(model, task, START, seeded())
+    candidates = model.candidates[0]
+    returns = torch.stack([lq_return(START, c) for c in candidates.unbind(1)], 1)
+    best = candidates.take_along_dim(returns.topk(4, dim=1).indices[..., None, None], dim=1)
+    torch.testing.assert_close(plan, best.mean(1))
+    top = planner(**one)(LinearModel(A, B), task, START, seeded())
+    torch.testing.assert_close(top, best[:, 0])

@@ -294,3 +294,18 @@ def test_a_sequence_that_is_not_finite_stays_the_worst():
     )
     assert found.returns.tolist() == [[-torch.inf, 2.0]]
     assert found.non_finite == 1
+
+
+def test_rewards_are_of_the_actions_that_each_particle_took():
+    """Under a prior the given sequences are deviations, not actions."""
+    taken = torch.tensor([[[[[1.0], [2.0]]]], [[[[10.0], [20.0]]]]])
+
+    class Following:
+        def trajectories(self, obs, actions, generator):
+            return Trajectories(torch.zeros(2, 1, 1, 3, 1), None, actions=taken)
+
+    task = ClosedTask(lambda obs, act, next_obs: act.sum(-1))
+    found = Scoring()(
+        Following(), task, torch.zeros(1, 1), torch.full((1, 1, 2, 1), 99.0), torch.Generator()
+    )
+    assert found.returns.tolist() == [[(3.0 + 30.0) / 2]]

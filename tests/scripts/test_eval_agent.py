@@ -152,6 +152,10 @@ def test_shortened_episodes_have_no_normalised_score(
         (("--env", "Hoper-v5"), "did you mean 'Hopper-v5'"),
         (("--env", "CartPole-v1"), "actions"),
         (("--agent", "policy"), "holds no policy (policy.safetensors)"),
+        (("--prior", "no/where"), "--prior no/where is no run folder of train-agent"),
+        (("--prior", "random"), "random actions have no mean"),
+        (("--prior", "medium", "--horizon", "0"), "--horizon 0"),
+        (("--terminal-value", "critic"), "--terminal-value critic: name the run"),
         (("--out", "/proc/here"), "cannot be written"),
     ],
 )

@@ -111,6 +111,7 @@ AGENTS = {
         *("--model-steps", "6", "--imitate-steps", "5", "--imagine-every", "5", "--rollouts", "10"),
         *("--rollout-length", "2", "2", "0", "1"),
     ),
+    "bc": ("--agent", "bc", "--dataset", DATASET, "--env", ENV, "--steps", "20"),
 }
 
 
@@ -119,7 +120,7 @@ def test_every_agent_learns_a_policy_that_earns_what_is_said(played_here, tmp_pa
     out = tmp_path / "run"
     assert train(out, *AGENTS[name], *OFTEN, "--json") == 0
     found = last_json(capsys)
-    steps = 20 if name == "mopo" else 130
+    steps = 20 if name in ("mopo", "bc") else 130
     assert (found["run"], found["steps"]) == (str(out), steps)
     assert found["seconds"] > 0
     policy = load_policy_folder(out)
@@ -134,7 +135,8 @@ def test_every_agent_learns_a_policy_that_earns_what_is_said(played_here, tmp_pa
     assert [m["step"] for m in lines if "evaluation/return" in m] == list(range(10, steps + 1, 10))
     assert "policy/critic_loss" in lines[-2]
     assert lines[-1]["evaluation/return"] == found["mean_return"]
-    assert (out / "model.safetensors").exists() == (name != "sac")
+    assert (out / "model.safetensors").exists() == (name not in ("sac", "bc"))
+    assert (out / "critic.safetensors").exists()
     if name.startswith("mbpo"):
         assert DynamicsModel.load(out).env_id == "Point-v0"
         assert {"model/fresh_rmse", "model/held_out_nll", "rollout/rollout_length"} <= lines[

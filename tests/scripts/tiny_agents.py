@@ -8,5 +8,6 @@ def tiny(agent: str, episodes: str = "2") -> tuple[str, ...]:
     played = ("--episodes", episodes)
     return {
         "sac": (*POLICY, *played),
+        "bc": (*POLICY, *played),
         "pets": MODEL,
     }.get(agent, (*MODEL, *POLICY, *played))

@@ -73,6 +73,9 @@ def test_a_command_line_gives_what_was_named_and_nothing_else() -> None:
     )
     assert parse([]) == Config()
     assert parse(["--model", "a"]).models == (Path("a"),)
+    assert parse([]).planners == ("icem",)
+    assert parse(["--prior", "medium"]).planners == ("mppi",)
+    assert parse(["--prior", "medium", "--planner", "cem"]).planners == ("cem",)
 
 
 def test_a_flag_that_there_is_none_of_is_refused() -> None:

@@ -58,6 +58,10 @@ BAD = {
         ("--agent", "mopo", "--dataset", DATASET, "--env", "Hopper-v5"),
         "was collected in Point-v0, not in Hopper-v5",
     ),
+    "a model of cloning": (
+        ("--agent", "bc", "--dataset", DATASET, "--model", "somewhere"),
+        "--model somewhere is no setting of bc",
+    ),
     "no model there": ((*MOPO, "--model", "nowhere"), "nowhere holds no model"),
     "a model of another environment": (
         (*MOPO, "--model", "MODELS/hopper"),
