@@ -37,7 +37,7 @@ def test_help_shows_the_flags_of_the_planner_that_is_named(
     model = ["--model", "simulator"] if simulator else []
     text = helped("--agent", "mpc", "--planner", planner, *model, capsys=capsys)
     shown = flags_in(text)
-    assert len(shown) < 35
+    assert len(shown) < 37
     every = {name for one in PLANNERS.names for name in setting_names(one)}
     own = set(setting_names(planner, simulator=simulator))
     assert {name.replace("_", "-") for name in own} <= shown
