@@ -67,7 +67,7 @@ def difference_to(
 
 
 def one_agent(found: Mapping[str, Any]) -> str:
-    """A line for every figure."""
+    """A line for every metric."""
     returns, lengths, terminated = found["returns"], found["lengths"], found["terminated"]
     error, score = found["standard_error"], found["normalized_score"]
     spread = "" if error is None else f" ± {error:.1f} (standard error)"
@@ -79,7 +79,7 @@ def one_agent(found: Mapping[str, Any]) -> str:
         ("lowest, highest", f"{min(returns):.1f}, {max(returns):.1f}"),
         (
             "normalised score",
-            "no reference scores of such episodes" if score is None else f"{score:.1f}",
+            "none: no reference scores for such episodes" if score is None else f"{score:.1f}",
         ),
         ("episode lengths", f"{_range(lengths)}, {sum(terminated)} terminated"),
         ("acting", f"{found['planning_ms_per_step']:.2f} ms per step"),
@@ -95,7 +95,7 @@ def side_by_side(agents: Sequence[Mapping[str, Any]]) -> str:
     """A row for every agent; differences are those to the first one."""
     percent = f"{CONFIDENCE:.0%}"
     first = agents[0]["name"]
-    head = ["", "episodes", "mean return", percent, "IQM", percent, f"to {first}", percent]
+    head = ["", "episodes", "mean return", percent, "IQM", percent, f"vs {first}", percent]
     head += ["score", "steps", "ended", "ms/step", "simulator"]
     rows = [head, *(_row(found) for found in agents)]
     if all(found["normalized_score"] is None for found in agents):
@@ -105,7 +105,7 @@ def side_by_side(agents: Sequence[Mapping[str, Any]]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
     meaning = (
-        f"{percent}: bootstrap intervals; to {first}: difference of mean returns over episodes "
+        f"{percent}: bootstrap intervals; vs {first}: difference of mean returns over episodes "
         "from the same starts; ms/step: of acting; simulator: its share of the time"
     )
     return "\n".join([*lines, meaning, *_remarks(agents)])
@@ -140,7 +140,7 @@ def _remarks(agents: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     if 1 < fewest < FEW:
         remarks.append(
-            f"of {fewest} episodes an interval is too narrow: --episodes {FEW} or more is safer"
+            f"intervals from {fewest} episodes are too narrow: use --episodes {FEW} or more"
         )
     return remarks
 

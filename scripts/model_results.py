@@ -111,8 +111,8 @@ def remarks_on(
         if too_long:
             steps = ", ".join(map(str, too_long))
             remarks.append(
-                f"left out for {its['model']}: {steps} steps ahead, too few of its held-out "
-                f"episodes are so long (at most {len(one.k_step.rmse)} steps can be evaluated)"
+                f"not evaluated for {its['model']}: {steps} steps ahead, for which too few of its "
+                f"test episodes are long enough (at most {len(one.k_step.rmse)} steps are)"
             )
         lost = [
             f"{number} {what}"

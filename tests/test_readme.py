@@ -15,8 +15,8 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_the_library_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     monkeypatch.chdir(tmp_path)
-    made = ["collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2000"]
-    assert run([*made, "--dataset", "pendulum/random-v0"]) == 0
+    made = ["collect", "--env", "InvertedPendulum-v5", "--policy", "random", "--steps", "2000"]
+    assert run([*made, "--dataset", "inverted-pendulum/random-v0"]) == 0
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
     assert DynamicsModel.load(tmp_path / "pendulum-model").members == 5

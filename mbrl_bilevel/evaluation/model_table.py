@@ -53,9 +53,9 @@ def rows(evaluations: Sequence[Mapping[str, Any]]) -> list[Row]:
         found += [
             row(f"RMSE {after}", "k_step", k, best="smallest"),
             row("  of a linear model", "k_step_linear", k, best=None),
-            row("  if nothing changed", "k_step_persistence", k, best=None),
-            row("  truths in 50 %", "k_step_coverage", "50", k, best=0.5),
-            row("  truths in 90 %", "k_step_coverage", "90", k, best=0.9),
+            row("  of persistence", "k_step_persistence", k, best=None),
+            row("  coverage of 50 %", "k_step_coverage", "50", k, best=0.5),
+            row("  coverage of 90 %", "k_step_coverage", "90", k, best=0.9),
         ]
     return [row for row in found if any(value is not None for value in row.values)]
 

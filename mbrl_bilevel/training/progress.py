@@ -31,7 +31,7 @@ class Progress(Callback):
     def after_step(self, training: Training) -> None:
         if training.metrics is not None and self.shown:
             found = training.metrics
-            words = [f"{label}={found[name]:.4f}" for label, name in self.shown.items()]
+            words = [f"{label}={found[name]:.4g}" for label, name in self.shown.items()]
             training.status = ", ".join(words)
         if self.bar.disable:
             return

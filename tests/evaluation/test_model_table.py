@@ -37,7 +37,7 @@ def test_the_best_of_each_row_is_marked():
     assert marked["NLL per dimension"] == [False, True]
     assert marked["R2"] == [True, False]
     assert marked["calibration error"] == [True, True]
-    assert marked["if nothing changed"] == [False, False]
+    assert marked["of persistence"] == [False, False]
     text = table(["a", "b"], rows([METRICS, other]), mark=True)
     after = text[text.index("after 1 step") :].splitlines()
     assert after[2].split()[-2:] == ["0.6000", "0.5500*"]  # nearer to 0.5
@@ -46,7 +46,7 @@ def test_the_best_of_each_row_is_marked():
     assert "linear" not in text  # no model has that baseline
 
 
-def test_a_missing_figure_is_a_dash_and_never_the_best():
+def test_a_missing_metric_is_a_dash_and_never_the_best():
     text = table(["a", "b"], [Row("RMSE", [None, 2.0], "smallest")], mark=True)
     assert text.splitlines()[1].split() == ["RMSE", "-", "2.0000*"]
 
