@@ -75,8 +75,8 @@ def warn_of_models_without_environment(models: Sequence[Path], spec: EnvSpec) ->
     for folder in models:
         if folder != SIMULATOR and DynamicsModel.load(folder).env_spec is None:
             say(
-                f"warning: the model in {folder} does not name its environment; that it is of "
-                f"{spec} is your word, only its sizes are checked"
+                f"warning: the model in {folder} names no environment and is taken for one of "
+                f"{spec}: only its sizes are checked"
             )
 
 

@@ -61,7 +61,7 @@ TOUR = (
         episodes=2,
         max_steps=100,
         planner={"horizon": 20, "samples": 96, "iterations": 3},
-        what="a cheetah run by planning in a model of a mediocre runner's data",
+        what="a cheetah run by planning in a model of a medium policy's data",
     ),
 )
 

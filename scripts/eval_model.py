@@ -60,7 +60,7 @@ def _run(config: Config) -> Outcome:
 def _why_not_comparable(same_rows: bool) -> str:
     if same_rows:
         return (
-            "the models predict different things (with and without the reward, or other targets "
+            "the models predict different targets (with and without the reward, or other targets "
             "were constant in training), each evaluated in units of its own training part: no best "
             "is marked"
         )

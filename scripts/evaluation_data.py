@@ -56,9 +56,11 @@ def evaluation_data(
     if trained is not None:
         train = _trained_part(folder, trained, whole, loaded)
         if _holds_what_was_trained_on(trained, whole, loaded):
-            remarks.append(f"{folder} was trained on a part of {whole.id}: its metrics flatter it")
+            remarks.append(
+                f"{folder} was trained on a part of {whole.id}: its metrics are optimistic"
+            )
     if train is None:
-        remarks.append(f"no linear baseline for {folder}: its training data are not at hand")
+        remarks.append(f"no linear baseline for {folder}: its training data are not available")
     return EvaluationData(whole.transitions, whole.id, train, (whole.id,), tuple(remarks))
 
 
@@ -105,8 +107,8 @@ def _require_same_split(folder: Path, parts: tuple[Transitions, ...]) -> None:
     if counts != found:
         raise InputError(
             f"{folder / SUMMARY} counts {counts} transitions where the split of its data set gives "
-            f"{found}: the data have changed, or a version that split otherwise trained the "
-            "model; name data to evaluate on by --dataset"
+            f"{found}: the data have changed, or the version that trained the model splits them "
+            "differently; name data to evaluate on by --dataset"
         )
 
 
@@ -133,4 +135,6 @@ def _require_fit(model: DynamicsModel, folder: Path, dataset: Dataset) -> None:
     both = f"{dataset.id} was collected in {ours}, the model in {folder} was trained for {theirs}"
     if ours.name != theirs.name:
         raise InputError(f"{both}: choose a data set of the model's environment")
-    warnings.warn(f"{both}: it is evaluated on what it has not seen", stacklevel=2)
+    warnings.warn(
+        f"{both}: it is evaluated outside of the environment of its training", stacklevel=2
+    )

@@ -215,7 +215,7 @@ def _text(config: Config, env_id: str, found: dict[str, Any]) -> str:
         if not (config.run.out / WEIGHTS).is_file():
             return f"trained for {found['steps']} steps; results: {out}"
         again = f"--agent mpc --model {out}"
-        what = "the model is fitted to everything that was seen"
+        what = "the model is fitted to all data"
     else:
         again = f"--agent policy --model {out}"
         what = (

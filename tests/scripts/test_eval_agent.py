@@ -203,7 +203,7 @@ def test_a_model_that_names_no_environment_is_taken_on_the_users_word(
     nameless = saved_model(tmp_path / "nameless")
     flags = ("--env", "InvertedPendulum-v5", "--episodes", "1", "--max-steps", "2")
     assert run("--model", nameless, *flags, "--planner", "random_shooting") == 0
-    assert "does not name its environment" in capsys.readouterr().err
+    assert "names no environment and is taken for one of" in capsys.readouterr().err
 
 
 def test_a_video_without_a_renderer_is_refused(
