@@ -23,6 +23,7 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
+from mbrl_bilevel.objectives.inner_problem import InnerProblem
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
@@ -209,7 +210,7 @@ def _reward(r: Repetition, form: Form) -> Mahalanobis:
     return Mahalanobis(r.train.y.shape[1], form=form).to(r.generator.device)
 
 
-def _bilevel(r: Repetition, inner: PolicyGradient | TwoMeanRegression) -> Bilevel:
+def _bilevel(r: Repetition, inner: InnerProblem) -> Bilevel:
     return Bilevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
 
 

@@ -25,7 +25,8 @@ class BilevelProblem(NamedTuple):
 
     `outputs(theta, data)`, [b, k] or [E, b, k], and `output_loss(outputs, phi, data)` split the
     inner loss at the network's outputs; only Gauss-Newton products need them (see
-    `BilevelProblem.of_outputs`).
+    `BilevelProblem.of_outputs`). `output_metric(outputs, phi, data)`, [*e, b, k, k], stands for the
+    Hessian by the outputs, where one is known that is never negative (see `GaussNewton.metric`).
     """
 
     inner: Loss
@@ -33,6 +34,7 @@ class BilevelProblem(NamedTuple):
     ensemble: bool = False
     outputs: Callable[[Params, Any], Tensor] | None = None
     output_loss: Callable[[Tensor, Params, Any], Tensor] | None = None
+    output_metric: Callable[[Tensor, Params, Any], Tensor] | None = None
 
     @classmethod
     def of_outputs(

@@ -43,6 +43,22 @@ class Categorical:
         """Classes argmax(logits + noise) for standard Gumbel noise (leading axes broadcast)."""
         return (self.logits + noise).argmax(-1)
 
+    def noise(self, samples: int, generator: torch.Generator) -> Float[Tensor, "g *s k"]:
+        """Standard Gumbel noise of so many samples of each."""
+        like = self.logits
+        return gumbel_noise((samples, *like.shape), generator, like.device, like.dtype)
+
+    def rsample(self, noise: Float[Tensor, "*t k"]) -> Tensor:
+        """Not offered.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "estimator 'reparameterized': classes have no pathwise derivative; "
+            "use 'exact' or 'score_function' for a categorical model"
+        )
+
 
 def gumbel_noise(
     shape: Sequence[int],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
 from mbrl_bilevel.models.settings import Covariance, Noise
+from mbrl_bilevel.models.soft_bound import soft_bound, soft_bound_inverse
 
 # Adam moves a parameter that stands alone by one learning rate a step: too slow for a deviation
 # that has to follow the residuals of a whole network.
@@ -53,6 +54,14 @@ class DiagonalGaussian:
         """Pathwise samples mean + std * noise, for standard normal noise (axes broadcast)."""
         return self.mean + self.std * noise
 
+    def sample(self, noise: Float[Tensor, "*t n"]) -> Float[Tensor, "*u n"]:
+        """The same samples, held fixed."""
+        return self.rsample(noise).detach()
+
+    def noise(self, samples: int, generator: torch.Generator) -> Float[Tensor, "g *s n"]:
+        """Standard normal noise of so many samples of each."""
+        return _standard_normal(samples, self.mean, generator)
+
 
 @dataclass(frozen=True)
 class FullGaussian:
@@ -80,6 +89,14 @@ class FullGaussian:
         """Pathwise samples mean + L noise, for standard normal noise (leading axes broadcast)."""
         return self.mean + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
+    def sample(self, noise: Float[Tensor, "*t n"]) -> Float[Tensor, "*u n"]:
+        """The same samples, held fixed."""
+        return self.rsample(noise).detach()
+
+    def noise(self, samples: int, generator: torch.Generator) -> Float[Tensor, "g *s n"]:
+        """Standard normal noise of so many samples of each."""
+        return _standard_normal(samples, self.mean, generator)
+
     def _half_logdet(self) -> Float[Tensor, "*s"]:
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -87,28 +104,9 @@ class FullGaussian:
 Gaussian = DiagonalGaussian | FullGaussian
 
 
-def soft_bound(value: Float[Tensor, "*s"], low: float, high: float) -> Float[Tensor, "*s"]:
-    """Bounds `value` smoothly to (low, high) with a slope of almost 1 in between.
-
-    high - softplus(high - v) from above, low + softplus(v - low) from below (Chua et al. 2018),
-    scaled so that neither bound can be passed, however far `value` runs.
-    """
-    softplus = nn.functional.softplus
-    value = high - softplus(high - value)
-    return low + softplus(value - low) * (high - low) / softplus(value.new_tensor(high - low))
-
-
-def soft_bound_inverse(
-    bounded: Float[Tensor, "*s"], low: float, high: float
-) -> Float[Tensor, "*s"]:
-    """The value that `soft_bound` takes to `bounded`, for low < bounded < high."""
-
-    def softplus_inverse(z: Tensor) -> Tensor:
-        return z + torch.log(-torch.expm1(-z))
-
-    top = nn.functional.softplus(bounded.new_tensor(high - low))
-    value = low + softplus_inverse((bounded - low) * top / (high - low))
-    return high - softplus_inverse(high - value)
+def _standard_normal(samples: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    shape = (samples, *like.shape)
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 @torch.no_grad()

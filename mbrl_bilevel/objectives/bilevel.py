@@ -9,10 +9,9 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State, load_moments, moments, nest, part
+from mbrl_bilevel.objectives.inner_problem import InnerProblem, learned_parameters
 from mbrl_bilevel.objectives.outer_data import OuterData
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
-from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
-from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.objective import NothingLearned
 
@@ -43,7 +42,7 @@ class Bilevel(NothingLearned):
 
     def __init__(
         self,
-        inner: PolicyGradient | TwoMeanRegression,
+        inner: InnerProblem,
         outer: OuterData,
         outer_step: OuterStep | None = None,
         *,
@@ -51,7 +50,7 @@ class Bilevel(NothingLearned):
         learning_rate: float | None = None,
         steps: int = 20_000,
     ) -> None:
-        phi = [p for p in inner.parameters() if p.requires_grad]
+        phi = list(learned_parameters(inner).values())
         if not phi:
             raise InputError("the bilevel objective has no reward parameters to learn; use pg")
         if every < 1:
@@ -121,12 +120,7 @@ class Bilevel(NothingLearned):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b n"] | None:
         """U_ii(x) of the learned reward, to look at; None for a reward that has no U."""
-        if isinstance(self.inner, TwoMeanRegression):
-            return self.inner.precision_diagonal(network, x)
-        if not hasattr(self.inner.reward, "precision_diagonal"):
-            return None
-        U: Tensor = self.inner.reward.precision_diagonal(x)
-        return U.expand(len(x), -1)
+        return self.inner.precision_diagonal(network, x)
 
     def _check_reward(self, network: GaussianEnsemble, x: Float[Tensor, "b d"]) -> None:
         U = self.precision_diagonal(network, x)

@@ -44,11 +44,15 @@ def enumerated(reward_of: RewardOf, distribution: Categorical) -> Float[Tensor, 
 
 def reparameterized(
     reward_of: RewardOf,
-    distribution: Gaussian,
+    distribution: Gaussian | Categorical,
     noise: Float[Tensor, "g *e b n"],
     transform: Transform = "none",
 ) -> Float[Tensor, "*e b"]:
-    """Mean reward of the pathwise samples mean + L noise, differentiated through the samples."""
+    """Mean reward of the pathwise samples mean + L noise, differentiated through the samples.
+
+    Raises:
+        InputError: a categorical distribution, which has none.
+    """
     rewards = reward_of(distribution.rsample(noise))
     return (rewards.exp() if transform == "rbf" else rewards).mean(0)
 
@@ -69,10 +73,7 @@ def score_function(
     published transforms; clipping the log-probability by value stops the gradient outside. All
     three move the optimum and are kept for comparison.
     """
-    if isinstance(distribution, Categorical):
-        samples = distribution.sample(noise)
-    else:
-        samples = distribution.rsample(noise).detach()
+    samples = distribution.sample(noise)
     log_prob = distribution.log_prob(samples)
     if clip_log_prob is not None:
         log_prob = log_prob.clamp(*clip_log_prob)

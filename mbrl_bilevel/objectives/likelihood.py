@@ -1,6 +1,5 @@
 """Training by likelihood and its kin: nll, beta_nll and mse."""
 
-import math
 from typing import Literal
 
 import torch
@@ -76,10 +75,9 @@ class BetaNLL(NLL):
         gaussian = network(x)
         if not isinstance(gaussian, DiagonalGaussian):
             raise InputError("beta_nll is defined for --covariance diagonal only; use nll for full")
-        z = (y - gaussian.mean) * torch.exp(-gaussian.log_std)
-        nll = 0.5 * z.square() + gaussian.log_std + 0.5 * math.log(2 * math.pi)
+        # Detached: the minimum of the product over s is not the deviation of the residuals.
         weight = torch.exp(2 * self.beta * gaussian.log_std.detach())
-        return (weight * nll).sum(-1).mean(-1), {}
+        return -(weight * gaussian.log_density(y)).sum(-1).mean(-1), {}
 
 
 class MSE(NothingLearned):

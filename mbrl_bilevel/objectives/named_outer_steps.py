@@ -8,29 +8,24 @@ from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.network_problem import fisher_metric, training_problem
-from mbrl_bilevel.objectives.outer_steps import (
-    ClosedForm,
-    HypergradientStep,
-    Inner,
-    OuterStep,
-    SobaStep,
-)
+from mbrl_bilevel.objectives.inner_problem import InnerProblem
+from mbrl_bilevel.objectives.outer_steps import ClosedForm, HypergradientStep, OuterStep, SobaStep
 from mbrl_bilevel.objectives.settings import HypergradientName
-from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 
 
-def outer_step(name: HypergradientName, network: GaussianEnsemble, inner: Inner) -> OuterStep:
-    """The outer step that `--hypergradient` names; two means always take the closed form.
+def outer_step(
+    name: HypergradientName, network: GaussianEnsemble, inner: InnerProblem
+) -> OuterStep:
+    """The outer step that `--hypergradient` names.
 
     Few products a step: linear systems are warm-started and move little between steps. Those of
     implicit and fisher whose relative residual still ends above 3 are set aside; the batches' own
     noise leaves 1 to 2.
 
     Raises:
-        InputError: Fisher products of a full covariance.
+        InputError: Fisher products of a full covariance, or of an inner level without them.
     """
-    if name == "closed_form" or isinstance(inner, TwoMeanRegression):
+    if name == "closed_form":
         return ClosedForm()
     if name == "unrolled":
         return HypergradientStep(Unrolled(steps=5))
@@ -41,10 +36,10 @@ def outer_step(name: HypergradientName, network: GaussianEnsemble, inner: Inner)
             f"--hypergradient {name} is for --covariance diagonal; use closed_form, implicit, "
             "unrolled or value_gap"
         )
-    fisher = GaussNewton(fisher_metric(inner))
+    problem = inner.bilevel_problem(network)
+    fisher = GaussNewton(problem.output_metric)
     if name in ("soba", "ma_soba"):
         averaging = 0.1 if name == "ma_soba" else 1.0
-        problem = training_problem(network, inner)
         return SobaStep(Soba(problem, fisher, damping=1e-3, averaging=averaging))
     return HypergradientStep(
         Implicit(

@@ -1,24 +1,33 @@
-"""A network in training as a bilevel problem, and the Fisher matrix of its outputs."""
+"""A network in training as a bilevel problem, with the Fisher matrix of its outputs."""
 
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
-from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 
 InnerData = tuple[Tensor, Tensor, Tensor | None]  # x, y, and the noise of sampled estimators
 
 
-def training_problem(network: GaussianEnsemble, inner: PolicyGradient) -> BilevelProblem:
+def training_problem(
+    network: GaussianEnsemble,
+    inner: nn.Module,
+    *,
+    lam: float | Tensor,
+    weights: Callable[[Tensor], Tensor] | None = None,
+) -> BilevelProblem:
     """The bilevel problem of a network: inner loss -J per member, outer NLL summed over members.
 
     Inner data are (x, y, noise or None), outer data (x, y); x [E, B, d] and y [E, B, n].
+
+    Args:
+        inner: gives -J [E] and metrics from a distribution, x, y and `noise`.
+        lam, weights: of J, see `fisher_metric`.
     """
 
     def loss_of(gaussian: Gaussian, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
@@ -43,11 +52,12 @@ def training_problem(network: GaussianEnsemble, inner: PolicyGradient) -> Bileve
         mean, log_std = output.chunk(2, -1)
         return loss_of(DiagonalGaussian(mean, log_std), phi, data)
 
-    return BilevelProblem(inner_loss, outer_loss, True, outputs, output_loss)
+    metric = fisher_metric(lam, weights)
+    return BilevelProblem(inner_loss, outer_loss, True, outputs, output_loss, metric)
 
 
 def fisher_metric(
-    inner: PolicyGradient,
+    lam: float | Tensor, weights: Callable[[Tensor], Tensor] | None = None
 ) -> Callable[[Float[Tensor, "e b k"], Params, InnerData], Float[Tensor, "e b k k"]]:
     """lam w times the Fisher information of a diagonal Gaussian by (mean, log_std), over the batch.
 
@@ -60,13 +70,13 @@ def fisher_metric(
     ) -> Float[Tensor, "e b k k"]:
         log_std = output.chunk(2, -1)[1]
         information = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], -1)
-        if inner.weights is not None:
-            weight = inner.weights(data[0]).detach()
+        if weights is not None:
+            weight = weights(data[0]).detach()
             if weight.ndim == log_std.ndim:
                 weight = torch.cat([weight, weight], -1)
             else:
                 weight = weight.unsqueeze(-1)
             information = weight * information
-        return torch.diag_embed(inner.lam * information / output.shape[-2])
+        return torch.diag_embed(lam * information / output.shape[-2])
 
     return metric

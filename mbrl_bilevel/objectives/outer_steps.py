@@ -5,25 +5,21 @@ the inner level is trained by, and keeps what it needs from one outer step to th
 """
 
 import warnings
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mbrl_bilevel.bilevel.hypergradient import ConvergenceWarning, Estimator, Hypergradient
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.soba import Soba
-from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State
-from mbrl_bilevel.objectives.network_problem import training_problem
-from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
-from mbrl_bilevel.objectives.two_means import TwoMeanRegression
+from mbrl_bilevel.objectives.inner_problem import InnerProblem, learned_parameters
 
 LARGEST_NORM = 100.0  # of a hypergradient that comes from a linear system
 
-Inner = PolicyGradient | TwoMeanRegression
 InnerBatch = tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]]
 OuterBatch = tuple[Float[Tensor, "e m d"], Float[Tensor, "e m n"]]
 
@@ -50,7 +46,7 @@ class OuterStep(Protocol):
     def __call__(
         self,
         network: GaussianEnsemble,
-        inner: Inner,
+        inner: InnerProblem,
         inner_batch: InnerBatch,
         outer_batch: OuterBatch,
         generator: torch.Generator,
@@ -76,14 +72,14 @@ class ClosedForm:
     def __call__(
         self,
         network: GaussianEnsemble,
-        inner: Inner,
+        inner: InnerProblem,
         inner_batch: InnerBatch,
         outer_batch: OuterBatch,
         generator: torch.Generator,
     ) -> Direction:
         x, y = outer_batch
         loss, nll = inner.outer_loss(network, x, y)
-        phi = _learned(inner)
+        phi = learned_parameters(inner)
         gradients = torch.autograd.grad(loss, list(phi.values()), allow_unused=True)
         found = {k: g for k, g in zip(phi, gradients, strict=True) if g is not None}
         norm = torch.stack([g.norm() for g in found.values()]).norm()
@@ -118,14 +114,14 @@ class HypergradientStep:
     def __call__(
         self,
         network: GaussianEnsemble,
-        inner: Inner,
+        inner: InnerProblem,
         inner_batch: InnerBatch,
         outer_batch: OuterBatch,
         generator: torch.Generator,
     ) -> Direction:
-        theta, phi, data = _problem_data(network, inner, inner_batch, generator)
-        assert isinstance(inner, PolicyGradient)
-        problem = training_problem(network, inner)
+        problem = inner.bilevel_problem(network)
+        data = inner.frozen_batch(network, *inner_batch, generator)
+        theta, phi = _point(network, inner)
         found = self.estimator(problem, theta, phi, data, outer_batch, self.linear_state)
         if found.state is not None:  # a start that is not finite would stay so for ever
             self.linear_state = torch.where(found.state.isfinite(), found.state, 0.0)
@@ -182,12 +178,13 @@ class SobaStep:
     def __call__(
         self,
         network: GaussianEnsemble,
-        inner: Inner,
+        inner: InnerProblem,
         inner_batch: InnerBatch,
         outer_batch: OuterBatch,
         generator: torch.Generator,
     ) -> Direction:
-        theta, phi, data = _problem_data(network, inner, inner_batch, generator)
+        data = inner.frozen_batch(network, *inner_batch, generator)
+        theta, phi = _point(network, inner)
         return _clipped(self.soba.step(theta, phi, data, outer_batch))
 
     def check(self) -> None:
@@ -200,23 +197,10 @@ class SobaStep:
         self.soba.load_state_dict(state)
 
 
-def _learned(inner: nn.Module) -> Params:
-    return {k: p for k, p in inner.named_parameters() if p.requires_grad}
-
-
-def _problem_data(
-    network: GaussianEnsemble, inner: Inner, inner_batch: InnerBatch, generator: torch.Generator
-) -> tuple[Params, Params, tuple[Any, ...]]:
-    """theta, phi, and the inner batch with the noise of sampled estimators, frozen in one solve."""
-    if isinstance(inner, TwoMeanRegression):
-        raise InputError("two means are gated by the closed form: choose ClosedForm()")
-    x, y = inner_batch
-    noise: Tensor | None = None
-    if inner.estimator != "exact":
-        with torch.no_grad():
-            noise = inner.draw_noise(network(x), generator)
+def _point(network: GaussianEnsemble, inner: InnerProblem) -> tuple[Params, Params]:
+    """theta and phi as they are, cut off from any graph."""
     theta = {k: p.detach() for k, p in network.named_parameters()}
-    return theta, {k: p.detach() for k, p in _learned(inner).items()}, (x, y, noise)
+    return theta, {k: p.detach() for k, p in learned_parameters(inner).items()}
 
 
 def _clipped(found: Hypergradient) -> Direction:

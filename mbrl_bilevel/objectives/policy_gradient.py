@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.categorical import Categorical, gumbel_noise
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.categorical import Categorical
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
 from mbrl_bilevel.objectives.estimators import (
     Baseline,
     RewardOf,
@@ -19,6 +20,7 @@ from mbrl_bilevel.objectives.estimators import (
     reparameterized,
     score_function,
 )
+from mbrl_bilevel.objectives.network_problem import InnerData, training_problem
 from mbrl_bilevel.objectives.settings import InnerEstimator as Estimator
 from mbrl_bilevel.rewards.closed_form import check_entropy_weight
 from mbrl_bilevel.training.objective import NothingLearned
@@ -138,6 +140,31 @@ class PolicyGradient(nn.Module, NothingLearned):
         loss = nll.mean() + 0.5 * y.shape[-1] * math.log(math.pi * float(self.lam))
         return loss, loss.detach()
 
+    def bilevel_problem(self, network: GaussianEnsemble) -> BilevelProblem:
+        """The inner loss and the outer NLL as functions of theta and phi."""
+        return training_problem(network, self, lam=self.lam, weights=self.weights)
+
+    @torch.no_grad()
+    def frozen_batch(
+        self,
+        network: GaussianEnsemble,
+        x: Float[Tensor, "e b d"],
+        y: Float[Tensor, "e b n"],
+        generator: torch.Generator,
+    ) -> InnerData:
+        """The batch and the noise of its generations: one sampled loss in all of an outer step."""
+        exact = self.estimator == "exact"
+        return x, y, None if exact else self.draw_noise(network(x), generator)
+
+    def precision_diagonal(
+        self, network: GaussianEnsemble, x: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b n"] | None:
+        """U_ii(x) of the reward, the same for every network; None for a reward that has no U."""
+        if not hasattr(self.reward, "precision_diagonal"):
+            return None
+        U: Tensor = self.reward.precision_diagonal(x)
+        return U.expand(len(x), -1)
+
     def draw_noise(
         self, distribution: Gaussian | Categorical, generator: torch.Generator | None
     ) -> Float[Tensor, "g *e b n"]:
@@ -150,12 +177,7 @@ class PolicyGradient(nn.Module, NothingLearned):
             raise InputError(
                 f"estimator {self.estimator!r} draws samples: pass a torch.Generator or noise"
             )
-        if isinstance(distribution, Categorical):
-            like = distribution.logits
-            return gumbel_noise((self.samples, *like.shape), generator, like.device, like.dtype)
-        like = distribution.mean
-        shape = (self.samples, *like.shape)
-        return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        return distribution.noise(self.samples, generator)
 
     def _reward_of(self, x: Tensor, y: Tensor, weight: Tensor | None) -> RewardOf:
         if weight is None:
@@ -191,11 +213,6 @@ class PolicyGradient(nn.Module, NothingLearned):
                 baseline=self.baseline,
                 transform=self.transform,
                 clip_log_prob=self.clip_log_prob,
-            )
-        if isinstance(distribution, Categorical):
-            raise InputError(
-                "estimator 'reparameterized': classes have no pathwise derivative; "
-                "use 'exact' or 'score_function' for a categorical model"
             )
         return reparameterized(reward_of, distribution, noise, self.transform)
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
@@ -81,6 +82,24 @@ class TwoMeanRegression(nn.Module):
         mean_variance = torch.exp(2 * log_std.detach()).mean((0, 1))
         nll = nll.sum(-1).mean()
         return nll + 0.5 * (error / mean_variance).sum(-1).mean(), nll.detach()
+
+    def bilevel_problem(self, network: GaussianEnsemble) -> BilevelProblem:
+        """Not offered: noise and gate are learned with both fitted means held still.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("two means are gated by the closed form: choose ClosedForm()")
+
+    def frozen_batch(
+        self,
+        network: GaussianEnsemble,
+        x: Float[Tensor, "e b d"],
+        y: Float[Tensor, "e b n"],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """The batch as it is: nothing in it is sampled."""
+        return x, y
 
     def warm_start(self, network: GaussianEnsemble) -> None:
         """Goes on from the gate and the noise that the model has, where it was fitted before."""

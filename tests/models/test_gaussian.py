@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
@@ -15,8 +13,6 @@ from mbrl_bilevel.models.gaussian import (
     DiagonalGaussian,
     FullGaussian,
     GaussianEnsemble,
-    soft_bound,
-    soft_bound_inverse,
 )
 from mbrl_bilevel.objectives.likelihood import NLL
 
@@ -64,19 +60,6 @@ def test_samples_have_the_mean_and_covariance_of_the_distribution(covariance):
     bound = 4 * expected.diagonal().max().item()
     torch.testing.assert_close(samples.mean(0), gaussian.mean[0, 0], rtol=0, atol=bound / 400)
     torch.testing.assert_close(samples.T.cov(), expected, rtol=0, atol=bound / 300)
-
-
-@given(st.floats(-1e6, 1e6), st.floats(-12, 0), st.floats(0.5, 6))
-def test_no_value_passes_the_soft_bound(value, low, width):
-    bounded = soft_bound(torch.tensor(value, dtype=torch.float64), low, low + width).item()
-    assert low - 1e-9 <= bounded <= low + width + 1e-9  # up to rounding
-
-
-def test_the_soft_bound_is_monotone_and_inverted():
-    value = torch.linspace(-14, 6, 400, dtype=torch.float64)
-    bounded = soft_bound(value, -10.0, 2.0)
-    assert (bounded.diff() > 0).all()
-    torch.testing.assert_close(soft_bound_inverse(bounded, -10.0, 2.0), value, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("shift", [-1e4, 1e4])

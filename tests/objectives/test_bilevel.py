@@ -16,7 +16,6 @@ from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.bilevel import Bilevel
-from mbrl_bilevel.objectives.network_problem import fisher_metric, training_problem
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.outer_steps import (
     LARGEST_NORM,
@@ -52,15 +51,16 @@ def seeded(seed=1):
 
 
 def fisher(inner, net, max_residual=None):
+    curvature = GaussNewton(inner.bilevel_problem(net).output_metric)
     return Implicit(
-        GaussNewton(fisher_metric(inner)), damping=1e-2, max_iterations=5, warn=False,
+        curvature, damping=1e-2, max_iterations=5, warn=False,
         check_every=None, max_residual=max_residual,
     )  # fmt: skip
 
 
 def soba(inner, net, averaging=1.0):
-    problem, curvature = training_problem(net, inner), GaussNewton(fisher_metric(inner))
-    return Soba(problem, curvature, damping=1e-3, averaging=averaging)
+    problem = inner.bilevel_problem(net)
+    return Soba(problem, GaussNewton(problem.output_metric), damping=1e-3, averaging=averaging)
 
 
 NAMED = {
@@ -161,10 +161,10 @@ def test_an_input_dependent_reward_follows_the_noise():
 def test_an_implicit_step_moves_the_parameters_that_the_optimiser_holds():
     """The weights share the reward; swapping parameters in and out must leave the originals."""
     data = noisy(200)
-    objective = bilevel(data, inputs=2, weights=True, estimator="fisher", steps=5)
+    net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
+    objective = bilevel(data, inputs=2, weights=True, estimator="fisher", steps=5, net=net)
     before = {k: p.detach().clone() for k, p in objective.inner.named_parameters()}
     held = {id(p) for p in objective.optimizer.param_groups[0]["params"]}
-    net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
     x, y = data.x[:32].expand(2, -1, -1), data.y[:32].expand(2, -1, -1)
     for step in (2, 4):
         objective(net, x, y, seeded())
@@ -195,7 +195,7 @@ def test_the_fisher_metric_is_the_output_hessian_at_the_inner_optimum():
     inner = PolicyGradient(reward, weights=PrecisionWeights(reward, 1.0, 0.5))
     x, y = torch.randn(1, 5, 2, generator=g).double(), torch.randn(1, 5, 2, generator=g).double()
     net = GaussianEnsemble(2, 2, members=1, hidden=(4,), generator=g).double()
-    problem = training_problem(net, inner)
+    problem = inner.bilevel_problem(net)
     phi = {k: p.detach() for k, p in inner.named_parameters() if p.requires_grad}
     optimum = 0.5 * torch.log(0.5 / reward.precision_diagonal(x))
     output = torch.cat([y, optimum], -1).detach()
@@ -203,9 +203,8 @@ def test_the_fisher_metric_is_the_output_hessian_at_the_inner_optimum():
         lambda o: problem.output_loss(o, phi, (x, y, None)).sum(), output
     )
     expected = torch.stack([hessian[0, b, :, 0, b] for b in range(5)]).unsqueeze(0)
-    torch.testing.assert_close(
-        fisher_metric(inner)(output, phi, (x, y, None)), expected, rtol=1e-9, atol=1e-9
-    )
+    metric = problem.output_metric(output, phi, (x, y, None))
+    torch.testing.assert_close(metric, expected, rtol=1e-9, atol=1e-9)
 
 
 class Killed(Exception):

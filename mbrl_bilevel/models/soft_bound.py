@@ -1,0 +1,29 @@
+"""A smooth bound on log deviations, and its inverse."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def soft_bound(value: Float[Tensor, "*s"], low: float, high: float) -> Float[Tensor, "*s"]:
+    """Bounds `value` smoothly to (low, high) with a slope of almost 1 in between.
+
+    high - softplus(high - v) from above, low + softplus(v - low) from below (Chua et al. 2018),
+    scaled so that neither bound can be passed, however far `value` runs.
+    """
+    softplus = nn.functional.softplus
+    value = high - softplus(high - value)
+    return low + softplus(value - low) * (high - low) / softplus(value.new_tensor(high - low))
+
+
+def soft_bound_inverse(
+    bounded: Float[Tensor, "*s"], low: float, high: float
+) -> Float[Tensor, "*s"]:
+    """The value that `soft_bound` takes to `bounded`, for low < bounded < high."""
+
+    def softplus_inverse(z: Tensor) -> Tensor:
+        return z + torch.log(-torch.expm1(-z))
+
+    top = nn.functional.softplus(bounded.new_tensor(high - low))
+    value = low + softplus_inverse((bounded - low) * top / (high - low))
+    return high - softplus_inverse(high - value)
