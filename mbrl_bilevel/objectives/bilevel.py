@@ -65,12 +65,14 @@ class Bilevel(NothingLearned):
         self.warm_up = int(step.warm_up * steps)
         # The second moment must forget the large first gradients, hence betas of 0.99.
         self.optimizer = torch.optim.Adam(phi, lr=rate, betas=step.betas)
+        # To a hundredth, as the inner rate: while phi moves, theta is never at its optimum.
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.optimizer, max(1, (steps - self.warm_up) // every), 0.01 * rate
         )
 
     @property
     def rows(self) -> Int[Tensor, "e n"] | None:
+        # On rows that theta has fitted, residuals are too small, and U(x) grows without bound.
         return self.outer.inner_rows
 
     def __call__(
@@ -86,6 +88,7 @@ class Bilevel(NothingLearned):
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
         self.inner.calibrate(network, x, y)
+        # Here, not in after_step: both checks read numbers, which waits for the device.
         self._check_reward(network, x[:CHECKED])
         self.outer_step.check()
 
@@ -132,6 +135,7 @@ class Bilevel(NothingLearned):
             )
 
     def scale_learning_rate(self, factor: float) -> None:
+        # All three: the schedule computes each rate from the last one, and falls to eta_min.
         self.optimizer.param_groups[0]["lr"] *= factor
         self.schedule.base_lrs = [factor * lr for lr in self.schedule.base_lrs]
         self.schedule.eta_min *= factor
@@ -154,10 +158,12 @@ class Bilevel(NothingLearned):
         phi = part(state, "phi")
         for name, p in self.inner.named_parameters():
             p.copy_(phi[name])
+        # A generator's state lives on the CPU, whatever its device.
         batches = {k: v.cpu() for k, v in part(state, "batches").items()}
         self.outer.batches.batches.load_state(batches)
         load_moments(self.optimizer, part(state, "adam"))
         self.schedule.last_epoch = int(state["outer_steps"])
+        # The rate too: the schedule computes it from the last one, not from the count of steps.
         rate, self.schedule.eta_min = state["learning_rates"].tolist()
         self.schedule._last_lr = [rate]
         self.optimizer.param_groups[0]["lr"] = rate

@@ -54,6 +54,7 @@ def build(
     """
     make = OBJECTIVES.builder(spec)
     pays = isinstance(spec, PolicyGradientSettings | BilevelSettings)
+    # These losses have no counterpart of the two parts in which NLL then trains.
     if pays and model.network.held_share >= MANY:
         warnings.warn(
             f"objective {OBJECTIVES.name(spec)} with many sparse targets fits the others badly, or "
@@ -85,12 +86,14 @@ def policy_gradient(
         "lam": spec.entropy_weight,
     }
     outputs, device = model.network.outputs, model.elites.device
+    # U = I is one number here, which nothing moves.
     if spec.reward == "identity":
         return PolicyGradient(Mahalanobis(outputs, form="scalar").to(device), **inner)
     diagonal_model = model.network.covariance == "diagonal"
     rules: dict[str, Rule] = {
         "scalar": scalar_rule,
         "diagonal": diagonal_rule,
+        # Refuses a diagonal model: its S_ii would be the variance of y_i given the other y_j (T4).
         "full": partial(full_rule, diagonal_model=diagonal_model),
     }
     reward = Mahalanobis(outputs, form=spec.reward)
@@ -131,6 +134,7 @@ def _outer_data(
         return cross_fitted(
             train, samples, model.members, folds=folds, batch_size=size, generator=generator
         )
+    # On the training data, for comparison alone, the outer level trusts what was memorised.
     part = held_out if spec.outer_data == "held_out" else train
     samples = Samples(*model.encode(part))
     return same_for_all(samples, model.members, batch_size=size, generator=generator)
@@ -140,10 +144,13 @@ def _learned_inner(
     spec: BilevelSettings, model: DynamicsModel, generator: torch.Generator
 ) -> PolicyGradient | TwoMeanRegression:
     network = model.network
+    # One weighting cannot serve both metrics of a limited model: the squared error is decided
+    # where the noise is large, the likelihood where it is small.
     if needs_two_means(spec, network.covariance):
         return TwoMeanRegression(network, generator=generator)
     reward = _learned_reward(spec, model, generator)
     weights = None
+    # A neural reward has no U(x), hence no s(x) to weigh the data by.
     if spec.weights != "none" and isinstance(reward, Mahalanobis):
         learn = spec.weights == "learned"
         weights = PrecisionWeights(reward, spec.entropy_weight, spec.weight_exponent, learn=learn)
@@ -171,6 +178,8 @@ def _learned_reward(
             "choose --covariance full or a diagonal reward"
         )
     inputs = network.inputs if name.endswith("_x") else None
+    # U = lam / 2 asks for S = I (theory T3): the covariance of standardised targets, and that of an
+    # untrained network.
     base = Mahalanobis(
         network.outputs,
         form=form,

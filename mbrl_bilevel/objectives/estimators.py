@@ -38,6 +38,7 @@ def enumerated(reward_of: RewardOf, distribution: Categorical) -> Float[Tensor, 
     """E[r] = sum_k p_k r(k), exact for a categorical distribution."""
     lead = distribution.logits.shape[:-1]
     classes = torch.arange(distribution.classes, device=distribution.logits.device)
+    # Every class is a generation, on the leading axis as samples are.
     classes = classes.reshape(-1, *(1 for _ in lead)).expand(-1, *lead)
     return (distribution.probs.movedim(-1, 0) * reward_of(classes)).sum(0)
 
@@ -76,13 +77,17 @@ def score_function(
     samples = distribution.sample(noise)
     log_prob = distribution.log_prob(samples)
     if clip_log_prob is not None:
+        # Outside of the interval the gradient is 0: such samples count for nothing, hence a bias.
         log_prob = log_prob.clamp(*clip_log_prob)
     rewards = reward_of(samples)
     if transform == "rbf":
         rewards = rewards.exp()
     if transform == "normalize":
+        # The minimum depends on the sample that it is subtracted from: no unbiased baseline.
         return (magic_box(log_prob) * (rewards - rewards.amin(0))).mean(0)
     if baseline == "none":
         return (magic_box(log_prob) * rewards).mean(0)
     other = leave_one_out(rewards)
+    # The baseline is added back outside of the box, and not detached: the value stays the mean
+    # reward, and so does its derivative by the reward's own parameters.
     return (magic_box(log_prob) * (rewards - other) + other).mean(0)

@@ -46,8 +46,10 @@ class NLL(NothingLearned):
 
 def _in_two_parts(gaussian: DiagonalGaussian, y: Float[Tensor, "e b n"]) -> Float[Tensor, "e b"]:
     still = gaussian.log_std.detach()
+    # The same value; only the gradient is taken NOISE_SHARE times.
     log_std = still + NOISE_SHARE * (gaussian.log_std - still)
     noise = -DiagonalGaussian(gaussian.mean.detach(), log_std).log_prob(y)
+    # One per dimension for all rows: a noisy row keeps its say in what the means learn.
     variance = torch.exp(2 * still).mean(-2, keepdim=True)
     return 0.5 * ((y - gaussian.mean).square() / variance).sum(-1) + noise
 
@@ -103,4 +105,5 @@ class MSE(NothingLearned):
     def calibrate(
         self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
     ) -> None:
+        # Not centred: what the mean gets wrong counts as noise (theory T4).
         network.set_std((network(x).mean - y).square().mean(-2).sqrt())

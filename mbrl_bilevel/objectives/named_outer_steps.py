@@ -28,18 +28,24 @@ def outer_step(
     if name == "closed_form":
         return ClosedForm()
     if name == "unrolled":
+        # Each step of an unrolled derivative keeps its graph: memory grows with their number.
         return HypergradientStep(Unrolled(steps=5))
     if name == "value_gap":
+        # Steps, for a network in training has no minimum to solve for. The difference errs by
+        # nu^2, and by float32's rounding over nu.
         return HypergradientStep(ValueGap(nu=3e-4, steps=5))
+    # The factor of a full covariance is no output of fixed size, which J^T H J needs.
     if name != "implicit" and network.covariance == "full":
         raise InputError(
             f"--hypergradient {name} is for --covariance diagonal; use closed_form, implicit, "
             "unrolled or value_gap"
         )
     problem = inner.bilevel_problem(network)
+    # The Hessian of a network in training is indefinite: v would grow along negative curvature.
     fisher = GaussNewton(problem.output_metric)
     if name in ("soba", "ma_soba"):
         averaging = 0.1 if name == "ma_soba" else 1.0
+        # Damped, for without curvature along some directions v would never settle there.
         return SobaStep(Soba(problem, fisher, damping=1e-3, averaging=averaging))
     return HypergradientStep(
         Implicit(
@@ -47,8 +53,8 @@ def outer_step(
             CG(),
             damping=1e-2,
             max_iterations=5,
-            warn=False,
-            check_every=None,
+            warn=False,  # HypergradientStep counts what is set aside, and warns once
+            check_every=None,  # a look at the residual would wait for the device
             max_residual=3.0,
         )
     )

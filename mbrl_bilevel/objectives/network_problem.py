@@ -39,6 +39,7 @@ def training_problem(
 
     def outer_loss(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
         x, y = data
+        # Summed over members: each has a linear system of its own, on the scale of its own loss.
         return -functional_call(network, theta, (x,)).log_prob(y).mean(-1).sum()
 
     if network.covariance == "full":  # its factor has no fixed-size output: Hessian products only
@@ -46,6 +47,7 @@ def training_problem(
 
     def outputs(theta: Params, data: InnerData) -> Float[Tensor, "e b k"]:
         gaussian = functional_call(network, theta, (data[0],))
+        # In these coordinates the Fisher information of a diagonal Gaussian is diagonal.
         return torch.cat([gaussian.mean, gaussian.log_std], -1)
 
     def output_loss(output: Float[Tensor, "e b k"], phi: Params, data: InnerData) -> Tensor:
@@ -69,10 +71,13 @@ def fisher_metric(
         output: Float[Tensor, "e b k"], phi: Params, data: InnerData
     ) -> Float[Tensor, "e b k k"]:
         log_std = output.chunk(2, -1)[1]
+        # The expected squares of the scores: 1 / s^2 by a mean, 2 by a log s.
         information = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], -1)
         if weights is not None:
+            # Detached: nothing is differentiated through a metric.
             weight = weights(data[0]).detach()
             if weight.ndim == log_std.ndim:
+                # A dimension's weight counts for its mean and for its log s.
                 weight = torch.cat([weight, weight], -1)
             else:
                 weight = weight.unsqueeze(-1)

@@ -27,6 +27,7 @@ class OuterBatches:
         generator: torch.Generator,
     ) -> None:
         self.x, self.y = x, y
+        # Shared rows are shuffled once for all members; the comparison waits for the device, once.
         shared = bool((rows == rows[:1]).all())
         self.batches = Batches(rows, batch_size, generator, shared=shared)
 
@@ -64,6 +65,7 @@ def cross_fitted(
         InputError: fewer than two members, or fewer episodes than members.
     """
     order = _order(generator)
+    # More folds than members leave each member more rows to learn from.
     folds = max(members, min(folds, train.episodes))
     inner, left_out = cross_fit(train.episode, members, generator, folds, train.group)
     return OuterData(OuterBatches(*samples, left_out, batch_size, order), inner)
@@ -80,5 +82,6 @@ def same_for_all(
 
 def _order(generator: torch.Generator) -> torch.Generator:
     """A generator of the batches' own, seeded by the one that is given."""
+    # Batches of the outer level must not shift those of the inner one.
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     return torch.Generator(generator.device).manual_seed(seed)

@@ -18,7 +18,9 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State
 from mbrl_bilevel.objectives.inner_problem import InnerProblem, learned_parameters
 
-LARGEST_NORM = 100.0  # of a hypergradient that comes from a linear system
+# Of a hypergradient: through an inner level that is far from its optimum it may have any size, and
+# the second moment of Adam would remember it for a hundred steps.
+LARGEST_NORM = 100.0
 
 InnerBatch = tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]]
 OuterBatch = tuple[Float[Tensor, "e m d"], Float[Tensor, "e m n"]]
@@ -80,6 +82,7 @@ class ClosedForm:
         x, y = outer_batch
         loss, nll = inner.outer_loss(network, x, y)
         phi = learned_parameters(inner)
+        # A learned exponent of weights is in no closed form: without a gradient Adam skips it.
         gradients = torch.autograd.grad(loss, list(phi.values()), allow_unused=True)
         found = {k: g for k, g in zip(phi, gradients, strict=True) if g is not None}
         norm = torch.stack([g.norm() for g in found.values()]).norm()
@@ -131,6 +134,7 @@ class HypergradientStep:
     def _note_unsolved(self, found: Hypergradient) -> None:
         if found.fallbacks is None or found.linear is None:
             return
+        # Summed on the device: to look at them at every outer step would wait for it.
         residual = found.linear.relative_residual.nan_to_num(torch.inf).max()
         new = {"count": found.fallbacks, "residual": residual}
         new["iterations"] = found.linear.iterations.max()

@@ -78,6 +78,7 @@ class PolicyGradient(nn.Module, NothingLearned):
             if value not in get_args(known):
                 raise InputError(f"{name} {value!r}: choose one of {', '.join(get_args(known))}")
         _check_options(estimator, samples, baseline, transform, clip_log_prob)
+        # Any: what a reward has beside its call (expected, terms, logdet) is asked for at need.
         self.reward: Any = reward
         self.weights, self.lam = weights, lam
         self.estimator: Estimator = estimator
@@ -135,6 +136,7 @@ class PolicyGradient(nn.Module, NothingLearned):
                 "choose another hypergradient than closed_form"
             )
         with torch.no_grad():
+            # Held still: the mean's own answer to U is what only a hypergradient finds (theory T8).
             mean = model(x).mean
         nll = -self.reward(mean, y, x) / self.lam - 0.5 * self.reward.logdet(x)
         loss = nll.mean() + 0.5 * y.shape[-1] * math.log(math.pi * float(self.lam))

@@ -60,6 +60,7 @@ class TwoMeanRegression(nn.Module):
             f"weighted_error_b{b:g}": loss.detach()
             for b, loss in zip(self.exponents, losses, strict=True)
         }
+        # The means share no parameters, so the sum trains each by its own loss.
         return losses[0] + losses[1], metrics
 
     def outer_loss(
@@ -74,11 +75,12 @@ class TwoMeanRegression(nn.Module):
         the squared error there, whatever its weight; so beside the NLL, which hardly weighs noisy
         inputs, it is learned by the squared error in units of the mean variance.
         """
-        with torch.no_grad():
+        with torch.no_grad():  # a mean that moved here would be fitted to the held-out rows
             first, second = _two_means(network).means(x)
         log_std, gate = self._noise_and_gate(x)
         error = (torch.lerp(second, first, gate) - y).square()
         nll = 0.5 * error * torch.exp(-2 * log_std) + log_std + 0.5 * math.log(2 * math.pi)
+        # Detached: else a larger noise would pay for the error in the second term too.
         mean_variance = torch.exp(2 * log_std.detach()).mean((0, 1))
         nll = nll.sum(-1).mean()
         return nll + 0.5 * (error / mean_variance).sum(-1).mean(), nll.detach()
@@ -103,6 +105,7 @@ class TwoMeanRegression(nn.Module):
 
     def warm_start(self, network: GaussianEnsemble) -> None:
         """Goes on from the gate and the noise that the model has, where it was fitted before."""
+        # The members' side networks are copies of one: the first stands for all.
         mine, theirs = self.side.state_dict(), _two_means(network).side.state_dict()
         for name, tensor in mine.items():
             tensor.copy_(theirs[name][:1])
