@@ -14,19 +14,12 @@ from pathlib import Path
 import torch
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.learner_state import (
-    Part,
-    joint_state,
-    load_joint_state,
-    newest_state,
-    save_finite,
-)
+from mbrl_bilevel.agents.learner_state import Part, load_agent, save_agent
 from mbrl_bilevel.agents.mopo import replay_of
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.settings import CloningSettings
 from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.transitions import Transitions
-from mbrl_bilevel.nested_state import State
 
 
 class Cloning:
@@ -94,19 +87,9 @@ class Cloning:
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
-        save_finite(folder, self.state(), self.step)
+        save_agent(self, folder)
         self.learner.save(folder, self.metadata)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        state = newest_state(folder, self.generator.device)
-        if state is not None:
-            self.load_state(state)
-
-    def state(self) -> State:
-        """Every tensor that decides how training goes on."""
-        return joint_state(self.parts, self.step, self.generator)
-
-    def load_state(self, state: State) -> None:
-        """Goes on from `state`, that of an agent of the same settings and data."""
-        self.step = load_joint_state(self.parts, state, self.generator)
+        load_agent(self, folder)

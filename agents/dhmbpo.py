@@ -20,15 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.learner_state import (
-    REMEDY,
-    ModelState,
-    Part,
-    joint_state,
-    load_joint_state,
-    newest_state,
-    save_finite,
-)
+from mbrl_bilevel.agents.learner_state import REMEDY, ModelState, Part, load_agent, save_agent
 from mbrl_bilevel.agents.policy_file import save_policy
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.refit import ModelFits
@@ -38,7 +30,6 @@ from mbrl_bilevel.agents.two_horizon_updates import TwoHorizonUpdates
 from mbrl_bilevel.data.replay import Replay
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.nested_state import State
 from mbrl_bilevel.training.divergence import TrainingDiverged
 
 MANY = 0.1  # of the updates since metrics were last read: skipped because they were not finite
@@ -72,13 +63,9 @@ class DHMBPO:
         self.model, self.metadata = model, dict(metadata)
         spaces = Spaces.of(env.env)
         self.replay = Replay(settings.steps, spaces.obs_dim, spaces.act_dim, generator.device)
+        checked = task if check_task else None
         self.fits = ModelFits(
-            settings.refits,
-            settings.model,
-            settings.objective,
-            model,
-            generator,
-            task=task if check_task else None,
+            settings.refits, settings.model, settings.objective, model, generator, task=checked
         )
         self.updates = TwoHorizonUpdates(
             settings.policy, model, planned_task(task, model), spaces, generator
@@ -91,7 +78,6 @@ class DHMBPO:
             "updates": self.updates,
         }
         self.step = 0
-        self.learning_rate_scaled = False
 
     def train_step(self) -> None:
         """One real step, and what is due before and after it."""
@@ -145,9 +131,12 @@ class DHMBPO:
             )
         return found | self.fits.latest | self.env.metrics()
 
+    @property
+    def learning_rate_scaled(self) -> bool:
+        return self.updates.learning_rate_scaled
+
     def scale_learning_rate(self, factor: float) -> None:
         """Of the policy's learning; fits of the model roll back by themselves."""
-        self.learning_rate_scaled = True
         self.updates.scale_learning_rate(factor)
 
     def policy(self) -> BehaviourPolicy:
@@ -165,23 +154,11 @@ class DHMBPO:
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
-        save_finite(folder, self.state(), self.step)
+        save_agent(self, folder)
         policy = self.policy()
         save_policy(folder, policy.weights, policy.metadata)
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        state = newest_state(folder, self.generator.device)
-        if state is not None:
-            self.load_state(state)
-
-    def state(self) -> State:
-        """Every tensor that decides how training goes on."""
-        scaled = torch.tensor(self.learning_rate_scaled)
-        return joint_state(self.parts, self.step, self.generator) | {"slowed": scaled}
-
-    def load_state(self, state: State) -> None:
-        """Goes on from `state`, that of an agent of the same settings."""
-        self.step = load_joint_state(self.parts, state, self.generator)
-        self.learning_rate_scaled = bool(state["slowed"])
+        load_agent(self, folder)

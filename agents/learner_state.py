@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
@@ -46,38 +45,50 @@ class ModelState:
                 tensor.copy_(state[name])
 
 
-def joint_state(parts: Mapping[str, Part], step: int, generator: torch.Generator) -> State:
-    """Every tensor that decides how an agent of these parts goes on."""
-    return nest({name: one.state() for name, one in parts.items()}) | {
-        "step": torch.tensor(step),
-        "generator": generator.get_state(),
+@runtime_checkable
+class Checkpointed(Protocol):
+    """An agent as its checkpoints see it."""
+
+    generator: torch.Generator
+    step: int
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Everything that changes, in the order in which it is loaded."""
+
+
+def state_of(agent: Checkpointed) -> State:
+    """Every tensor that decides how training goes on."""
+    return nest({name: one.state() for name, one in agent.parts.items()}) | {
+        "step": torch.tensor(agent.step),
+        "generator": agent.generator.get_state(),
     }
 
 
-def load_joint_state(
-    parts: Mapping[str, Part], state: Mapping[str, Tensor], generator: torch.Generator
-) -> int:
-    """Takes `joint_state` back and returns its step."""
-    for name, one in parts.items():
+def load_state(agent: Checkpointed, state: State) -> None:
+    """Goes on from `state`, that of an agent of the same settings (and data, for offline ones)."""
+    for name, one in agent.parts.items():
         one.load_state(part(state, name))
     # A generator's state lives on the CPU, whatever its device.
-    generator.set_state(state["generator"].cpu())
-    return int(state["step"])
+    agent.generator.set_state(state["generator"].cpu())
+    agent.step = int(state["step"])
 
 
-def save_finite(folder: Path, state: State, step: int) -> None:
+def save_agent(agent: Checkpointed, folder: Path) -> None:
     """Writes a checkpoint.
 
     Raises:
-        TrainingDiverged: a number in it is not finite; what stood in the folder stays.
+        TrainingDiverged: a number in it would not be finite; what stood in the folder stays.
     """
+    state = state_of(agent)
     # Before anything is written: a checkpoint that cannot be gone on from is worse than none.
     if not all(v.isfinite().all() for v in state.values() if v.is_floating_point()):
-        raise TrainingDiverged(f"a state at step {step} is not finite; {REMEDY}")
-    save_checkpoint(folder, state, {"step": step})
+        raise TrainingDiverged(f"a state at step {agent.step} is not finite; {REMEDY}")
+    save_checkpoint(folder, state, {"step": agent.step})
 
 
-def newest_state(folder: Path, device: torch.device) -> State | None:
-    """The state in the folder's newest checkpoint; None where there is none."""
-    loaded = load_checkpoint(folder, str(device))
-    return None if loaded is None else loaded[0]
+def load_agent(agent: Checkpointed, folder: Path) -> None:
+    """Goes on from the folder's newest checkpoint; from the start where there is none."""
+    loaded = load_checkpoint(folder, str(agent.generator.device))
+    if loaded is not None:
+        load_state(agent, loaded[0])

@@ -18,14 +18,7 @@ from pathlib import Path
 import torch
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.learner_state import (
-    ModelState,
-    Part,
-    joint_state,
-    load_joint_state,
-    newest_state,
-    save_finite,
-)
+from mbrl_bilevel.agents.learner_state import ModelState, Part, load_agent, save_agent
 from mbrl_bilevel.agents.model_rollouts import ModelRollouts, concatenated
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.real_env import RealEnv
@@ -37,7 +30,6 @@ from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.envs.simulated_transitions import SimulatedTransitions
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.nested_state import State
 
 
 class MBPO:
@@ -69,20 +61,12 @@ class MBPO:
         self.settings, self.env, self.generator = settings, env, generator
         self.model, self.simulator, self.metadata = model, simulator, dict(metadata)
         spaces = Spaces.of(env.env)
-        self.learner = PolicyLearner(
-            settings.policy,
-            spaces,
-            generator,
-            soft_values=soft_values(settings.policy, settings.rollout),
-        )
+        soft = soft_values(settings.policy, settings.rollout)
+        self.learner = PolicyLearner(settings.policy, spaces, generator, soft_values=soft)
         self.replay = Replay(settings.steps, spaces.obs_dim, spaces.act_dim, generator.device)
+        checked = task if check_task else None
         self.fits = ModelFits(
-            settings.refits,
-            settings.model,
-            settings.objective,
-            model,
-            generator,
-            task=task if check_task else None,
+            settings.refits, settings.model, settings.objective, model, generator, task=checked
         )
         self.rollouts = ModelRollouts(
             settings.rollout,
@@ -162,21 +146,11 @@ class MBPO:
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
-        save_finite(folder, self.state(), self.step)
+        save_agent(self, folder)
         self.learner.save(folder, self.metadata)
         if self.simulator is None:
             self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        state = newest_state(folder, self.generator.device)
-        if state is not None:
-            self.load_state(state)
-
-    def state(self) -> State:
-        """Every tensor that decides how training goes on."""
-        return joint_state(self.parts, self.step, self.generator)
-
-    def load_state(self, state: State) -> None:
-        """Goes on from `state`, that of an agent of the same settings."""
-        self.step = load_joint_state(self.parts, state, self.generator)
+        load_agent(self, folder)

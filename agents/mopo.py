@@ -18,14 +18,7 @@ from pathlib import Path
 import torch
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
-from mbrl_bilevel.agents.learner_state import (
-    ModelState,
-    Part,
-    joint_state,
-    load_joint_state,
-    newest_state,
-    save_finite,
-)
+from mbrl_bilevel.agents.learner_state import ModelState, Part, load_agent, save_agent
 from mbrl_bilevel.agents.model_rollouts import ModelRollouts, concatenated
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.setting_groups import soft_values
@@ -35,7 +28,6 @@ from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.envs.tasks import Task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.nested_state import State
 
 
 class MOPO:
@@ -72,13 +64,9 @@ class MOPO:
             value_weight=settings.imitation.value_weight,
         )
         self.replay = replay_of(data, generator.device)
+        imagined = planned_task(task, model)
         self.rollouts = ModelRollouts(
-            settings.rollout,
-            model,
-            planned_task(task, model),
-            self.learner,
-            spaces,
-            generator,
+            settings.rollout, model, imagined, self.learner, spaces, generator
         )
         # The data are not in a checkpoint: they are read again.
         self.parts: dict[str, Part] = {
@@ -148,23 +136,13 @@ class MOPO:
         Raises:
             TrainingDiverged: a number in them would not be finite; what stood there stays.
         """
-        save_finite(folder, self.state(), self.step)
+        save_agent(self, folder)
         self.learner.save(folder, self.metadata)
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        state = newest_state(folder, self.generator.device)
-        if state is not None:
-            self.load_state(state)
-
-    def state(self) -> State:
-        """Every tensor that decides how training goes on."""
-        return joint_state(self.parts, self.step, self.generator)
-
-    def load_state(self, state: State) -> None:
-        """Goes on from `state`, that of an agent of the same settings and data."""
-        self.step = load_joint_state(self.parts, state, self.generator)
+        load_agent(self, folder)
 
 
 def replay_of(data: Transitions, device: torch.device) -> Replay:

@@ -14,13 +14,7 @@ from pathlib import Path
 import torch
 from numpy import ndarray
 
-from mbrl_bilevel.agents.learner_state import (
-    ModelState,
-    Part,
-    joint_state,
-    load_joint_state,
-    newest_state,
-)
+from mbrl_bilevel.agents.learner_state import ModelState, Part, load_agent, save_agent
 from mbrl_bilevel.agents.mpc import MPC
 from mbrl_bilevel.agents.real_env import RealEnv
 from mbrl_bilevel.agents.refit import ModelFits
@@ -29,8 +23,6 @@ from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Replay
 from mbrl_bilevel.envs.tasks import Task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.nested_state import State
-from mbrl_bilevel.training.checkpoint import save_checkpoint
 
 
 class PETS:
@@ -60,13 +52,9 @@ class PETS:
         self.replay = Replay(
             settings.steps, self.spaces.obs_dim, self.spaces.act_dim, generator.device
         )
+        checked = task if check_task else None
         self.fits = ModelFits(
-            settings.refits,
-            settings.model,
-            settings.objective,
-            model,
-            generator,
-            task=task if check_task else None,
+            settings.refits, settings.model, settings.objective, model, generator, task=checked
         )
         self.parts: dict[str, Part] = {
             "env": env,
@@ -120,20 +108,14 @@ class PETS:
         """None: its episodes are the evaluation."""
 
     def save(self, folder: Path) -> None:
-        """Writes checkpoint and model."""
-        save_checkpoint(folder, self.state(), {"step": self.step})
+        """Writes checkpoint and model.
+
+        Raises:
+            TrainingDiverged: a number in them would not be finite; what stood there stays.
+        """
+        save_agent(self, folder)
         self.model.save(folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
-        state = newest_state(folder, self.generator.device)
-        if state is not None:
-            self.load_state(state)
-
-    def state(self) -> State:
-        """Every tensor that decides how it goes on."""
-        return joint_state(self.parts, self.step, self.generator)
-
-    def load_state(self, state: State) -> None:
-        """Goes on from `state`, that of an agent of the same settings."""
-        self.step = load_joint_state(self.parts, state, self.generator)
+        load_agent(self, folder)

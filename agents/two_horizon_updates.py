@@ -241,6 +241,11 @@ class TwoHorizonUpdates:
             "temperature": self.temperature_optimizer,
         }
 
+    @property
+    def learning_rate_scaled(self) -> bool:
+        """Whether it learns at less than its first rate."""
+        return self.learning_rate != self.settings.policy_learning_rate
+
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies every learning rate, now and after restarts."""
         self.learning_rate *= factor

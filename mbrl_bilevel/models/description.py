@@ -11,6 +11,9 @@ from mbrl_bilevel.files import harmless
 
 Check = Callable[[Any], bool]
 
+# Which came later than the first models.
+OPTIONAL = ("gated", "env", "action_box", "noise", "layer_norm", "dropout")
+
 
 def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
     """Holds the description of a `DynamicsModel` against the weights that stand beside it.
@@ -23,6 +26,23 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
     """
     if not isinstance(description, Mapping):
         raise ValueError("it is no mapping")
+    allowed = _checks(description, weights)
+    missing = [name for name in allowed if name not in description and name not in OPTIONAL]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")
+    for name, check in allowed.items():
+        if name in description and not check(description[name]):
+            raise ValueError(f"{name} is {repr(description[name])[:60]}")
+    env = description.get("env")
+    if env is not None and env["id"] != description["env_id"]:
+        raise ValueError(f"env_id is {description['env_id']!r}, env says {env['id']!r}")
+    unknown = [repr(name)[:60] for name in description if name not in allowed]
+    if unknown:
+        raise ValueError(f"it has {', '.join(unknown[:3])}, which no model has")
+
+
+def _checks(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Check]:
+    """Every entry that a description may have, and what its value must be."""
     numbers = sum(w.numel() for w in weights.values())
 
     def size(value: Any) -> bool:
@@ -34,7 +54,7 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
     def names(value: Any) -> bool:
         return isinstance(value, list) and all(map(harmless, value))
 
-    allowed: dict[str, Check] = {
+    return {
         "obs_dim": size,
         "act_dim": size,
         "learn_reward": _flag,
@@ -52,20 +72,6 @@ def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
         "observation_names": names,
         "action_box": lambda value: value is None or _box(value, description["act_dim"]),
     }
-    # Which came later than the first models.
-    optional = ("gated", "env", "action_box", "noise", "layer_norm", "dropout")
-    missing = [name for name in allowed if name not in description and name not in optional]
-    if missing:
-        raise ValueError(f"it lacks {', '.join(missing)}: it has been cut short")
-    for name, check in allowed.items():
-        if name in description and not check(description[name]):
-            raise ValueError(f"{name} is {repr(description[name])[:60]}")
-    env = description.get("env")
-    if env is not None and env["id"] != description["env_id"]:
-        raise ValueError(f"env_id is {description['env_id']!r}, env says {env['id']!r}")
-    unknown = [repr(name)[:60] for name in description if name not in allowed]
-    if unknown:
-        raise ValueError(f"it has {', '.join(unknown[:3])}, which no model has")
 
 
 def _flag(value: Any) -> bool:

@@ -19,12 +19,7 @@ from mbrl_bilevel.models.constant_targets import (
     warn_of_constant_actions,
     warn_of_sparse,
 )
-from mbrl_bilevel.models.gaussian import (
-    DiagonalGaussian,
-    FullGaussian,
-    Gaussian,
-    GaussianEnsemble,
-)
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian, GaussianEnsemble
 from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
@@ -91,14 +86,19 @@ class DynamicsModel(nn.Module):
             dropout=settings.dropout,
             generator=generator,
         )
-        self.input_standardizer = Standardizer(obs_dim + act_dim)
-        self.target_standardizer = Standardizer(obs_dim + learn_reward)
-        self.register_buffer("elites", torch.arange(settings.members))
-        self.register_buffer("informative", torch.arange(obs_dim + learn_reward))
-        largest = torch.finfo(torch.float32).max
-        self.register_buffer("lowest", torch.tensor([-largest] * obs_dim))
-        self.register_buffer("highest", torch.tensor([largest] * obs_dim))
+        self._register_statistics()
         self._warned_of_starts = False
+
+    def _register_statistics(self) -> None:
+        """What a fit finds out beside the weights; of no data they restrict nothing."""
+        targets = self.obs_dim + self.learn_reward
+        self.input_standardizer = Standardizer(self.obs_dim + self.act_dim)
+        self.target_standardizer = Standardizer(targets)
+        self.register_buffer("elites", torch.arange(self.members))
+        self.register_buffer("informative", torch.arange(targets))
+        largest = torch.finfo(torch.float32).max
+        self.register_buffer("lowest", torch.tensor([-largest] * self.obs_dim))
+        self.register_buffer("highest", torch.tensor([largest] * self.obs_dim))
 
     @property
     def env_id(self) -> str | None:

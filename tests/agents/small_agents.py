@@ -3,6 +3,7 @@
 import torch
 
 from mbrl_bilevel.agents.dhmbpo import DHMBPO
+from mbrl_bilevel.agents.learner_state import state_of
 from mbrl_bilevel.agents.mbpo import MBPO
 from mbrl_bilevel.agents.mopo import MOPO
 from mbrl_bilevel.agents.presets import updated
@@ -160,7 +161,7 @@ def assert_continues(make, folder, first, more, elsewhere=3):
     steps(whole, more)
     steps(again, more)
     assert whole.metrics() == again.metrics()
-    one, other = whole.state(), again.state()
+    one, other = state_of(whole), state_of(again)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     return again

@@ -1,11 +1,20 @@
 """States of an agent's parts as one, and a model's as fits leave it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from mbrl_bilevel.agents.learner_state import ModelState, joint_state, load_joint_state
+from mbrl_bilevel.agents.learner_state import (
+    ModelState,
+    load_agent,
+    load_state,
+    save_agent,
+    state_of,
+)
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
+from mbrl_bilevel.training.divergence import TrainingDiverged
 from tests.agents.test_model_rollouts import STARTS, linear_model, rollouts, seeded
 
 
@@ -53,13 +62,32 @@ def test_a_models_state_says_which_deviations_are_held(two_means):
     torch.testing.assert_close(theirs.std[..., 1], torch.full((2, 5), 0.3))
 
 
+def agent(model, step, seed):
+    return SimpleNamespace(
+        parts={"model": ModelState(model)}, step=step, generator=seeded(seed), policy=lambda: None
+    )
+
+
 def test_parts_step_and_generator_are_one_state():
     model, other = linear_model(), linear_model(std=0.3)
-    generator = seeded(4)
-    state = copy(joint_state({"model": ModelState(model)}, 7, generator))
-    expected = torch.rand(3, generator=generator)
-    again = seeded(5)
-    assert load_joint_state({"model": ModelState(other)}, state, again) == 7
-    assert torch.equal(torch.rand(3, generator=again), expected)
+    first, again = agent(model, 7, 4), agent(other, 0, 5)
+    state = copy(state_of(first))
+    expected = torch.rand(3, generator=first.generator)
+    load_state(again, state)
+    assert again.step == 7
+    assert torch.equal(torch.rand(3, generator=again.generator), expected)
     ours, theirs = model.state_dict(), other.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_a_state_that_is_not_finite_leaves_the_last_checkpoint_in_place(tmp_path):
+    model = linear_model()
+    first = agent(model, 7, 4)
+    save_agent(first, tmp_path)
+    first.step = 8
+    next(model.network.parameters()).data.fill_(torch.nan)
+    with pytest.raises(TrainingDiverged, match="step 8 is not finite"):
+        save_agent(first, tmp_path)
+    again = agent(linear_model(), 0, 5)
+    load_agent(again, tmp_path)
+    assert again.step == 7

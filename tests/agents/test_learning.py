@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from mbrl_bilevel.agents.learner_state import state_of
 from mbrl_bilevel.agents.learning import learn
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation
 from mbrl_bilevel.errors import InputError
@@ -133,5 +134,5 @@ def test_ctrl_c_amid_a_fit_of_the_model_ends_the_step_and_keeps_it(tmp_path):
     again.policy = lambda: None
     train(tmp_path / "cut", again, steps=104, resume=True)
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
-    one, other = whole.state(), again.state()
+    one, other = state_of(whole), state_of(again)
     assert all(torch.equal(one[name], other[name]) for name in one)

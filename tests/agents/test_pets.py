@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.agents.build_mpc import mpc_in_model
+from mbrl_bilevel.agents.learner_state import state_of
 from mbrl_bilevel.agents.pets import PETS
 from mbrl_bilevel.agents.planning_settings import mpc_settings
 from mbrl_bilevel.agents.real_env import RealEnv
@@ -80,7 +81,7 @@ def test_it_goes_on_from_a_steady_step_bit_for_bit(tmp_path, at):
     more = START + 2 * EVERY + 2 - at
     steps(whole, more)
     steps(again, more)
-    one, other = whole.state(), again.state()
+    one, other = state_of(whole), state_of(again)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     a, b = whole.metrics(), again.metrics()
