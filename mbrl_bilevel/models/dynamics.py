@@ -43,6 +43,8 @@ class DynamicsModel(nn.Module):
     the k `informative` targets; those constant in the training part are predicted as that constant.
     """
 
+    input_standardizer: Standardizer
+    target_standardizer: Standardizer
     elites: Tensor
     informative: Tensor
     lowest: Tensor
@@ -86,19 +88,8 @@ class DynamicsModel(nn.Module):
             dropout=settings.dropout,
             generator=generator,
         )
-        self._register_statistics()
+        _register_statistics(self)
         self._warned_of_starts = False
-
-    def _register_statistics(self) -> None:
-        """What a fit finds out beside the weights; of no data they restrict nothing."""
-        targets = self.obs_dim + self.learn_reward
-        self.input_standardizer = Standardizer(self.obs_dim + self.act_dim)
-        self.target_standardizer = Standardizer(targets)
-        self.register_buffer("elites", torch.arange(self.members))
-        self.register_buffer("informative", torch.arange(targets))
-        largest = torch.finfo(torch.float32).max
-        self.register_buffer("lowest", torch.tensor([-largest] * self.obs_dim))
-        self.register_buffer("highest", torch.tensor([largest] * self.obs_dim))
 
     @property
     def env_id(self) -> str | None:
@@ -289,3 +280,15 @@ class DynamicsModel(nn.Module):
             InputError: no model there, or files that are damaged or do not fit each other.
         """
         return read_model(Path(folder), partial(built, cls), device).to(device)
+
+
+def _register_statistics(model: DynamicsModel) -> None:
+    """What a fit finds out beside the weights; of no data they restrict nothing."""
+    targets = model.obs_dim + model.learn_reward
+    model.input_standardizer = Standardizer(model.obs_dim + model.act_dim)
+    model.target_standardizer = Standardizer(targets)
+    model.register_buffer("elites", torch.arange(model.members))
+    model.register_buffer("informative", torch.arange(targets))
+    largest = torch.finfo(torch.float32).max
+    model.register_buffer("lowest", torch.tensor([-largest] * model.obs_dim))
+    model.register_buffer("highest", torch.tensor([largest] * model.obs_dim))
