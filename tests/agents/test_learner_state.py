@@ -63,9 +63,7 @@ def test_a_models_state_says_which_deviations_are_held(two_means):
 
 
 def agent(model, step, seed):
-    return SimpleNamespace(
-        parts={"model": ModelState(model)}, step=step, generator=seeded(seed), policy=lambda: None
-    )
+    return SimpleNamespace(parts={"model": ModelState(model)}, step=step, generator=seeded(seed))
 
 
 def test_parts_step_and_generator_are_one_state():
