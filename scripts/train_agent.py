@@ -43,7 +43,9 @@ from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 from mbrl_bilevel.training.settings import FitSettings
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-IGNORED = ("json", "resume", "download", "device", "checkpoint_seconds", "out", "plugin")
+IGNORED = (
+    *("json", "resume", "download", "cache", "device", "checkpoint_seconds", "out", "plugin"),
+)
 
 
 def run(config: Config) -> Outcome:
@@ -111,7 +113,8 @@ def _load(config: Config) -> Dataset | None:
     """The data set of an offline agent."""
     if config.data is None:
         return None
-    return load_dataset(config.data.dataset, download=config.data.download)
+    data = config.data
+    return load_dataset(data.dataset, download=data.download, cache=data.cache)
 
 
 def _acting(config: Config, dataset: Dataset | None) -> Acting:

@@ -32,7 +32,9 @@ from mbrl_bilevel.training.run_folder import RunFolder
 from mbrl_bilevel.training.trainer import FitResult
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
-IGNORED = ("json", "resume", "download", "device", "checkpoint_seconds", "out", "plugin")
+IGNORED = (
+    *("json", "resume", "download", "cache", "device", "checkpoint_seconds", "out", "plugin"),
+)
 
 
 def run(config: Config) -> Outcome:
@@ -177,7 +179,9 @@ def _results(
 
 def _data(config: Config) -> tuple[Dataset, Task | None]:
     """The data set, and what is known of its task, held against each other."""
-    dataset = load_dataset(config.data.dataset, download=config.data.download)
+    dataset = load_dataset(
+        config.data.dataset, download=config.data.download, cache=config.data.cache
+    )
     spec = dataset.env_spec
     if config.data.env is not None:
         whose = f"data set {config.data.dataset}"

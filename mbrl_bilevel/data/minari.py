@@ -14,8 +14,9 @@ from torch import Tensor
 from mbrl_bilevel.data.dataset_folder import dataset_folder
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
-from mbrl_bilevel.data.metadata import read_metadata
+from mbrl_bilevel.data.metadata import Metadata, read_metadata
 from mbrl_bilevel.data.rounding import check_rounding
+from mbrl_bilevel.data.tensor_cache import TensorCache
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.wording import counted
@@ -53,7 +54,7 @@ class Dataset:
         return self.action_low.tolist(), self.action_high.tolist()
 
 
-def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
+def load_dataset(dataset: str | Path, *, download: bool = False, cache: bool = True) -> Dataset:
     """Every transition of a Minari data set, given by its id or by its folder.
 
     Observations must be a flat Box, or a Dict of flat Boxes, which is flattened; actions must be a
@@ -61,6 +62,9 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     a UserWarning. All tensors are float32 on the CPU, in the order of episodes and time; where that
     rounds off what there is to learn, because of an offset say, a UserWarning tells, and
     `Transitions.recorded_change` holds the changes of observations as they were recorded.
+
+    With `cache` the tensors of a data set are kept in the user's cache folder, and mapped into
+    memory when it is loaded again; see `data.tensor_cache`. They are equal to the bit.
 
     Raises:
         InputError: there is no such data set (or no network to fetch it from with `download`), its
@@ -70,25 +74,16 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
     """
     folder = dataset_folder(dataset, download=download)
     found = read_metadata(folder, str(dataset))
-    name, leaves = found.id, [path for path, _ in found.observations]
+    name = found.id
     if found.steps < 2:
         raise InputError(
             f"data set {name!r} holds {counted(found.episodes, 'episode')} and "
             f"{counted(found.steps, 'transition')}, too few to learn from; collect at least 2 "
             "transitions"
         )
-    data = read_episodes(
-        folder / "main_data.hdf5",
-        episodes=found.episodes,
-        steps=found.steps,
-        observation_leaves=[(path, box.shape[0]) for path, box in found.observations],
-        action_dim=found.actions.shape[0],
-    )
-    _require_finite(data, name, leaves)
-    check_rounding(f"data set {name!r}", data.rounding, data.changes)
-    transitions = _transitions(data, leaves)
-    _warn_of_actions_outside(transitions.action, found.actions, name)
-    _warn_of_ends_inside(transitions, name)
+    transitions, doubts = _kept(folder, found) if cache else _read(folder, found)
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=2)
     return Dataset(
         id=name,
         env_spec=found.env_spec,
@@ -100,6 +95,40 @@ def load_dataset(dataset: str | Path, *, download: bool = False) -> Dataset:
         observation_names=found.observation_names,
         metadata=found.values,
     )
+
+
+def _kept(folder: Path, found: Metadata) -> tuple[Transitions, list[str]]:
+    """From the cache where it is good, else from the file and into the cache."""
+    if not (folder / "main_data.hdf5").is_file():
+        return _read(folder, found)  # which says what is missing
+    cache = TensorCache(folder)
+    if not cache.worth_it:
+        return _read(folder, found)
+    kept = cache.read()
+    if kept is None:
+        kept = _read(folder, found)
+        cache.write(*kept)
+    return kept
+
+
+def _read(folder: Path, found: Metadata) -> tuple[Transitions, list[str]]:
+    """The transitions, checked, and what is doubtful about them."""
+    name, leaves = found.id, [path for path, _ in found.observations]
+    data = read_episodes(
+        folder / "main_data.hdf5",
+        episodes=found.episodes,
+        steps=found.steps,
+        observation_leaves=[(path, box.shape[0]) for path, box in found.observations],
+        action_dim=found.actions.shape[0],
+    )
+    _require_finite(data, name, leaves)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
+        check_rounding(f"data set {name!r}", data.rounding, data.changes)
+        transitions = _transitions(data, leaves)
+        _warn_of_actions_outside(transitions.action, found.actions, name)
+        _warn_of_ends_inside(transitions, name)
+    return transitions, [str(doubt.message) for doubt in doubts]
 
 
 def _bound(parts: list[np.ndarray]) -> Tensor:

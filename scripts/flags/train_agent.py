@@ -65,6 +65,9 @@ class DataSetFlags:
     """Minari id, or the folder of a Minari data set."""
     download: bool = False
     """Download the data set if it is not on this machine."""
+    cache: bool = True
+    """Keep the tensors of a large data set in ~/.cache/mbrl-bilevel: it loads at once the next
+    time."""
 
 
 @dataclass(frozen=True, kw_only=True)

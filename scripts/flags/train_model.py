@@ -49,6 +49,9 @@ class DataFlags:
     """Minari id, or the folder of a Minari data set."""
     download: bool = False
     """Download the data set if it is not on this machine."""
+    cache: bool = True
+    """Keep the tensors of a large data set in ~/.cache/mbrl-bilevel: it loads at once the next
+    time."""
     env: str | None = None
     """Environment that the data set must come from (checked), e.g. HalfCheetah-v5;
     my_module:MyCart-v0 imports the module that registers it."""
