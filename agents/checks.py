@@ -166,6 +166,8 @@ def _check_model(
     penalty = settings.rollout.penalty
     if penalty in ("disagreement", "bellman") and elites < 2:
         raise InputError(f"--penalty {penalty} of one member: keep 2 --members and --elites")
+    if settings.rollout.rollout_cut != "none" and elites < 2:
+        raise InputError("--rollout-cut of one member: keep 2 --members and --elites")
 
 
 def _check_simulator(settings: MBPOSettings, spec: EnvSpec) -> None:
@@ -173,6 +175,11 @@ def _check_simulator(settings: MBPOSettings, spec: EnvSpec) -> None:
         raise InputError(
             f"--penalty {settings.rollout.penalty} with --model simulator: only a learned model is "
             "uncertain; choose --penalty none"
+        )
+    if settings.rollout.rollout_cut != "none":
+        raise InputError(
+            f"--rollout-cut {settings.rollout.rollout_cut} with --model simulator: only members of "
+            "a learned model differ; choose --rollout-cut none"
         )
     env = make_env(spec)
     try:

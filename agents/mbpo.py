@@ -112,7 +112,7 @@ class MBPO:
         if real:
             parts.append(self.learner.shaped(self.replay.sample(real, self.generator)))
         if size > real:
-            parts.append(self.rollouts.sample(size - real, self.step))
+            parts.append(self.rollouts.sample(size - real))
         return concatenated(*parts)
 
     def metrics(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from mbrl_bilevel.agents.bellman_penalty import BellmanPenalty
 from mbrl_bilevel.agents.metric_sums import MetricSums
 from mbrl_bilevel.agents.multi_step import multi_step
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
+from mbrl_bilevel.agents.rollout_cut import RolloutCut
 from mbrl_bilevel.agents.setting_groups import RolloutSettings, StartStateSettings
 from mbrl_bilevel.agents.spaces import Spaces
 from mbrl_bilevel.data.replay import Batch, Replay
@@ -48,6 +49,7 @@ class ModelRollouts:
         self.outside = torch.zeros(spaces.obs_dim, dtype=torch.bool, device=generator.device)
         """Dimensions in which real observations have been outside the observation space."""
         self.largest_reward = torch.zeros((), device=generator.device)
+        self.round_sizes: list[int] = []  # of the latest rounds: steps that count
         self.sums = MetricSums("rollout")
         self.bellman: BellmanPenalty | None = None
         if settings.penalty == "bellman":
@@ -67,6 +69,7 @@ class ModelRollouts:
         if self.settings.multi_step:
             batch = multi_step(batch, count, self.policy.settings.discount)
         self.replay.add(batch)
+        self.round_sizes = [*self.round_sizes, len(batch.reward)][-self.settings.imagined_rounds :]
         self.sums.add(metrics)
 
     def start_states(self, real: Replay, count: int) -> Float[Tensor, "b o"]:
@@ -88,21 +91,26 @@ class ModelRollouts:
         """Rollouts from `starts`, all at once; where one ends, another begins.
 
         States are samples of the model, actions of the policy. Transitions stand in the order of
-        time, [t * rollouts]; rewards are less the penalty, not shaped.
+        time, [t * rollouts] unless rollouts are cut; rewards are less the penalty, not shaped.
         """
         length = self.settings.rollout_length(step)
         self._note_bounds(starts)
         env = self._environment(starts, length)
         # A Python loop over time alone: each step needs the last, all rollouts go at once.
         obs = env.reset_tensors()
-        parts, penalties = [], []
+        parts, penalties, counted = [], [], []
+        cut = self._cut()
         for _ in range(length):
             action = self.policy.sample(obs)
+            if cut is not None:
+                counted.append(cut.counts(obs, action))
             moved = env.step_tensors(action)
             ends = moved.terminated.to(obs.dtype)
             parts.append(Batch(obs, action, moved.reward, moved.next_observation, ends))
             penalties.append(moved.penalty.mean())
             obs = moved.observation
+            if cut is not None:
+                cut.begin_again(moved.terminated)
         batch = concatenated(*parts)
         metrics = {
             "rollout_length": torch.tensor(float(length)),
@@ -110,7 +118,18 @@ class ModelRollouts:
             "imagined_reward": batch.reward.mean(),
             "imagined_terminations": batch.terminated.mean(),
         }
-        return batch, metrics
+        if cut is None:
+            return batch, metrics
+        rows = torch.cat(counted)
+        metrics["counted_steps"] = rows.float().mean()
+        return Batch(*(column[rows] for column in batch)), metrics
+
+    def _cut(self) -> RolloutCut | None:
+        settings = self.settings
+        if settings.rollout_cut == "none":
+            return None
+        assert isinstance(self.model, DynamicsModel)  # others are refused in checks.py
+        return RolloutCut(self.model, settings.cut_quantile, settings.cut_scale, settings.rollouts)
 
     def _environment(self, starts: Float[Tensor, "m o"], length: int) -> LearnedVectorEnv:
         penalty, weight = self.settings.penalty, self.settings.penalty_weight
@@ -136,16 +155,12 @@ class ModelRollouts:
             warn_of_bounds(self.task.env_id, self.task.observation_names, space, starts, new)
             self.outside |= new
 
-    def sample(self, count: int, step: int) -> Batch:
-        """`count` of the transitions in the latest rounds, as long as rollouts are at `step`.
+    def sample(self, count: int) -> Batch:
+        """`count` of the transitions in the latest rounds.
 
         A Bellman penalty is subtracted from their rewards now, by the critics of now.
         """
-        settings = self.settings
-        # Rounds were shorter while lengths grew: the ring may still hold more of them.
-        a_round = settings.rollouts * settings.rollout_length(step)
-        newest = settings.imagined_rounds * a_round
-        batch = self.replay.sample(count, self.generator, newest=newest)
+        batch = self.replay.sample(count, self.generator, newest=sum(self.round_sizes))
         if self.bellman is None:
             return batch
         penalised = self.bellman.penalised(batch)
@@ -157,6 +172,7 @@ class ModelRollouts:
         return nest(parts) | {
             "outside": self.outside.clone(),
             "largest_reward": self.largest_reward,
+            "round_sizes": torch.tensor(self.round_sizes, dtype=torch.int64),
         }
 
     def load_state(self, state: State) -> None:
@@ -164,6 +180,7 @@ class ModelRollouts:
         self.sums.load_state(part(state, "sums"))
         self.outside.copy_(state["outside"])
         self.largest_reward = state["largest_reward"].clone()
+        self.round_sizes = state["round_sizes"].tolist()
 
 
 def concatenated(*batches: Batch) -> Batch:

@@ -101,7 +101,7 @@ class MOPO:
             real = self.learner.shaped(self.replay.sample(count, self.generator))
             parts.append(real)
         if size > count:
-            parts.append(self.rollouts.sample(size - count, self.step))
+            parts.append(self.rollouts.sample(size - count))
         # Imagined actions are the policy's own: cloning them would hold it where it is.
         self.learner.update(concatenated(*parts), behaviour=real)
 

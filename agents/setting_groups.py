@@ -189,6 +189,13 @@ class RolloutSettings:
     unit of the rewards that critics learn from."""
     penalty_samples: Count = 10
     """Samples of each member's prediction in a Bellman target, with --penalty bellman."""
+    rollout_cut: Literal["none", "disagreement"] = "none"
+    """Where rollouts end early: disagreement: as soon as the members' predictions differ more than
+    in real states, by their Jensen-Shannon divergence (MACURA)."""
+    cut_quantile: Share = 0.95
+    """Quantile of the divergence in real states that is the threshold, with --rollout-cut."""
+    cut_scale: Scale = 1.0
+    """Factor on that threshold."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -196,6 +203,11 @@ class RolloutSettings:
             raise InputError(
                 "--penalty bellman of --multi-step: the penalty is of one-step targets; choose "
                 "--no-multi-step, or another penalty"
+            )
+        if self.rollout_cut != "none" and self.multi_step:
+            raise InputError(
+                "--rollout-cut of --multi-step: targets along a rollout need all of its steps; "
+                "choose --no-multi-step, or --rollout-cut none"
             )
         if self.capacity > MOST_ROWS:
             raise InputError(

@@ -96,6 +96,8 @@ def test_settings_that_do_not_go_with_the_environment_or_the_model():
     check(alone, model=model(members=2))  # the model that is given counts
     with pytest.raises(InputError, match="disagreement of one member"):
         check(updated(MOPOSettings(), penalty="disagreement"), model=model(members=1))
+    with pytest.raises(InputError, match="--rollout-cut of one member"):
+        check(updated(MBPOSettings(), multi_step=False, rollout_cut="disagreement", members=1))
 
 
 @pytest.mark.situation("refused")

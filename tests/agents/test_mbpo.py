@@ -82,7 +82,7 @@ def test_policies_learn_from_the_latest_rounds_alone():
     steps(agent, 21)
     first = agent.rollouts.replay.in_order().next_observation
     steps(agent, 3)
-    held = agent.rollouts.sample(500, agent.step).next_observation
+    held = agent.rollouts.sample(500).next_observation
     latest = agent.rollouts.replay.in_order().next_observation[-20:]
     assert (held.unsqueeze(1) == latest).all(-1).any(1).all()
     assert not (held.unsqueeze(1) == first).all(-1).any()

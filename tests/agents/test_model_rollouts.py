@@ -204,6 +204,33 @@ def test_a_round_is_kept_as_the_policy_learns_from_it():
     assert scaled.largest_reward == plain.largest_reward == theirs.reward.abs().max()
 
 
+def test_rollouts_that_are_cut_leave_their_later_steps_out():
+    """Members apart by .2 x."""
+    model = linear_model(std=0.1)
+    with torch.no_grad():
+        model.network.network.linear_layers()[-1].weight[1, 0, 0] += 0.2
+    settings = {"rollouts": 200, "rollout_cut": "disagreement", "cut_quantile": 0.5}
+    cut = rollouts(model, **settings)
+    batch, metrics = cut.imagine(STARTS, 0)
+    counted = len(batch.reward)
+    assert metrics["counted_steps"] == counted / 800
+    # Of five start states three are at or below the median: 60 % of the first steps, at most as
+    # many of the others.
+    assert 100 <= counted <= 480
+    apart = rollouts(model, **settings)._cut()
+    unsure = apart.counts(STARTS[:1].expand(200, -1), act(STARTS[:1]).expand(200, -1))
+    assert bool(unsure.all())  # alike: none is above the median
+    real = Replay(10, 2, 1)
+    real.add(line(5)._replace(observation=STARTS, next_observation=STARTS))
+    for step in range(6):
+        cut.branch(real, step)
+    assert len(cut.round_sizes) == 4  # of imagined_rounds
+    assert max(cut.round_sizes) <= 480
+    again = rollouts(model, **settings)
+    again.load_state(cut.state())
+    assert again.round_sizes == cut.round_sizes
+
+
 def test_a_model_of_another_task_imagines_nothing():
     other = rollouts()
     other.task = replace(TASK, env_id="Circle-v0")

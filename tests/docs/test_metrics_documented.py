@@ -50,7 +50,7 @@ AGENTS = {
         *("--critic-updates", "2", "--horizon", "2"),
     ),
     "pets": (*ONLINE, "--log-every", "10", *ENSEMBLE, *REFITS, "--planner", "random_shooting"),
-    "mopo": OFFLINE,
+    "mopo": (*OFFLINE, "--rollout-cut", "disagreement"),
     "mobile": OFFLINE,
     "bc": ("--dataset", DATA, "--env", ENV, "--steps", "20", "--policy-hidden", "8", *OFTEN),
 }
