@@ -47,6 +47,7 @@ class Cloning:
             settings.policy, spaces, generator, soft_values=bool(settings.policy.entropy_in_values)
         )
         self.replay = replay_of(data, generator.device)
+        # The data are not in a checkpoint: they are read again.
         self.parts: dict[str, Part] = {"policy": self.learner}
         self.step = 0
 

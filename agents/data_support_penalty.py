@@ -65,5 +65,6 @@ def with_data_support_penalty(
             f"--data-support-penalty {penalty} for {task.env_id}, whose reward function is not "
             "known: leave it at 0"
         )
+    # The observations' part of the inputs; the actions' follows it.
     inputs, size = model.input_standardizer, model.obs_dim
     return DataSupportPenalty(task, inputs.mean[:size], inputs.std[:size], penalty)

@@ -96,7 +96,9 @@ class DHMBPO:
 
     def _fit(self) -> None:
         self.fits.fit(self.replay)
+        # By the same data as the model: actor and critics see what it was fitted to.
         self.updates.standardizer.fit(self.replay.in_order().observation)
+        # Imagined states, and Adam's moments, belong to the model that was replaced.
         self.updates.restart()
         for _ in range(self.settings.policy.critic_updates):
             self.updates.update(self._starts, critics_only=True)

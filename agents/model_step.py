@@ -35,6 +35,7 @@ def model_step(
     Whether a state terminates is a decision of the task, without a gradient.
     """
     rows, place = deal(len(obs), network.members, generator, obs.device)
+    # One member a row, not the mean of all: the ensemble's disagreement is part of the noise.
     y = draw(network(model.inputs(obs[rows], act[rows])), generator)
     y = model.target_standardizer.restore(model.widen(y)).flatten(0, 1)[place]
     after = obs + y[:, : model.obs_dim]

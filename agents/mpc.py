@@ -37,6 +37,7 @@ class MPC:
         action_repeat: int | None = None,
         prior: ActionPrior | None = None,
     ) -> None:
+        # A planner that moves its plan on by k steps must be asked every k steps.
         held = getattr(planner, "action_repeat", action_repeat or 1)
         self.action_repeat = held if action_repeat is None else action_repeat
         if self.action_repeat < 1 or self.action_repeat != held:

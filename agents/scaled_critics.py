@@ -59,7 +59,9 @@ class ScaledCritics(nn.Module):
         """Moves the bounds by r - alpha log pi of imagined steps."""
         levels = soft_reward.new_tensor(QUANTILES)
         low, high = (torch.quantile(soft_reward, levels) / (1 - discount)).unbind()
+        # The first bounds are taken as they are: -1 and 1 say nothing of the rewards.
         rate = torch.where(self.seen, BOUND_RATE, 1.0)
+        # 0, the value of a state that has terminated, must stay within the bounds.
         self.low.lerp_(low.clamp(max=0.0), rate)
         self.high.lerp_(high.clamp(min=0.0), rate)
         self.seen.fill_(True)
@@ -88,6 +90,7 @@ class ScaledCritics(nn.Module):
 
     def loss(self, x: Float[Tensor, "b i"], y: Float[Tensor, "b"]) -> Float[Tensor, ""]:
         """Squared errors to targets clipped to the bounds, in units of the width, summed."""
+        # In units of the width: errors keep their size where rewards are large.
         goal = (torch.minimum(torch.maximum(y, self.low), self.high) - self.centre) / self.width
         with self.critic.dropping_out(self.generator):
             out = self.critic(x).squeeze(-1)

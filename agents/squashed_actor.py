@@ -61,6 +61,7 @@ class SquashedActor(nn.Module):
         """
         layers = [(layer.weight[0].T, layer.bias[0, 0]) for layer in self.network.linear_layers()]
         w, b = layers[0]
+        # The file's policy reads observations in their own units, and knows no standardiser.
         w = w / standardizer.std
         layers[0] = w, b - w @ standardizer.mean
         found: dict[str, Tensor] = {}

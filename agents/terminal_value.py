@@ -68,6 +68,7 @@ def rest_value(
     weights = np.linalg.lstsq(np.hstack([z, seen.actions / push, one]), after, rcond=None)[0].T
     k = len(kept)
     A, B, c = weights[:, :k], weights[:, k:-1], weights[:, -1]
+    # Least squares, for A may have an eigenvalue of 1: a cart rests anywhere.
     rest = np.linalg.lstsq(np.eye(k) - A, c, rcond=1e-2)[0]
     Q, reward = _cost(after - rest, seen.rewards)
     size = np.linalg.eigvalsh(Q)[-1]
@@ -77,6 +78,7 @@ def rest_value(
         raise InputError(_no_rest(task)) from None
     if not np.linalg.eigvalsh(P)[-1] < LARGEST_COST * size:
         raise InputError(_no_rest(task))
+    # Back from units of each dimension's deviation.
     P = P / np.outer(scale[kept], scale[kept])
     return RestValue(
         torch.as_tensor(rest * scale[kept]),

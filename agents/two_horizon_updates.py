@@ -126,6 +126,7 @@ class TwoHorizonUpdates:
             soft_rewards.append((step.reward - self.alpha * log_prob)[alive])
             obs = step.observation
             alive = alive & (step.alive > 0) & obs.isfinite().all(-1)
+        # A step that terminates still counts: its reward is what the policy got for it.
         found = torch.cat(soft_rewards)
         self.critics.move_bounds(found[found.isfinite()], self.settings.discount)
         rows = torch.cat(kept)
@@ -180,6 +181,7 @@ class TwoHorizonUpdates:
     def _update_actor(self, rollout: Rollout) -> None:
         for action in rollout.actions:
             action.retain_grad()
+        # The mean of all critics: the gradient of a minimum would be one critic's own error.
         value = self.critics.value(rollout.last)
         gain = model_return(
             rollout, value, self.alpha, self.settings.discount, first_entropy=True
@@ -219,6 +221,7 @@ class TwoHorizonUpdates:
             y = model_return(
                 rollout, value, self.alpha, self.settings.discount, first_entropy=False
             )
+        # Detached: critics learn from the rollout, they do not steer it.
         loss = self.critics.loss(rollout.first.detach(), y)
         self.critic_optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -278,6 +281,7 @@ class TwoHorizonUpdates:
         self.critics.load_state_dict(part(state, "critics"))
         self.standardizer.load_state_dict(part(state, "standardizer"))
         self.sums.load_state(part(state, "sums"))
+        # `restart` has made Adam anew: hand it the rate.
         self.scale_learning_rate(1.0)
         for name, optimizer in self.optimizers().items():
             load_moments(optimizer, part(state, f"adam_{name}"))
@@ -292,6 +296,7 @@ def zero_unless_finite(parameters: Iterable[Tensor]) -> Tensor:
     Nobody waits for the device.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    # A sum is not finite where any entry is not, and costs one kernel a tensor.
     finite = torch.stack([g.sum() for g in gradients]).isfinite().all()
     for gradient in gradients:
         gradient.masked_fill_(~finite, 0.0)
