@@ -221,7 +221,6 @@ class TwoHorizonUpdates:
             y = model_return(
                 rollout, value, self.alpha, self.settings.discount, first_entropy=False
             )
-        # Detached: critics learn from the rollout, they do not steer it.
         loss = self.critics.loss(rollout.first.detach(), y)
         self.critic_optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -281,7 +280,6 @@ class TwoHorizonUpdates:
         self.critics.load_state_dict(part(state, "critics"))
         self.standardizer.load_state_dict(part(state, "standardizer"))
         self.sums.load_state(part(state, "sums"))
-        # `restart` has made Adam anew: hand it the rate.
         self.scale_learning_rate(1.0)
         for name, optimizer in self.optimizers().items():
             load_moments(optimizer, part(state, f"adam_{name}"))
@@ -296,7 +294,6 @@ def zero_unless_finite(parameters: Iterable[Tensor]) -> Tensor:
     Nobody waits for the device.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    # A sum is not finite where any entry is not, and costs one kernel a tensor.
     finite = torch.stack([g.sum() for g in gradients]).isfinite().all()
     for gradient in gradients:
         gradient.masked_fill_(~finite, 0.0)
