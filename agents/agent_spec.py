@@ -65,6 +65,7 @@ class SimulatorSpec:
             InputError: an environment that cannot be simulated, no prior there or one of another
                 environment, or what `mpc_in_simulator` refuses.
         """
+        # The simulator pays: a task's function of observations may only come near its rewards.
         task = replace(get_task(spec), reward=None)
         prior = _prior(self.settings, env, spec)
         near = policy_prior(self.settings, env, prior, torch.device("cpu"))
@@ -83,6 +84,7 @@ class PolicySpec:
 
     def agent(self, env: gymnasium.Env, spec: str | EnvSpec, seed: int) -> PolicyAgent:
         """The agent; InputError where nothing of that name is shipped for the environment."""
+        # Actors are evaluated by their mean; of uniform actions the mean would do nothing.
         generator = np.random.default_rng(seed) if self.policy == "random" else None
         env_id = spec if isinstance(spec, str) else spec.id
         return PolicyAgent(load_policy(env_id, self.policy), generator)

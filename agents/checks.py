@@ -130,6 +130,7 @@ def _check_box(spec: EnvSpec, spaces: Spaces) -> None:
     box = spaces.action
     if not box.is_bounded():
         raise InputError(f"{spec} has actions {box}; agents here need a bounded box")
+    # Policies act in [-1, 1], by (action - centre) / half width: the width must not be 0.
     if (box.low >= box.high).any():
         raise InputError(
             f"{spec} has actions of which dimension {int((box.low >= box.high).argmax())} can "

@@ -37,6 +37,8 @@ class CriticValue:
     def __call__(self, obs: Float[Tensor, "*s o"]) -> Float[Tensor, "*s"]:
         rows = obs.reshape(-1, obs.shape[-1]).to(self.policy.action_bias)
         q = self.critic(torch.cat([rows, self.policy.unit(rows)], -1)).squeeze(-1)
+        # The smaller of both, as in the targets that they were trained by: their mean is too high
+        # where the data are thin, which is where a plan would go.
         return (q.amin(0) / self.reward_scale).reshape(obs.shape[:-1]).to(obs)
 
 
@@ -84,6 +86,7 @@ def _network(
     weights = [tensors[f"layers.{i}.weight"] for i in range(layers)]
     if not weights or any(weight.ndim != 3 for weight in weights):
         raise ValueError("they hold no layers")
+    # One NaN would make every plan's score NaN, far from its cause.
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("they are not all finite")
     inputs, outputs = weights[0].shape[1], weights[-1].shape[2]

@@ -33,6 +33,7 @@ def collect_dataset(
     Raises:
         InputError: an id that is taken, an environment or policy that is unknown, or no room.
     """
+    # First: episodes take long, and an id that is taken can be told before.
     path = new_dataset_path(dataset, overwrite=overwrite)
     made = make_env(env)
     check_spec(made)

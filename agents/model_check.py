@@ -47,6 +47,7 @@ def check_model(
         whose = f"model in {folder}"
         require_same_box(model.action_box, env.action_space, whose, str(spec))
     names, known = flat_names(env), model.observation_names
+    # Names alone tell columns that changed places: sizes and bounds may be the same.
     if names is not None and names != known and sorted(names) == sorted(known):
         raise InputError(
             f"the model in {folder} has observations in the order {', '.join(known)}, {spec} in "

@@ -55,6 +55,7 @@ def episode_seeds(seed: int, index: int) -> tuple[int, int]:
     They depend on `seed` and `index` alone, so the order and place of episodes do not matter.
     """
     # Below 2^31, which every simulator takes as a seed.
+    # Not seed + index: neighbouring seeds of an evaluation would share episodes.
     state = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(2)
     return int(state[0] >> 1), int(state[1] >> 1)
 
@@ -144,6 +145,7 @@ def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> 
     import_plugins()
     warnings.showwarning = SayOnce()
     torch.set_num_threads(threads)
+    # Products of denormal numbers take many times as long, and saturated actors make them.
     torch.set_flush_denormal(True)
 
 

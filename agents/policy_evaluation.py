@@ -65,6 +65,7 @@ class PolicyEvaluation:
     ) -> None:
         self.env, self.seed, self.episodes, self.max_steps = env, seed, episodes, max_steps
         self._pool: ProcessPoolExecutor | None = None
+        # Shared with the worker: tells one that was killed from one that never started.
         self._began = RawValue(ctypes.c_bool, False)
         self._waiting: tuple[int, Future[list[Episode]]] | None = None
         self._starts: ndarray | None = None
@@ -208,4 +209,5 @@ def _prepare(began: Any) -> None:
     end_with_parent()
     import_plugins()
     warnings.showwarning = SayOnce()
+    # The training has the other cores, and an actor of one row gains nothing from more.
     torch.set_num_threads(1)

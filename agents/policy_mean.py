@@ -15,6 +15,7 @@ class PolicyMean:
 
     def __init__(self, policy: BehaviourPolicy, device: torch.device | str = "cpu") -> None:
         def tensor(name: str) -> Tensor:
+            # A copy: arrays that safetensors maps from a file are read-only.
             return torch.from_numpy(np.array(policy.weights[name])).to(device)
 
         names = [str(i) for i in range(1, hidden_layers(policy.weights) + 1)]
@@ -42,5 +43,6 @@ class PolicyMean:
     @torch.no_grad()
     def __call__(self, obs: Float[Tensor, "*s o"]) -> Float[Tensor, "*s a"]:
         """The mean action in the environment's units, in the dtype of `obs`."""
+        # Planners may work in float64, the policy's weights are float32.
         unit = self.unit(obs.to(self.action_bias))
         return (self.action_bias + self.action_scale * unit).to(obs)

@@ -49,7 +49,9 @@ class RolloutCut:
         gaussian = self.network(self.model.inputs(obs, act))
         unsure = jensen_shannon(gaussian.mean, gaussian.std)
         if self.threshold is None:
+            # The first states are real ones: members that differ as much as there are no worse.
             self.threshold = self.scale * torch.quantile(unsure, self.quantile)
+        # What comes after an unsure step is as unsure, whatever the members say of it.
         self.going_on = self.going_on & (unsure <= self.threshold)
         return self.going_on
 

@@ -39,6 +39,7 @@ class SquashedActor(nn.Module):
     def forward(self, s: Float[Tensor, "b o"]) -> tuple[Float[Tensor, "b a"], Float[Tensor, "b a"]]:
         """Mean and standard deviation of the Gaussian before the squashing."""
         mean, raw = self.network(s)[0].chunk(2, -1)
+        # Softplus, as in the paper: by exp a gradient through many steps could grow without bound.
         return mean, nn.functional.softplus(raw) + float(LEAST_STD)
 
     def sample(

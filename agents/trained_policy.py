@@ -26,6 +26,7 @@ def trained_policy(
     policy = load_policy_folder(folder)
     trained = env_of_policy(policy, folder)
     spec = EnvSpec(spec) if isinstance(spec, str) else spec
+    # By the whole description: wrappers and arguments change what an observation means.
     same = other_env or same_environment(trained, spec)
     sizes = len(policy.weights["b_mu"]), policy.weights["w1"].shape[1]
     assert env.observation_space.shape is not None
@@ -59,6 +60,7 @@ class Prior:
                 "--prior a run of `mbrl-bilevel train-agent`, or choose none"
             )
         critic = load_critic(self.folder, self.policy)
+        # A value of another discount is of another size: the plan would end in a wrong currency.
         if critic.discount != discount:
             raise InputError(
                 f"--discount {discount}: the critics in {self.folder} discount by "
@@ -89,6 +91,7 @@ def load_prior(
         shipped = load_policy(env_id, name)
     except InputError as error:
         raise InputError(f"--prior {name} is no run folder of train-agent, and {error}") from None
+    # `load_policy` gives uniform actions the name of a policy, which collecting data needs.
     if not isinstance(shipped, BehaviourPolicy):
         raise InputError(
             f"--prior {name}: random actions have no mean to plan around; name a run folder of "
