@@ -58,10 +58,10 @@ TOUR = (
         objectives=("nll", "bilevel"),
         hidden=(200, 200),
         gradient_steps=2_500,
-        episodes=2,
-        max_steps=100,
-        planner={"horizon": 20, "samples": 96, "iterations": 3},
-        what="a cheetah run by planning in a model of a medium policy's data",
+        episodes=3,
+        max_steps=300,
+        planner={"prior": "medium"},
+        what="a cheetah that runs by planning around the medium policy, in a model of its data",
     ),
 )
 
