@@ -1,6 +1,7 @@
 """Regular evaluations of a policy in the real environment, by a process of their own."""
 
 import ctypes
+import math
 import multiprocessing
 import warnings
 from collections.abc import Sequence
@@ -122,7 +123,9 @@ class PolicyEvaluation:
         values = critics.values(
             torch.from_numpy(self._starts), torch.from_numpy(policy(self._starts))
         )
-        self._estimate = Estimate(float(values.mean()), critics.discount, critics.termination_cost)
+        q = float(values.mean())
+        if math.isfinite(q):  # critics that have diverged are the training's to report
+            self._estimate = Estimate(q, critics.discount, critics.termination_cost)
 
     def metrics(self, episodes: Sequence[Episode]) -> dict[str, float]:
         """Of episodes of the policy that was last estimated."""
