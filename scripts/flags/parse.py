@@ -24,6 +24,9 @@ SELDOM = frozenset(
         *("model_batch_size", "model_resampling", "layer_norm", "dropout", "noise"),
         *("first_updates_per_step", "critic_updates", "detached_every", "detached_rounds"),
         *("critic_dropout", "critics", "target_entropy", "critic_layer_norm", "plugin"),
+        *("model_held_out_rows", "model_patience", "model_evaluate_every", "model_progress_level"),
+        *("model_cap", "model_optimizer", "penalty_samples", "rollout_cut", "cut_quantile"),
+        *("cut_scale", "cache", "recent_starts", "multi_step", "max_steps"),
     }
 )
 

@@ -1,9 +1,11 @@
 """Flags of train-agent that are refused: one sentence, exit code 2, no folder."""
 
+import re
 from typing import get_type_hints
 
 import pytest
 
+from mbrl_bilevel.agents.settings import AGENTS
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.scripts import train_agent
@@ -188,3 +190,12 @@ def test_every_number_has_a_range():
     every = [get_type_hints(group, include_extras=True) for group in groups]
     hints = {name: hint for group in every for name, hint in group.items()}
     assert not [name for name, hint in hints.items() if hint in bare]
+
+
+@pytest.mark.parametrize("agent", AGENTS.names)
+def test_help_of_an_agent_can_be_read_at_once(agent, capsys):
+    with pytest.raises(SystemExit):
+        flags.parse(["--agent", agent, "--help"])
+    shown = set(re.findall(r"^[^\w-]*(?:-h, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--seed", "--out", "--steps"} <= shown
+    assert len(shown) < 35
