@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from mbrl_bilevel.agents.refit import check_first_fit
+from mbrl_bilevel.agents.refit import check_first_fit, fit_settings
 from mbrl_bilevel.agents.settings import (
     AgentSettings,
     CloningSettings,
@@ -157,6 +157,7 @@ def _check_model(
         _check_simulator(settings, spec)
     elif not isinstance(settings, MOPOSettings):
         held_out = settings.refits.held_out_share(settings.start_steps)
+        fit_settings(settings.refits, size.model_steps, settings.start_steps)
         check_first_fit(settings.objective, size.members, held_out, settings.start_steps)
     if model is None:
         with torch.device("meta"):  # nothing is allocated

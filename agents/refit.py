@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
+from mbrl_bilevel.agents.setting_groups import WHOLE, AgentModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.envs.task_check import (
@@ -157,7 +157,8 @@ def fit_settings(settings: RefitSettings, steps: int, rows: int) -> FitSettings:
     if settings.model_stop == "held_out":
         patience, level = settings.model_patience, settings.model_progress_level
         every = settings.model_evaluate_every or max(1, rows // settings.model_batch_size)
-        steps = round(settings.model_cap * steps)
+        # A cap beyond what steps can be counted to is none.
+        steps = round(min(settings.model_cap * steps, WHOLE.high))
     return FitSettings(
         steps=steps,
         batch_size=settings.model_batch_size,

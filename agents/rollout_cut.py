@@ -3,7 +3,8 @@
     u(s, a) = mean over pairs of members of the geometric Jensen-Shannon divergence of their
               predictions (Nielsen 2019, equation 55)
     kappa   = cut_scale x the cut_quantile of u over the first steps of the round's rollouts, which
-              begin in real states
+              begin in real states; at least the smallest of these u, so that there are steps to
+              learn from
     an imagined step counts, and its rollout goes on, while u <= kappa
 
 For Gaussians of independent dimensions, with v = 2 / (1/v_i + 1/v_j) and
@@ -50,7 +51,8 @@ class RolloutCut:
         unsure = jensen_shannon(gaussian.mean, gaussian.std)
         if self.threshold is None:
             # The first states are real ones: members that differ as much as there are no worse.
-            self.threshold = self.scale * torch.quantile(unsure, self.quantile)
+            usual = self.scale * torch.quantile(unsure, self.quantile)
+            self.threshold = torch.maximum(usual, unsure.amin())
         # What comes after an unsure step is as unsure, whatever the members say of it.
         self.going_on = self.going_on & (unsure <= self.threshold)
         return self.going_on

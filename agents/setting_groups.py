@@ -202,12 +202,12 @@ class RolloutSettings:
         if self.penalty == "bellman" and self.multi_step:
             raise InputError(
                 "--penalty bellman of --multi-step: the penalty is of one-step targets; choose "
-                "--no-multi-step, or another penalty"
+                "--multi-step False, or another penalty"
             )
         if self.rollout_cut != "none" and self.multi_step:
             raise InputError(
                 "--rollout-cut of --multi-step: targets along a rollout need all of its steps; "
-                "choose --no-multi-step, or --rollout-cut none"
+                "choose --multi-step False, or --rollout-cut none"
             )
         if self.capacity > MOST_ROWS:
             raise InputError(

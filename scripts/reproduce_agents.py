@@ -20,6 +20,7 @@ from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.presets import preset, updated
 from mbrl_bilevel.agents.settings import AGENTS, AgentSettings
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
@@ -32,6 +33,7 @@ from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import train_agent as flags
 from mbrl_bilevel.scripts.flags.reproduce import Config
+from mbrl_bilevel.scripts.kept_runs import refuse_another_run
 from mbrl_bilevel.scripts.published_curves import Published, published_curves
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
@@ -68,7 +70,7 @@ def reproduce(config: Config) -> Outcome:
     Raises:
         InputError: no --out, an unknown agent, objective or environment, an offline agent in an
             environment without a shipped medium policy, published curves that cannot be read, or a
-            folder that holds another run.
+            folder that holds another run, or one of other settings.
     """
     if config.out is None:
         raise InputError("reproduce agents: name a folder for its runs by --out")
@@ -76,6 +78,9 @@ def reproduce(config: Config) -> Outcome:
     published: dict[str, Published] = {
         env: published_curves(config.published, env) for env in config.envs
     }
+    for trial in trials:
+        values = train_agent.resolved(_run(config, trial, config.out), EnvSpec(trial.env))
+        refuse_another_run(trial.folder(config.out), values)
     make_folder("--out", config.out)
     with datasets_in(config.data or config.out / "datasets"):
         for trial in trials:
@@ -83,6 +88,7 @@ def reproduce(config: Config) -> Outcome:
             # After each, so that a long table can be looked at while it grows.
             rows = _rows(trials, config.out)
             _write_rows(rows, config.out / "curves.csv")
+    _say_without_rows(trials, rows)
     figures = {env: _draw(env, rows, published[env], config.out) for env in config.envs}
     text = "\n\n".join(_table(env, rows, published[env]) for env in config.envs)
     found = {"curves": rows, "figures": {env: str(path) for env, path in figures.items()}}
@@ -117,34 +123,47 @@ def _with(settings: AgentSettings, objective: str | None, steps: int | None) -> 
 
 
 def _train(config: Config, trial: Trial, out: Path) -> None:
-    folder = trial.folder(out)
-    offline = getattr(trial.settings, "offline", False)
-    if (folder / SUMMARY).is_file():
+    if (trial.folder(out) / SUMMARY).is_file():
         return
     say(f"{trial.env}, {trial.name}, seed {trial.seed}")
-    train_agent.run(
-        flags.Config(
-            run=flags.RunFlags(
-                out=folder,
-                seed=trial.seed,
-                device=config.device,
-                resume=(folder / CONFIG).is_file(),
-            ),
-            environment=flags.EnvironmentFlags(env=trial.env),
-            data=flags.DataFlags(dataset=_medium_data(trial.env)) if offline else None,
-            agent=trial.settings,
-            evaluation=flags.EvaluationFlags(evaluate_every=_between_evaluations(trial.settings)),
-        )
+    if _offline(trial):
+        _collect_medium(trial.env)
+    train_agent.run(_run(config, trial, out))
+
+
+def _run(config: Config, trial: Trial, out: Path) -> flags.Config:
+    """The flags of train-agent; a run that is there goes on."""
+    folder = trial.folder(out)
+    return flags.Config(
+        run=flags.RunFlags(
+            out=folder,
+            seed=trial.seed,
+            device=config.device,
+            resume=(folder / CONFIG).is_file(),
+        ),
+        environment=flags.EnvironmentFlags(env=trial.env),
+        data=flags.DataFlags(dataset=_medium(trial.env)) if _offline(trial) else None,
+        agent=trial.settings,
+        evaluation=flags.EvaluationFlags(evaluate_every=_between_evaluations(trial.settings)),
     )
+
+
+def _offline(trial: Trial) -> bool:
+    return bool(getattr(trial.settings, "offline", False))
 
 
 def _between_evaluations(settings: AgentSettings) -> int:
     return min(flags.EvaluationFlags.evaluate_every, max(1, settings.steps // 20))
 
 
-def _medium_data(env: str) -> str:
-    """The id of the medium policy's data, collected if they are not there."""
-    dataset = f"{env.split('-')[0].lower()}/medium-100k-v0"
+def _medium(env: str) -> str:
+    """The id of the medium policy's data."""
+    return f"{env.split('-')[0].lower()}/medium-100k-v0"
+
+
+def _collect_medium(env: str) -> None:
+    """Collects the medium policy's data if they are not there."""
+    dataset = _medium(env)
     try:
         dataset_folder(dataset)
     except InputError:
@@ -153,7 +172,6 @@ def _medium_data(env: str) -> str:
                 env=env, policy="medium", steps=TRANSITIONS, dataset=dataset, seed=0
             )
         )
-    return dataset
 
 
 def _rows(trials: Sequence[Trial], out: Path) -> list[dict[str, Any]]:
@@ -182,6 +200,14 @@ def _rows(trials: Sequence[Trial], out: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _say_without_rows(trials: Sequence[Trial], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Names the trainings that no table shows."""
+    shown = {(row["env"], row["agent"], row["seed"]) for row in rows}
+    for trial in trials:
+        if (trial.env, trial.name, trial.seed) not in shown:
+            say(f"{trial.env}, {trial.name}, seed {trial.seed}: no evaluation, or no whole episode")
+
+
 def _write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     with written_by_rename(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -206,6 +232,8 @@ def _curves(env: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Curve
 def _table(env: str, rows: Sequence[Mapping[str, Any]], published: Published) -> str:
     """Mean over seeds, lowest and highest, at the steps of TABLE and the last."""
     agents = _curves(env, rows)
+    if not agents:
+        return f"{env}: no evaluation"
     last = max(step for curves in agents.values() for curve in curves for step in curve)
     steps = [step for step in TABLE if step < last] + [last]
     lines = [f"{env:<24}" + "".join(f"{step:>24,}" for step in steps) + f"{'hours':>8}"]

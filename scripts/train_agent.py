@@ -67,7 +67,7 @@ def _run(config: Config) -> Outcome:
     given = _given_model(config.data, acting.env, device)
     check_agent(config.agent, acting, dataset=dataset, model=given)
     _require_unchanged(config, dataset)
-    resolved = _resolved(config, acting.env, dataset)
+    values = resolved(config, acting.env, dataset)
     dataset = _agreeing(config.agent, acting, dataset, given)
     build = partial(make_agent, config.agent, acting, device=device, dataset=dataset)
     learner = None
@@ -76,7 +76,7 @@ def _run(config: Config) -> Outcome:
         check_memory(config.agent, acting, dataset, given, device)
     else:
         learner = build(model=given)
-    with RunFolder(flags.out, resolved, flags.resume) as folder:
+    with RunFolder(flags.out, values, flags.resume) as folder:
         say(run_folder_hint(flags.out))
         learner = learner or build(model=given or _trained_model(config, device))
         found = _learn(config, learner, folder, acting)
@@ -189,6 +189,7 @@ def _model_training(config: Config, folder: Path) -> train_flags.Config:
         ),
         data=train_flags.DataFlags(
             dataset=config.data.dataset,
+            cache=config.data.cache,
             env=config.environment.env,
             unchecked_task=config.environment.unchecked_task,
         ),
@@ -198,8 +199,8 @@ def _model_training(config: Config, folder: Path) -> train_flags.Config:
     )
 
 
-def _resolved(config: Config, spec: EnvSpec, dataset: Dataset | None) -> dict[str, Any]:
-    """What decides a run's result, as config.yaml holds it."""
+def resolved(config: Config, spec: EnvSpec, dataset: Dataset | None = None) -> dict[str, Any]:
+    """What decides a run's result, as config.yaml holds it; what the data are with `dataset`."""
     values: dict[str, Any] = {"agent": AGENTS.name(config.agent)}
     for group in (config.run, config.environment, config.data, config.evaluation):
         values |= {} if group is None else asdict(group)

@@ -16,7 +16,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.hdf5 import Episodes, read_episodes
 from mbrl_bilevel.data.metadata import Metadata, read_metadata
 from mbrl_bilevel.data.rounding import check_rounding
-from mbrl_bilevel.data.tensor_cache import TensorCache
+from mbrl_bilevel.data.tensor_cache import TensorCache, cache_folder
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.wording import counted
@@ -99,9 +99,10 @@ def load_dataset(dataset: str | Path, *, download: bool = False, cache: bool = T
 
 def _kept(folder: Path, found: Metadata) -> tuple[Transitions, list[str]]:
     """From the cache where it is good, else from the file and into the cache."""
-    if not (folder / "main_data.hdf5").is_file():
+    kept_in = cache_folder()
+    if kept_in is None or not (folder / "main_data.hdf5").is_file():
         return _read(folder, found)  # which says what is missing
-    cache = TensorCache(folder)
+    cache = TensorCache(folder, kept_in)
     if not cache.worth_it:
         return _read(folder, found)
     kept = cache.read()

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from torch import Tensor
 
@@ -27,21 +28,22 @@ SOURCE, DOUBTS = "source", "doubts"
 class TensorCache:
     """What is kept of one data set; `folder` holds its main_data.hdf5 and metadata.json.
 
-    It is good as long as the HDF5 file has the size and the time of last change that it had, and
-    metadata.json the same bytes. Files lie in $XDG_CACHE_HOME/mbrl-bilevel/datasets, by default in
-    ~/.cache, and may be deleted at any time.
+    It is good as long as the HDF5 file has the size and the times of last change that it had, and
+    metadata.json the same bytes. Files lie in `kept_in`/datasets and may be deleted at any time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept_in: Path) -> None:
         data = (folder / "main_data.hdf5").resolve()
         found = data.stat()
         self.worth_it = found.st_size >= LEAST_BYTES
         described = hashlib.sha256((folder / "metadata.json").read_bytes()).hexdigest()
-        stamp = [FORMAT, str(data), found.st_size, found.st_mtime_ns, described]
+        # Both: cp -p, rsync and tar give other contents the modification time of their original.
+        times = found.st_mtime_ns, found.st_ctime_ns
+        stamp = [FORMAT, str(data), found.st_size, *times, described]
         self.source = json.dumps(stamp)
         # By the path alone: a data set that was written anew takes the place of its former self.
         name = hashlib.sha256(str(data).encode()).hexdigest()[:32]
-        self.path = cache_folder() / "datasets" / f"{name}.safetensors"
+        self.path = kept_in / "datasets" / f"{name}.safetensors"
 
     def read(self) -> tuple[Transitions, list[str]] | None:
         """The transitions, memory mapped, and the warnings that came with them.
@@ -61,10 +63,11 @@ class TensorCache:
         """Keeps them, or warns that they cannot be kept."""
         columns = {f.name: getattr(transitions, f.name) for f in fields(transitions)}
         tensors = {name: column for name, column in columns.items() if column is not None}
-        # Of this process: two that load the same data set write the same file.
-        temporary = self.path.with_name(f".{self.path.name}-{os.getpid()}")
+        # Of this call: threads, and processes of several machines, may write the same file at once.
+        temporary = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # For the owner alone: the data set may be private.
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             texts = {SOURCE: self.source, DOUBTS: json.dumps(doubts)}
             write_tensors(temporary, tensors, texts)
             sync(temporary)
@@ -81,10 +84,12 @@ class TensorCache:
                 temporary.unlink()
 
 
-def cache_folder() -> Path:
-    """Where this package keeps what it can make again."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "mbrl-bilevel"
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/mbrl-bilevel, by default in ~/.cache; None for a user without a home."""
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # A relative one is to be ignored, says the XDG specification; "" is one too.
+    home = chosen if chosen.is_absolute() else Path(os.path.expanduser("~"), ".cache")
+    return home / "mbrl-bilevel" if home.is_absolute() else None
 
 
 def _transitions(tensors: dict[str, Tensor]) -> Transitions:

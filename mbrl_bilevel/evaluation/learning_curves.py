@@ -23,8 +23,8 @@ def learning_curves(
 ) -> Figure:
     """Mean over seeds of each agent (thick), its lowest and highest seed (shade), each seed (thin).
 
-    Seeds of an agent are drawn at the steps that all of them have. Behind them, in grey, the means
-    of `published` curves as far as the agents' go.
+    Seeds of an agent are drawn as far as all of them go, at the steps that any of them has. Behind
+    them, in grey, the means of `published` curves as far as the agents' go.
     """
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     last = max(
@@ -36,8 +36,7 @@ def learning_curves(
         label = f"{name}, published ({_seeds(curves)})"
         axes.plot(*zip(*points, strict=True), color=GREY, lw=1.3, ls=dashes, label=label, zorder=1)
     for colour, (name, curves) in zip(cycle(COLOURS), agents.items(), strict=False):
-        steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-        values = np.array([[curve[step] for step in steps] for curve in curves])
+        steps, values = _together(curves)
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
         axes.plot(steps, values.T, color=colour, lw=0.7, alpha=0.6)
         label = f"{name} ({_seeds(curves)})"
@@ -47,9 +46,25 @@ def learning_curves(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=9)
+    if agents or published:  # matplotlib warns of a legend of nothing
+        axes.legend(frameon=False, fontsize=9)
     axes.margins(x=0.02)
     return figure
+
+
+def _together(curves: Sequence[Curve]) -> tuple[list[int], np.ndarray]:
+    """Steps, and the returns of every seed there, interpolated.
+
+    Seeds whose evaluations are their own episodes share hardly a step.
+    """
+    first, last = max(map(min, curves)), min(map(max, curves))
+    steps = sorted(step for step in set().union(*curves) if first <= step <= last)
+    ordered = [sorted(curve) for curve in curves]
+    values = [
+        np.interp(steps, at, [curve[step] for step in at])
+        for at, curve in zip(ordered, curves, strict=True)
+    ]
+    return steps, np.array(values)
 
 
 def mean_at(curves: Sequence[Curve], step: int) -> float | None:

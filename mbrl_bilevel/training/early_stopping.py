@@ -31,7 +31,8 @@ class PairedTest:
     """
 
     def __init__(self, level: float) -> None:
-        self.threshold = NormalDist().inv_cdf(1 - level)
+        # Not of 1 - level, which is 1 for small levels.
+        self.threshold = -NormalDist().inv_cdf(level)
         self.reference: Tensor | None = None
         self.stale = 0
 

@@ -66,8 +66,8 @@ class DataSetFlags:
     download: bool = False
     """Download the data set if it is not on this machine."""
     cache: bool = True
-    """Keep the tensors of a large data set in ~/.cache/mbrl-bilevel: it loads at once the next
-    time."""
+    """Read a large data set from its HDF5 file; by default its tensors are kept in
+    ~/.cache/mbrl-bilevel, where it loads at once the next time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,8 +50,8 @@ class DataFlags:
     download: bool = False
     """Download the data set if it is not on this machine."""
     cache: bool = True
-    """Keep the tensors of a large data set in ~/.cache/mbrl-bilevel: it loads at once the next
-    time."""
+    """Read a large data set from its HDF5 file; by default its tensors are kept in
+    ~/.cache/mbrl-bilevel, where it loads at once the next time."""
     env: str | None = None
     """Environment that the data set must come from (checked), e.g. HalfCheetah-v5;
     my_module:MyCart-v0 imports the module that registers it."""

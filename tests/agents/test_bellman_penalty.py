@@ -102,5 +102,5 @@ def test_the_penalty_is_subtracted_from_rewards_and_from_nothing_else():
 
 
 def test_one_step_targets_are_not_those_of_multi_step():
-    with pytest.raises(InputError, match="--penalty bellman of --multi-step"):
+    with pytest.raises(InputError, match=r"--penalty bellman of --multi-step.*--multi-step False"):
         RolloutSettings(penalty="bellman", multi_step=True)

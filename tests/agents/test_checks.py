@@ -90,6 +90,8 @@ def test_settings_that_do_not_go_with_the_environment_or_the_model():
     check(updated(SACSettings(), target_entropy=0.6))
     with pytest.raises(InputError, match=r"--start-steps 2: too few .* choose at least 3"):
         check(updated(PETSSettings(), start_steps=2))
+    with pytest.raises(InputError, match=r"weight decay of 5.0 at a learning rate of 0.5"):
+        check(updated(MBPOSettings(), model_weight_decay=5.0, model_learning_rate=0.5))
     alone = updated(MOPOSettings(), penalty="disagreement", members=1)
     with pytest.raises(InputError, match="disagreement of one member"):
         check(alone)

@@ -181,6 +181,10 @@ def test_held_out_scores_end_a_fit_after_an_epoch_each_by_default():
     assert fit_settings(held_out_settings(), 40, 20).evaluate_every == 1
 
 
+def test_a_cap_beyond_all_counting_is_no_cap():
+    assert fit_settings(held_out_settings(model_cap=1e6), 100_000, 1_000).steps == 2**31 - 1
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES.names)
 def test_a_fit_by_any_objective_ends_without_progress_and_goes_on_with_its_optimiser(objective):
     """Of noise: the held-out score soon stops falling, long before the cap of 3,000 steps."""

@@ -72,7 +72,15 @@ def test_the_scale_multiplies_the_threshold():
     assert cut.threshold.item() == pytest.approx(0.5, rel=1e-4)
 
 
+def test_the_least_uncertain_first_step_counts_whatever_the_scale():
+    """A round without any step would leave critics nothing to learn from."""
+    cut = RolloutCut(fan(), quantile=0.5, scale=1e-9, count=3)
+    still = torch.zeros(3, 1)
+    assert cut.counts(column(2.0, 1.0, 3.0), still).tolist() == [False, True, False]
+    assert cut.counts(column(2.0, 1.01, 3.0), still).tolist() == [False, False, False]
+
+
 @pytest.mark.situation("refused")
 def test_targets_along_a_rollout_need_all_of_its_steps():
-    with pytest.raises(InputError, match="--rollout-cut of --multi-step"):
+    with pytest.raises(InputError, match=r"--rollout-cut of --multi-step.*--multi-step False"):
         RolloutSettings(rollout_cut="disagreement", multi_step=True)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -125,6 +128,57 @@ def test_files_that_were_touched_are_read_anew(rng, reads, change):
     assert len(reads) == 2
     load()
     assert len(reads) == 2
+
+
+def test_other_data_of_the_same_size_and_modification_time_are_read(rng, cache):
+    """As `cp -p`, `rsync -t` and archives leave them."""
+    file = write(ID, [episode(4, rng)]) / "main_data.hdf5"
+    load()
+    before = file.stat()
+    with h5py.File(file, "r+") as data:
+        data["episode_0/rewards"][0] = 7.0
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert load()[0]["reward"][0] == 7.0
+
+
+def test_loads_at_the_same_time_keep_the_tensors_once(rng, reads, cache, monkeypatch):
+    write(ID, [episode(4, rng)])
+    sound, both, plain_write = load(cache=False), threading.Barrier(2), tensor_cache.write_tensors
+
+    def write_together(path, *contents):
+        plain_write(path, *contents)
+        both.wait(timeout=30)  # neither is renamed before both are written
+
+    monkeypatch.setattr(tensor_cache, "write_tensors", write_together)
+    with ThreadPoolExecutor(2) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = list(pool.map(lambda _: load_dataset(ID).transitions, range(2)))
+    assert [len(list(cache.iterdir())), len(reads)] == [1, 3]
+    for one in found:
+        assert torch.equal(one.observation, sound[0]["observation"])
+
+
+@pytest.mark.parametrize("chosen", [None, "", "relative"])
+def test_without_a_home_nothing_is_kept(rng, tmp_path, monkeypatch, chosen):
+    """A container's user may have none; a relative $XDG_CACHE_HOME says nothing."""
+    write(ID, [episode(4, rng)])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if chosen is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", chosen)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    plain, first = load(cache=False), load()
+    assert_same(plain, first)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_what_is_kept_is_the_owners_alone(rng, cache):
+    write(ID, [episode(4, rng)])
+    load()
+    assert cache.stat().st_mode & 0o077 == 0
 
 
 def flipped(file):

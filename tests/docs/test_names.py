@@ -23,6 +23,12 @@ SOURCES = [
     for path in (ROOT / folder).rglob("*.py")
 ]
 CODE = "\n".join(path.read_text() for path in SOURCES)
+# Those of the command line that are on by default are switched off by --no-NAME; others are not.
+ON = {
+    f"--no-{name.replace('_', '-')}"
+    for path in (ROOT / "scripts/flags").glob("*.py")
+    for name in re.findall(r"^    (\w+): bool = True", path.read_text(), flags=re.M)
+}
 # Of other programs: uv, pytest, sphinx-build, tensorboard.
 OTHERS = {"--group", "--logdir", "--help"}
 
@@ -32,7 +38,7 @@ def test_what_a_document_names_is_in_the_code(document: Path) -> None:
     text = document.read_text()
     settings = set(re.findall(r"`(\w+Settings)`", text))
     assert [name for name in settings if f"class {name}" not in CODE] == []
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHERS - ON
     fields = {flag: re.escape(flag[2:].replace("-", "_")) for flag in flags}
     # A program of the page may define what its commands name.
     code = "\n".join([CODE, *re.findall(r"```python\n(.*?)```", text, flags=re.S)])

@@ -27,7 +27,7 @@ def drawn(figure):
     return means, seeds, dict(zip(means, shades, strict=True))
 
 
-def test_means_seeds_and_shades_at_the_steps_that_all_seeds_have():
+def test_means_seeds_and_shades_as_far_as_all_seeds_go():
     ours = [{0: 1.0, 100: 4.0, 200: 10.0}, {100: 8.0, 200: 20.0, 300: 7.0}]
     peer = [{0: -1.0, 50: -2.0}]
     figure = learning_curves({"ours": ours, "peer": peer}, "returns on Hopper")
@@ -41,6 +41,15 @@ def test_means_seeds_and_shades_at_the_steps_that_all_seeds_have():
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "returns on Hopper"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "return")
+
+
+def test_seeds_that_share_no_step_are_interpolated_as_far_as_both_go():
+    """At 50, 100, 150 the first has 5, 10, 15 and the second 20, 25, 30."""
+    seeds = [{0: 0.0, 100: 10.0, 200: 20.0}, {50: 20.0, 150: 30.0}]
+    means, lines, _ = drawn(learning_curves({"ours": seeds}, "t"))
+    mean = means["ours (2 seeds)"].get_xydata()
+    np.testing.assert_allclose(mean, [[50, 12.5], [100, 17.5], [150, 22.5]])
+    np.testing.assert_allclose(lines["ours (2 seeds)"], [[5, 10, 15], [20, 25, 30]])
 
 
 def test_no_agent_is_left_out_however_many_there_are():

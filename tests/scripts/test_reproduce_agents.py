@@ -4,13 +4,15 @@ import csv
 import json
 
 import pytest
+import yaml
 
 from mbrl_bilevel.agents.presets import PRESETS
+from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import train_agent
 from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.scripts.main import run
-from mbrl_bilevel.scripts.reproduce_agents import Trial, _rows, _trials
+from mbrl_bilevel.scripts.reproduce_agents import Trial, _rows, _run, _trials
 
 ENV = "InvertedPendulum-v5"
 SMALL = {"steps": 40, "start_steps": 20, "policy_hidden": 8, "policy_batch_size": 4}
@@ -61,7 +63,7 @@ def test_finished_runs_are_kept_and_interrupted_ones_go_on(tmp_path, monkeypatch
         begun.append((config.run.seed, config.run.resume))
         config.run.out.mkdir(parents=True, exist_ok=True)
         (config.run.out / "metrics.jsonl").write_text('{"step": 40, "evaluation/return": 1.0}\n')
-        (config.run.out / "config.yaml").touch()
+        (config.run.out / "config.yaml").write_text("{}")
         if config.run.resume or config.run.seed == 0:  # the first call of seed 1 is interrupted
             (config.run.out / "summary.json").touch()
 
@@ -98,6 +100,42 @@ def test_seconds_add_up_over_the_lines_of_a_run(tmp_path):
         (100, 2),
         (200, 6),
     ]
+
+
+def test_runs_of_other_settings_are_not_taken_for_those_asked_for(tmp_path, capsys):
+    """Neither a finished run nor a begun one: refused before any other is trained."""
+    first = Config(name="agents", agents=("sac",), envs=(ENV,), seeds=1, steps=30)
+    (trial,) = _trials(first)
+    folder = trial.folder(tmp_path)
+    folder.mkdir(parents=True)
+    values = train_agent.resolved(_run(first, trial, tmp_path), EnvSpec(ENV))
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    (folder / "metrics.jsonl").write_text('{"step": 30, "evaluation/return": 1.0}\n')
+    for name in ("checkpoint.safetensors", "summary.json"):
+        (folder / name).touch()
+        before = sorted(tmp_path.rglob("*"))
+        flags = (*SAC, "--seed", "0", "--seeds", "1", "--out", str(tmp_path))
+        assert run([*flags, "--steps", "35"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"steps is 35 now and was 30 in the run in {folder}" in error
+        assert sorted(tmp_path.rglob("*")) == before
+    assert run([*flags, "--steps", "30"]) == 0
+
+
+def test_trainings_without_an_evaluation_are_named(tmp_path, monkeypatch, capsys):
+    """PETS within its first episode, say."""
+
+    def train(config):
+        config.run.out.mkdir(parents=True)
+        (config.run.out / "metrics.jsonl").write_text('{"step": 40, "model/held_out_nll": 1.0}\n')
+
+    monkeypatch.setattr(train_agent, "run", train)
+    assert run([*SAC, "--out", str(tmp_path), "--seeds", "1"]) == 0
+    assert rows_of(tmp_path / "curves.csv") == []
+    captured = capsys.readouterr()
+    named = f"{ENV}, sac, seed 0: no evaluation, or no whole episode"
+    assert named in captured.err.splitlines()
+    assert f"{ENV}: no evaluation" in captured.out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import yaml
 
 from mbrl_bilevel.agents.policy_evaluation import PolicyEvaluation, play, played
 from mbrl_bilevel.agents.policy_file import load_policy_folder
+from mbrl_bilevel.data import tensor_cache
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -267,6 +268,14 @@ def test_a_policy_does_not_go_on_with_data_that_have_changed(tmp_path, capsys):
     assert "the data set point/random-v0 has changed since the run in" in error
     assert "episodes instead of 2, 300 steps instead of 200" in error
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_without_the_cache_the_model_of_an_offline_agent_is_too(played_here, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tensor_cache, "LEAST_BYTES", 0)
+    flags = (*MOPO, "--steps", "2", "--model-steps", "2", "--imitate-steps", "2", "--no-cache")
+    assert train(tmp_path / "run", *flags, *RARELY) == 0
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_data_set_of_other_sizes(datasets, tmp_path, capsys):

@@ -32,6 +32,13 @@ def test_rows_are_compared_with_themselves():
     assert test.stale == 0
 
 
+@pytest.mark.parametrize(("level", "deviations"), [(1e-17, 8.4938), (1e-300, 37.0471)])
+def test_any_level_above_0_is_a_level(level, deviations):
+    """1 - level is 1 in float64; the quantiles are those of scipy.stats.norm.isf."""
+    assert PairedTest(level).threshold == pytest.approx(stats.norm.isf(level))
+    assert PairedTest(level).threshold == pytest.approx(deviations, abs=1e-4)
+
+
 def test_evaluations_are_compared_with_the_last_that_was_progress():
     """Each is a little worse than the one before, or the same: small losses do not add up."""
     test = PairedTest(0.5)
