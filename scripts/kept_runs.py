@@ -29,9 +29,14 @@ def refuse_another_run(folder: Path, config: Mapping[str, Any]) -> None:
         raise InputError(f"{folder / CONFIG} is damaged ({error}): choose another --out") from None
     if not isinstance(earlier, dict):
         raise InputError(f"{folder / CONFIG} is damaged: choose another --out")
-    for name, value in config.items():
-        if name in earlier and earlier[name] != value:
-            raise InputError(
-                f"{name} is {value} now and was {earlier[name]} in the run in {folder}: give the "
-                "same value, or choose another --out"
-            )
+    # All of them: some follow from others that were given.
+    changed = [
+        f"{name} {value} (now {config[name]})"
+        for name, value in earlier.items()
+        if name in config and config[name] != value
+    ]
+    if changed:
+        raise InputError(
+            f"the run in {folder} has other settings, {', '.join(changed)}: give the same, or "
+            "choose another --out"
+        )

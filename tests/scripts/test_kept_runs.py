@@ -29,8 +29,11 @@ def test_new_folders_and_the_same_run_are_taken(tmp_path, files):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"config.yaml": "steps: 31"}, "steps is 30 now and was 31 in the run in"),
-        ({"config.yaml": "hidden: [8]"}, r"hidden is \[8, 8\] now and was \[8\]"),
+        ({"config.yaml": "steps: 31"}, r"run has other settings, steps 31 \(now 30\): give"),
+        (
+            {"config.yaml": "hidden: [8]\nsteps: 31"},
+            r"settings, hidden \[8\] \(now \[8, 8\]\), steps 31 \(now 30\): give the same, or",
+        ),
         ({"config.yaml": "steps: ["}, "config.yaml is damaged"),
         ({"config.yaml": ""}, "config.yaml is damaged"),
         ({"notes.txt": "mine"}, "is no run of train-agent: choose another --out"),

@@ -117,7 +117,7 @@ def test_runs_of_other_settings_are_not_taken_for_those_asked_for(tmp_path, caps
         flags = (*SAC, "--seed", "0", "--seeds", "1", "--out", str(tmp_path))
         assert run([*flags, "--steps", "35"]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert f"steps is 35 now and was 30 in the run in {folder}" in error
+        assert f"the run in {folder} has other settings, steps 30 (now 35)" in error
         assert sorted(tmp_path.rglob("*")) == before
     assert run([*flags, "--steps", "30"]) == 0
 
