@@ -65,7 +65,7 @@ def test_a_planner_has_no_settings_that_it_does_not_use() -> None:
     assert own == {
         "random_shooting": every,
         "cem": every | refitting,
-        "icem": every | refitting | {"beta", "population_decay", "keep"},
+        "icem": every | refitting | {"beta", "population_decay", "keep", "execute"},
         "mppi": every | {"iterations", "temperature", "beta", "init_std"},
     }
 

@@ -259,7 +259,7 @@ def test_horizons_that_no_episode_reaches_are_left_out_in_one_sentence(tmp_path,
     folder = save_model(tmp_path / "run")
     found, text = evaluate(capsys, "--model", folder, "--horizons", "3", "1000", "300")
     assert found["k_step"].keys() == {"3"}
-    assert [line for line in text.splitlines() if "left out" in line] == [
+    assert [line for line in text.splitlines() if "not evaluated" in line] == [
         line for line in text.splitlines() if "1000, 300 steps ahead" in line
     ]
 
