@@ -4,11 +4,12 @@ from itertools import chain
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mbrl_bilevel.data.transitions import Transitions, split_by_episode
 from mbrl_bilevel.errors import InputError
+from tests.hypothesis_settings import examples
 
 
 def made_of(lengths: list[int]) -> Transitions:
@@ -46,7 +47,7 @@ FRACTIONS = ([0.8, 0.1, 0.1], [0.9, 0.1], [0.7, 0.2, 0.1], [0.34, 0.66])
 
 
 @pytest.mark.situation("right")
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     lengths=st.integers(2, 200).flatmap(
         lambda longest: st.lists(st.integers(-(-longest // 2), longest), min_size=10, max_size=60)
@@ -58,6 +59,10 @@ def test_many_episodes_of_similar_length_are_dealt_whole(
     lengths: list[int], fractions: list[float], seed: int
 ) -> None:
     expected = dealt_whole(lengths, fractions, seed)
+    # A part that gets a single short episode may miss half of its share: then long ones are cut.
+    for number, fraction in enumerate(fractions):
+        dealt = sum(n for n, part in zip(lengths, expected, strict=True) if part == number)
+        assume(dealt >= fraction * sum(lengths) / 2)
     for number, part in enumerate(split(lengths, fractions, seed)):
         assert part.episode.unique().tolist() == [e for e, p in enumerate(expected) if p == number]
 
@@ -73,7 +78,7 @@ def test_usual_data_sets_are_dealt_whole(lengths: list[int], seed: int) -> None:
         assert part.episode.unique().tolist() == [e for e, p in enumerate(expected) if p == number]
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     lengths=st.lists(st.integers(1, 40) | st.integers(40, 3000), min_size=1, max_size=30),
     weights=st.lists(st.integers(1, 10), min_size=1, max_size=4),
