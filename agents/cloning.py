@@ -15,10 +15,10 @@ import torch
 
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.learner_state import Part, load_agent, save_agent
-from mbrl_bilevel.agents.mopo import replay_of
 from mbrl_bilevel.agents.policy_learner import PolicyLearner
 from mbrl_bilevel.agents.settings import CloningSettings
 from mbrl_bilevel.agents.spaces import Spaces
+from mbrl_bilevel.data.replay import Replay
 from mbrl_bilevel.data.transitions import Transitions
 
 
@@ -46,7 +46,7 @@ class Cloning:
         self.learner = PolicyLearner(
             settings.policy, spaces, generator, soft_values=bool(settings.policy.entropy_in_values)
         )
-        self.replay = replay_of(data, generator.device)
+        self.replay = Replay.of(data, generator.device)
         # The data are not in a checkpoint: they are read again.
         self.parts: dict[str, Part] = {"policy": self.learner}
         self.step = 0

@@ -63,7 +63,7 @@ class MOPO:
             soft_values=soft_values(settings.policy, settings.rollout),
             value_weight=settings.imitation.value_weight,
         )
-        self.replay = replay_of(data, generator.device)
+        self.replay = Replay.of(data, generator.device)
         imagined = planned_task(task, model)
         self.rollouts = ModelRollouts(
             settings.rollout, model, imagined, self.learner, spaces, generator
@@ -143,11 +143,3 @@ class MOPO:
     def load(self, folder: Path) -> None:
         """Goes on from the folder's newest checkpoint; from the start where there is none."""
         load_agent(self, folder)
-
-
-def replay_of(data: Transitions, device: torch.device) -> Replay:
-    """Everything in the data set."""
-    replay = Replay(len(data), data.observation.shape[1], data.action.shape[1], device)
-    ends = data.terminated.to(data.reward.dtype)
-    replay.add(Batch(data.observation, data.action, data.reward, data.next_observation, ends))
-    return replay

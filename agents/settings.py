@@ -4,7 +4,7 @@ An agent's settings are composed of groups; the name of a setting is unique with
 that flags and presets address it by its name alone. Nothing here imports torch: `--help` is quick.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from mbrl_bilevel.agents.setting_groups import (
@@ -141,14 +141,7 @@ class MOBILESettings(MOPOSettings):
     """MOBILE (Sun et al. 2023): MOPO, penalised by how far the members' Bellman targets differ."""
 
     name: ClassVar[str] = "mobile"
-    rollout: RolloutSettings = RolloutSettings(
-        rollouts=10_000,
-        rollout_length=RolloutLength(5, 5, 0, 1),
-        imagine_every=1_000,
-        real_ratio=0.5,
-        penalty="bellman",
-        penalty_weight=1.0,
-    )
+    rollout: RolloutSettings = replace(MOPOSettings.rollout, penalty="bellman", penalty_weight=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

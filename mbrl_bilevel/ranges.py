@@ -66,11 +66,13 @@ def flag(name: str) -> str:
 
 
 def choices(hint: Any) -> tuple[str, ...]:
-    """The words that an annotation allows; () where it allows any, or none."""
+    """The words that an annotation, or each part of a tuple, allows; () where it allows any."""
     if get_origin(hint) is Literal:
         return tuple(word for word in get_args(hint) if isinstance(word, str))
-    if get_origin(hint) in (Annotated, Union, UnionType):
-        inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    if get_origin(hint) in (Annotated, tuple, Union, UnionType):
+        inner = get_args(hint)
+        if get_origin(hint) in (Annotated, tuple):
+            inner = inner[:1]
         if str not in inner:
             return tuple(word for argument in inner for word in choices(argument))
     return ()

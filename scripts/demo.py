@@ -98,7 +98,7 @@ def _visit(stop: Stop, out: Path, config: Config) -> dict[str, Any]:
     for objective in stop.objectives:
         folder = out / name / objective
         _train(stop, objective, dataset, folder, common)
-        evaluated = eval_model.run(eval_model_flags.Config(model=folder, **common))
+        evaluated = eval_model.run(eval_model_flags.Config(model=(folder,), **common))
         say(evaluated.text)
         models[objective] = {"model": evaluated.results, "mpc": _plan(stop, folder, common)}
     return {"behaviour": behaviour, "models": models}

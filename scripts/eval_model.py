@@ -71,7 +71,7 @@ def _why_not_comparable(same_rows: bool) -> str:
 
 
 def _folders(config: Config) -> list[Path]:
-    folders = [config.model] if isinstance(config.model, Path) else list(config.model)
+    folders = list(config.model)
     if not folders:
         raise InputError("--model: name at least one run folder of train-model")
     if not config.horizons:

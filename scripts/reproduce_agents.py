@@ -6,15 +6,11 @@ for each environment, agent and seed
 OUT/curves.csv: a row for each evaluation; OUT/ENV.png: the curves of an environment
 """
 
-import csv
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.agents.presets import preset, updated
@@ -23,12 +19,10 @@ from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.figures import save
-from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves, mean_at
-from mbrl_bilevel.files import written_by_rename
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, train_agent
 from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.curve_table import Rows, draw, table, write_rows
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import train_agent as flags
@@ -38,10 +32,6 @@ from mbrl_bilevel.scripts.published_curves import Published, published_curves
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
 TRANSITIONS = 100_000  # of the medium policy, for agents that learn offline
-TABLE = 10_000, 25_000, 50_000, 75_000, 100_000  # steps at which published results are told
-
-
-COLUMNS = "env", "agent", "seed", "step", "return", "seconds"
 
 
 @dataclass(frozen=True)
@@ -87,10 +77,10 @@ def reproduce(config: Config) -> Outcome:
             _train(config, trial, config.out)
             # After each, so that a long table can be looked at while it grows.
             rows = _rows(trials, config.out)
-            _write_rows(rows, config.out / "curves.csv")
+            write_rows(rows, config.out / "curves.csv")
     _say_without_rows(trials, rows)
-    figures = {env: _draw(env, rows, published[env], config.out) for env in config.envs}
-    text = "\n\n".join(_table(env, rows, published[env]) for env in config.envs)
+    figures = {env: draw(env, rows, published[env], config.out) for env in config.envs}
+    text = "\n\n".join(table(env, rows, published[env]) for env in config.envs)
     found = {"curves": rows, "figures": {env: str(path) for env, path in figures.items()}}
     drawn = "\n".join(f"figure: {path}" for path in figures.values())
     return Outcome(found, f"{text}\n{drawn}\ncurves: {config.out / 'curves.csv'}")
@@ -174,7 +164,7 @@ def _collect_medium(env: str) -> None:
         )
 
 
-def _rows(trials: Sequence[Trial], out: Path) -> list[dict[str, Any]]:
+def _rows(trials: Sequence[Trial], out: Path) -> Rows:
     """Every evaluation so far, by the order of the trials.
 
     PETS plans in its only environment: the returns of its training episodes are its evaluation.
@@ -200,67 +190,9 @@ def _rows(trials: Sequence[Trial], out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _say_without_rows(trials: Sequence[Trial], rows: Sequence[Mapping[str, Any]]) -> None:
+def _say_without_rows(trials: Sequence[Trial], rows: Rows) -> None:
     """Names the trainings that no table shows."""
     shown = {(row["env"], row["agent"], row["seed"]) for row in rows}
     for trial in trials:
         if (trial.env, trial.name, trial.seed) not in shown:
             say(f"{trial.env}, {trial.name}, seed {trial.seed}: no evaluation, or no whole episode")
-
-
-def _write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    with written_by_rename(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _draw(env: str, rows: Sequence[Mapping[str, Any]], published: Published, out: Path) -> Path:
-    title = f"{env}, mean return of the evaluations"
-    return save(learning_curves(_curves(env, rows), title, published), out / f"{env}.png")
-
-
-def _curves(env: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Curve]]:
-    """Return by step, for every seed of every agent."""
-    found: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        if row["env"] == env:
-            found[row["agent"]][row["seed"]][row["step"]] = row["return"]
-    return {agent: list(seeds.values()) for agent, seeds in found.items()}
-
-
-def _table(env: str, rows: Sequence[Mapping[str, Any]], published: Published) -> str:
-    """Mean over seeds, lowest and highest, at the steps of TABLE and the last."""
-    agents = _curves(env, rows)
-    if not agents:
-        return f"{env}: no evaluation"
-    last = max(step for curves in agents.values() for curve in curves for step in curve)
-    steps = [step for step in TABLE if step < last] + [last]
-    lines = [f"{env:<24}" + "".join(f"{step:>24,}" for step in steps) + f"{'hours':>8}"]
-    for agent, curves in agents.items():
-        hours = _seconds(env, agent, rows) / 3600
-        cells = "".join(f"{_spread(curves, step):>24}" for step in steps)
-        lines.append(f"{agent:<24}{cells}{hours:>8.2f}")
-    for method, found in published.items():
-        means = (mean_at(found, step) for step in steps)
-        cells = "".join(f"{'' if mean is None else f'{mean:.0f}':>24}" for mean in means)
-        lines.append(f"{method + ', published':<24}{cells}")
-    return "\n".join(lines)
-
-
-def _seconds(env: str, agent: str, rows: Sequence[Mapping[str, Any]]) -> float:
-    """By the clock, of one training: the mean over seeds."""
-    longest: dict[int, int] = {}
-    for row in rows:
-        if (row["env"], row["agent"]) == (env, agent):
-            longest[row["seed"]] = max(row["seconds"], longest.get(row["seed"], 0))
-    return float(np.mean(list(longest.values())))
-
-
-def _spread(curves: Sequence[Curve], step: int) -> str:
-    values = [value for curve in curves if (value := mean_at([curve], step)) is not None]
-    if not values:
-        return ""
-    if len(values) == 1:
-        return f"{values[0]:.0f}"
-    return f"{np.mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"

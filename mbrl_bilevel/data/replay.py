@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.wording import counted
 
@@ -42,6 +43,14 @@ class Replay:
         self.rows = torch.zeros(capacity, 2 * obs_dim + act_dim + 2, device=device)
         self.added = 0
         """Transitions since construction, those included that were pushed out."""
+
+    @classmethod
+    def of(cls, data: Transitions, device: torch.device | str = "cpu") -> "Replay":
+        """A replay that holds all of these transitions."""
+        replay = cls(len(data), data.observation.shape[1], data.action.shape[1], device)
+        ends = data.terminated.to(data.reward.dtype)
+        replay.add(Batch(data.observation, data.action, data.reward, data.next_observation, ends))
+        return replay
 
     def __len__(self) -> int:
         return min(self.added, len(self.rows))

@@ -11,7 +11,7 @@ from mbrl_bilevel.scripts.flags.shared import Command
 class Config(Command):
     """Flags of eval-model."""
 
-    model: Path | tuple[Path, ...]
+    model: tuple[Path, ...]
     """Run folders of train-model; several are evaluated side by side."""
     dataset: str | None = None
     """Evaluate on all of this data set; default: on the test episodes of the model's own."""

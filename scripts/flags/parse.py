@@ -1,14 +1,16 @@
 """From a command line to the values of flags; tyro reads the words and prints the help."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import MISSING, field, make_dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import tyro
 
-from mbrl_bilevel.ranges import check_ranges
+from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.ranges import check_ranges, choices, flag
 from mbrl_bilevel.scripts.flags.group import Group, group_of
-from mbrl_bilevel.scripts.flags.tyro_class import tyro_class
+from mbrl_bilevel.scripts.flags.tyro_class import is_positional, tyro_class
 from mbrl_bilevel.scripts.flags.words import HELP_ALL, is_help, refuse_unknown
 
 Settings = TypeVar("Settings")
@@ -40,7 +42,12 @@ def parse_flat(kind: type[Settings], argv: Sequence[str], command: str, summary:
     """
     group = group_of(kind)
     refuse_unknown(command, argv, group.hints)
-    return built(kind, vars(_parsed(command, tyro_class(group), argv, summary)))
+    _refuse_first_words(argv, group)
+    given = vars(_parsed(command, tyro_class(group), argv, summary))
+    for one in group.flags:
+        if one.default is MISSING and given[one.name] is None:
+            raise InputError(f"{flag(one.name)} is required")
+    return built(kind, given)
 
 
 def parse_groups(
@@ -78,6 +85,14 @@ def parse_groups(
         name: {k: v for k, v in vars(getattr(found, name)).items() if v is not None}
         for name in groups
     }
+
+
+def _refuse_first_words(argv: Sequence[str], group: Group) -> None:
+    """Refuses what stands before all flags where it is none of the words that can."""
+    known = [word for one in group.flags if is_positional(one) for word in choices(one.hint)]
+    for word in takewhile(lambda word: not word.startswith("-"), argv):
+        if known and word not in known:
+            raise InputError(f"{word!r}: choose from {', '.join(known)}")
 
 
 def built(kind: type[Settings], given: Mapping[str, Any]) -> Settings:

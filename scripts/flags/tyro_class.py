@@ -1,6 +1,7 @@
 """A group of flags as the dataclass that tyro reads and shows."""
 
 from dataclasses import MISSING, make_dataclass
+from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import tyro
@@ -25,15 +26,25 @@ def _hint(flag: Flag, hidden: bool) -> Any:
     texts = tyro.conf.arg(
         help=flag.text, help_behavior_hint=_shown(flag), metavar=_values(flag.hint)
     )
-    hint: Any = flag.hint
-    if not (flag.switch or flag.default is MISSING or _is_positional(flag)):
-        hint = Union[None, hint]  # noqa: UP007 (of a | b tyro imports typeguard, which takes long)
-    marks: list[Any] = [texts]
+    hint, marks = flag.hint, [texts]
+    if is_positional(flag):
+        hint = get_args(hint)[0]
+        marks.append(tyro.conf.Positional)  # of the whole: inside of a union tyro overlooks it
+    # Of a | b, or a tuple that has a default or must be given, tyro imports typeguard: too slow.
+    if isinstance(hint, UnionType):
+        hint = Union[get_args(hint)]  # noqa: UP007
+    if _default(flag) == (None,):
+        hint = Union[None, hint]  # noqa: UP007
     if not flag.switch:
         marks.append(tyro.conf.FlagConversionOff)
     if hidden:
         marks.append(tyro.conf.Suppress)
     return Annotated[hint, *marks]
+
+
+def is_positional(flag: Flag) -> bool:
+    """Whether it is given by its value alone."""
+    return tyro.conf.Positional in getattr(flag.hint, "__metadata__", ())
 
 
 def _values(hint: Any) -> str | None:
@@ -58,13 +69,9 @@ def _bare(hint: Any) -> type:
 
 
 def _default(flag: Flag) -> tuple[Any, ...]:
-    if flag.default is MISSING:
-        return ()
-    return (flag.default if flag.switch or _is_positional(flag) else None,)
-
-
-def _is_positional(flag: Flag) -> bool:
-    return tyro.conf.Positional in getattr(flag.hint, "__metadata__", ())
+    if flag.default is MISSING and get_origin(flag.hint) is not tuple:
+        return ()  # tyro asks for it; for a tuple `parse_flat` does
+    return (flag.default if flag.switch else None,)
 
 
 def _shown(flag: Flag) -> str:

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import chi2
 
 from mbrl_bilevel.data.replay import Batch, Replay
+from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 
 OBS, ACT = 3, 2
@@ -100,3 +101,13 @@ def test_its_state_leads_to_the_same_ring(added):
 def test_a_ring_without_room():
     with pytest.raises(InputError, match="a replay of 0 transitions: choose at least 1"):
         Replay(0, OBS, ACT)
+
+
+def test_a_replay_of_a_data_set_holds_its_transitions_and_their_ends():
+    rows = transitions(6)
+    ended = rows.terminated.bool()
+    nowhere, episode = torch.zeros(6, dtype=torch.bool), torch.arange(6)
+    data = Transitions(*rows[:4], ended, nowhere, episode)
+    found = Replay.of(data)
+    assert (len(found), found.added) == (6, 6)
+    assert same(found.in_order(), rows)

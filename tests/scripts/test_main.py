@@ -24,9 +24,7 @@ def test_every_command_explains_itself(command, capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_quick_because_it_imports_little(command):
     agent = ["--agent", "mbpo"] if command == "train-agent" else []
-    slow = {"torch", "gymnasium", "matplotlib", "scipy"}
-    if command in ("train-model", "train-agent", "eval-agent"):  # which have many flags
-        slow.add("typeguard")  # tyro's, for some types of flags
+    slow = {"torch", "gymnasium", "matplotlib", "scipy", "typeguard"}  # the last for some types
     code = (
         "import atexit, sys\n"
         "from mbrl_bilevel.scripts.main import main\n"

@@ -1,13 +1,25 @@
 """From a command line to values: what was given, and what help says of the rest."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import pytest
+import tyro
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.ranges import Count
 from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
 from mbrl_bilevel.scripts.flags.parse import built, parse_flat, parse_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmarks:
+    """Benchmarks."""
+
+    names: Annotated[tuple[Literal["load", "fit"], ...], tyro.conf.Positional] = ("load", "fit")
+    """Which."""
+    rounds: Count = 7
+    """Rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +102,27 @@ def test_help_tells_how_many_values_a_flag_takes(capsys: pytest.CaptureFixture[s
         parse_groups({"tail": TAIL}, ["--help"], "grow", "Grows.")
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "--lengths INT INT Long. (default: 1 2, or so)" in text
+
+
+def test_words_before_all_flags_are_those_of_the_positional_flag() -> None:
+    assert parse_flat(Benchmarks, ["fit", "load", "--rounds", "3"], "b", "") == Benchmarks(
+        names=("fit", "load"), rounds=3
+    )
+    assert parse_flat(Benchmarks, ["--rounds", "3", "fit"], "b", "").names == ("fit",)
+    assert parse_flat(Benchmarks, [], "b", "") == Benchmarks()
+    with pytest.raises(InputError, match=r"^'fits': choose from load, fit$"):
+        parse_flat(Benchmarks, ["load", "fits"], "b", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Evaluation."""
+
+    model: tuple[str, ...]
+    """Which."""
+
+
+def test_a_flag_of_several_values_that_is_missing_is_asked_for() -> None:
+    assert parse_flat(Evaluation, ["--model", "a", "b"], "e", "") == Evaluation(model=("a", "b"))
+    with pytest.raises(InputError, match=r"^--model is required$"):
+        parse_flat(Evaluation, [], "e", "")
