@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import OBJECTIVES as OBJECTIVES
     from mbrl_bilevel.objectives.settings import BetaNLLSettings as BetaNLLSettings
     from mbrl_bilevel.objectives.settings import BilevelSettings as BilevelSettings
+    from mbrl_bilevel.objectives.settings import FaithfulSettings as FaithfulSettings
     from mbrl_bilevel.objectives.settings import MSESettings as MSESettings
     from mbrl_bilevel.objectives.settings import NLLSettings as NLLSettings
     from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
@@ -50,6 +51,7 @@ else:
             "OBJECTIVES",
             "BetaNLLSettings",
             "BilevelSettings",
+            "FaithfulSettings",
             "MSESettings",
             "NLLSettings",
             "ObjectiveSpec",
@@ -71,6 +73,7 @@ __all__ = [
     "Callback",
     "Dataset",
     "DynamicsModel",
+    "FaithfulSettings",
     "FitSettings",
     "InputError",
     "MSESettings",

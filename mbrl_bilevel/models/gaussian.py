@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
 from mbrl_bilevel.models.settings import Covariance, Noise
-from mbrl_bilevel.models.soft_bound import soft_bound, soft_bound_inverse
+from mbrl_bilevel.models.soft_bound import rest, soft_bound, soft_bound_inverse
 
 # Adam moves a parameter that stands alone by one learning rate a step: too slow for a deviation
 # that has to follow the residuals of a whole network.
@@ -107,18 +107,6 @@ Gaussian = DiagonalGaussian | FullGaussian
 def _standard_normal(samples: int, like: Tensor, generator: torch.Generator) -> Tensor:
     shape = (samples, *like.shape)
     return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
-@torch.no_grad()
-def rest(
-    weight: Float[Tensor, "e h m"],
-    bias: Float[Tensor, "e m"],
-    heads: Bool[Tensor, "m"],
-    bounds: tuple[float, float],
-) -> None:
-    """Makes these heads of log deviations say 0, for every input."""
-    weight[..., heads] = 0.0
-    bias[..., heads] = soft_bound_inverse(bias.new_zeros(()), *bounds)
 
 
 class GaussianEnsemble(nn.Module):
@@ -241,8 +229,16 @@ class GaussianEnsemble(nn.Module):
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         """The members' predictions [E, B, n], from one input [B, i] or an input each [E, B, i]."""
+        return self._distribution(self.network(x))
+
+    def with_noise_apart(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
+        """The same prediction; no gradient of its covariance reaches the hidden layers."""
+        n, head, features = self.heads, self.network.layers[-1], self.network.features(x)
+        out = torch.cat([head(features)[..., :n], head(features.detach())[..., n:]], -1)
+        return self._distribution(out)
+
+    def _distribution(self, out: Float[Tensor, "e b h"]) -> Gaussian:
         n = self.heads
-        out = self.network(x)
         if self.noise == "constant":
             log_std = self._log_std(NOISE_GAIN * self.log_std)
             mean = self._predicted(out)

@@ -1,7 +1,7 @@
-"""A smooth bound on log deviations, and its inverse."""
+"""A smooth bound on log deviations, its inverse, and heads that rest at 0."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -27,3 +27,15 @@ def soft_bound_inverse(
     top = nn.functional.softplus(bounded.new_tensor(high - low))
     value = low + softplus_inverse((bounded - low) * top / (high - low))
     return high - softplus_inverse(high - value)
+
+
+@torch.no_grad()
+def rest(
+    weight: Float[Tensor, "e h m"],
+    bias: Float[Tensor, "e m"],
+    heads: Bool[Tensor, "m"],
+    bounds: tuple[float, float],
+) -> None:
+    """Makes these heads of log deviations say 0, for every input."""
+    weight[..., heads] = 0.0
+    bias[..., heads] = soft_bound_inverse(bias.new_zeros(()), *bounds)

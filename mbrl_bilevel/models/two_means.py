@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble, rest
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
-from mbrl_bilevel.models.soft_bound import soft_bound
+from mbrl_bilevel.models.soft_bound import rest, soft_bound
 
 TYPICAL = 2.0  # minus the usual log deviation of standardised targets: centres the gate's inputs
 

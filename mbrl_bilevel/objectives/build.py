@@ -11,6 +11,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
+from mbrl_bilevel.objectives.faithful import Faithful
 from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
@@ -19,6 +20,7 @@ from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
     BetaNLLSettings,
     BilevelSettings,
+    FaithfulSettings,
     MSESettings,
     NLLSettings,
     ObjectiveSpec,
@@ -75,6 +77,10 @@ def nll(spec: NLLSettings, *_: Any, **__: Any) -> NLL:
 
 def beta_nll(spec: BetaNLLSettings, *_: Any, **__: Any) -> BetaNLL:
     return BetaNLL(spec.beta)
+
+
+def faithful(spec: FaithfulSettings, *_: Any, **__: Any) -> Faithful:
+    return Faithful()
 
 
 def policy_gradient(

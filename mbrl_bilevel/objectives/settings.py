@@ -72,6 +72,12 @@ class BetaNLLSettings(ObjectiveSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FaithfulSettings(ObjectiveSpec):
+    """Squared error for the mean and all hidden layers; the noise heads learn by likelihood, with
+    mean and hidden layers held still (Stirn et al. 2023)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyGradientSettings(ObjectiveSpec):
     """Policy gradient under a reward that is fixed, or follows its closed form (theory T4)."""
 
@@ -166,5 +172,6 @@ OBJECTIVES: Registry[ObjectiveSpec] = Registry("objective")
 OBJECTIVES.register("mse", MSESettings, "mbrl_bilevel.objectives.build:mse")
 OBJECTIVES.register("nll", NLLSettings, "mbrl_bilevel.objectives.build:nll")
 OBJECTIVES.register("beta_nll", BetaNLLSettings, "mbrl_bilevel.objectives.build:beta_nll")
+OBJECTIVES.register("faithful", FaithfulSettings, "mbrl_bilevel.objectives.build:faithful")
 OBJECTIVES.register("pg", PolicyGradientSettings, "mbrl_bilevel.objectives.build:policy_gradient")
 OBJECTIVES.register("bilevel", BilevelSettings, "mbrl_bilevel.objectives.build:bilevel")

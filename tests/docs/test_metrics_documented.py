@@ -30,6 +30,7 @@ OBJECTIVES = {
     "nll": (*MODEL, "--objective", "nll"),
     "beta_nll": (*MODEL, "--objective", "beta_nll"),
     "mse": (*MODEL, "--objective", "mse"),
+    "faithful": (*MODEL, "--objective", "faithful"),
     "pg": (*MODEL, "--objective", "pg"),
     "bilevel": (*MODEL, "--objective", "bilevel", "--outer-every", "10"),
     **{
