@@ -26,7 +26,6 @@ from mbrl_bilevel.envs.task_functions import check_task
 from mbrl_bilevel.envs.tasks import TASKS, Task, get_task
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.settings import needs_two_means
 
 ModelBased = MBPOSettings | DHMBPOSettings | MOPOSettings | PETSSettings
 
@@ -119,7 +118,7 @@ def untrained_model(
         spaces.act_dim,
         size,
         learn_reward=size.learn_reward == "yes" or task.reward is None,
-        two_means=needs_two_means(settings.objective, size.covariance),
+        kind=settings.objective.kind,
         env_spec=replace(spec, id=spec.name),
         observation_names=task.observation_names,
         generator=generator,

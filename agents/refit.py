@@ -21,7 +21,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
-from mbrl_bilevel.objectives.settings import BilevelSettings, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec, OuterSettings
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.kept_moments import KeptMoments
@@ -214,12 +214,12 @@ def check_first_fit(
             an objective that leaves a fold out for each.
     """
     folds = None
-    if isinstance(objective, BilevelSettings) and objective.outer_data == "cross_fit":
+    if isinstance(objective, OuterSettings) and objective.outer_data == "cross_fit":
         folds = objective.outer_folds
     if folds and members < 2:
         raise InputError(
-            f"--members {members}: --objective bilevel leaves other data out for each member; "
-            "choose at least 2, or --outer-data held_out"
+            f"--members {members}: --objective {OBJECTIVES.name(objective)} leaves other data out "
+            "for each member; choose at least 2, or --outer-data held_out"
         )
     enough = partial(_splits, folds, members, held_out)
     if enough(start_steps):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import NLLSettings as NLLSettings
     from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
     from mbrl_bilevel.objectives.settings import PolicyGradientSettings as PolicyGradientSettings
+    from mbrl_bilevel.objectives.settings import ResidualRewardSettings as ResidualRewardSettings
+    from mbrl_bilevel.objectives.settings import TwoMeansSettings as TwoMeansSettings
     from mbrl_bilevel.planning.settings import PLANNERS as PLANNERS
     from mbrl_bilevel.training.fit import fit as fit
     from mbrl_bilevel.training.loop import Callback as Callback
@@ -56,6 +58,8 @@ else:
             "NLLSettings",
             "ObjectiveSpec",
             "PolicyGradientSettings",
+            "ResidualRewardSettings",
+            "TwoMeansSettings",
         ),
         "planning.settings": ("PLANNERS",),
         "training.fit": ("fit",),
@@ -82,9 +86,11 @@ __all__ = [
     "ObjectiveSpec",
     "PolicyGradientSettings",
     "Propagation",
+    "ResidualRewardSettings",
     "RunFolder",
     "TrainingDiverged",
     "Transitions",
+    "TwoMeansSettings",
     "evaluate",
     "fit",
     "load_dataset",

@@ -29,7 +29,7 @@ class Stop:
     env: str
     policy: Literal["random", "medium"]
     steps: int
-    objectives: tuple[Literal["nll", "bilevel"], ...]
+    objectives: tuple[Literal["nll", "two_means"], ...]
     hidden: tuple[int, ...]
     gradient_steps: int
     episodes: int
@@ -55,7 +55,7 @@ TOUR = (
         env="HalfCheetah-v5",
         policy="medium",
         steps=25_000,
-        objectives=("nll", "bilevel"),
+        objectives=("nll", "two_means"),
         hidden=(200, 200),
         gradient_steps=2_500,
         episodes=3,

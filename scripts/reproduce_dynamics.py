@@ -106,7 +106,7 @@ def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -
 
 
 def _table(env: str, found: Metrics) -> str:
-    """Mean and standard error over seeds; then bilevel beside the best baseline."""
+    """Mean and standard error over seeds; then two_means beside the best baseline."""
     lines = [f"{env:<15} {'test MSE':>18} {'test NLL':>18} {'ECE':>7} {'seconds':>8}"]
     for objective, runs in found.items():
         mse, nll = (_spread([r[key] for r in runs], key) for key in ("mse", "nll"))
@@ -114,19 +114,21 @@ def _table(env: str, found: Metrics) -> str:
         lines.append(f"{objective:<15} {mse:>18} {nll:>18} {ece:>7.3f} {seconds:>8.1f}")
     for suffix in ("", "-wide"):
         lines += _against(found, [n + suffix for n in BASELINES if n + suffix in found])
-    if {"bilevel", "nll"} <= found.keys():
-        ratio = _mean(found["bilevel"], "seconds") / _mean(found["nll"], "seconds")
-        lines.append(f"bilevel takes {ratio:.2f} times as long as nll")
+    if {"two_means", "nll"} <= found.keys():
+        ratio = _mean(found["two_means"], "seconds") / _mean(found["nll"], "seconds")
+        lines.append(f"two_means takes {ratio:.2f} times as long as nll")
     return "\n".join(lines)
 
 
 def _against(found: Metrics, baselines: list[str]) -> list[str]:
-    if "bilevel" not in found or not baselines:
+    if "two_means" not in found or not baselines:
         return []
-    error = _mean(found["bilevel"], "mse") / min(_mean(found[name], "mse") for name in baselines)
-    nll_gap = _mean(found["bilevel"], "nll") - min(_mean(found[name], "nll") for name in baselines)
+    error = _mean(found["two_means"], "mse") / min(_mean(found[name], "mse") for name in baselines)
+    nll_gap = _mean(found["two_means"], "nll") - min(
+        _mean(found[name], "nll") for name in baselines
+    )
     return [
-        f"bilevel against the best of {', '.join(baselines)}: "
+        f"two_means against the best of {', '.join(baselines)}: "
         f"{error:.3f} times the MSE, {nll_gap:+.3f} in NLL per dimension"
     ]
 

@@ -21,13 +21,13 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.inner_problem import InnerProblem
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.settings import InnerEstimator
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
@@ -177,13 +177,13 @@ def _identity(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
 
 def _learned(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
     inner = PolicyGradient(_reward(r, "scalar"))
-    return r.network(), _bilevel(r, inner)
+    return r.network(), _two_level(r, inner)
 
 
 def _two_means(r: Repetition) -> tuple[GaussianEnsemble, Objective]:
     network = r.network(two_means=True)
     inner = TwoMeanRegression(network, generator=r.generator).to(r.generator.device)
-    return network, _bilevel(r, inner)
+    return network, _two_level(r, inner)
 
 
 def _fixed(form: Form, rule: Rule, r: Repetition) -> tuple[GaussianEnsemble, Objective]:
@@ -210,8 +210,8 @@ def _reward(r: Repetition, form: Form) -> Mahalanobis:
     return Mahalanobis(r.train.y.shape[1], form=form).to(r.generator.device)
 
 
-def _bilevel(r: Repetition, inner: InnerProblem) -> Bilevel:
-    return Bilevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
+def _two_level(r: Repetition, inner: InnerProblem) -> TwoLevel:
+    return TwoLevel(inner, r.outer_data(), every=1, learning_rate=OUTER_LEARNING_RATE, steps=STEPS)
 
 
 # How each row is made, and the published test metrics: RMSE over all dimensions and NLL per
@@ -226,7 +226,7 @@ ROWS: dict[str, tuple[Make, Pair | None]] = {
     "PG, diagonal U*, residual": (partial(_residual, "diagonal", diagonal_rule), None),
     "PG, full U*, marginal": (partial(_fixed, "full", full_rule), (6.015, 2.538)),
     "PG, full U*, residual": (partial(_residual, "full", full_rule), None),
-    "bilevel, two means": (_two_means, None),
+    "two means": (_two_means, None),
 }
 
 

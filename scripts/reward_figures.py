@@ -6,7 +6,7 @@ from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.noise_figures import noise_against_truth, precision_map
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.bilevel import Bilevel
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.training.loop import Callback, Training
 from mbrl_bilevel.training.objective import Objective
 from mbrl_bilevel.training.run_folder import RunFolder
@@ -39,7 +39,7 @@ class RewardFigures(Callback):
             save(figure, self.folder.figures() / f"{name}.png")
 
     def _draw(self) -> dict[str, Figure]:
-        if not isinstance(self.objective, Bilevel):
+        if not isinstance(self.objective, TwoLevel):
             return {}
         names = self.model.informative_names
         drawn = {"noise": noise_against_truth(self.model.network, *self.held, names)}

@@ -16,9 +16,9 @@ from mbrl_bilevel.envs.tasks import TASKS, Task, find_task
 from mbrl_bilevel.evaluation.one_step import OneStep, evaluate_one_step
 from mbrl_bilevel.evaluation.targets import how_many_vary, target_counts, warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.new_model import new_model, observation_names
 from mbrl_bilevel.objectives.settings import OBJECTIVES
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, run_folder_hint, say
 from mbrl_bilevel.scripts.flags.train_model import Config
@@ -61,7 +61,7 @@ def _run(config: Config) -> Outcome:
         model.save(out)
         on_test = evaluate_one_step(model, training.test)
         results = _results(training, result, model, on_test)
-        if config.run.cold_restart and isinstance(objective, Bilevel):
+        if config.run.cold_restart and isinstance(objective, TwoLevel):
             results["cold_restart"] = {
                 "warm": _metrics(result, on_test),
                 "cold": training.cold_restart(objective),
@@ -148,9 +148,9 @@ class _Training:
         figures.save()
         return result
 
-    def cold_restart(self, objective: Bilevel) -> dict[str, float]:
-        """Metrics of a fresh model under the learned reward, which is frozen."""
-        say("cold restart: a fresh model under the learned reward, which is frozen")
+    def cold_restart(self, objective: TwoLevel) -> dict[str, float]:
+        """Metrics of a fresh model under what the outer level has learned, which is frozen."""
+        say("cold restart: a fresh model under what the outer level has learned, now frozen")
         objective.freeze()
         fresh = self.new_model()
         result = self.fit(fresh, objective)

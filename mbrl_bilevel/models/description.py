@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.files import harmless
+from mbrl_bilevel.models.settings import NetworkKind
 
 Check = Callable[[Any], bool]
 
-# Which came later than the first models.
-OPTIONAL = ("gated", "env", "action_box", "noise", "layer_norm", "dropout")
+# Which came later than the first models, or went.
+OPTIONAL = ("gated", "kind", "env", "action_box", "noise", "layer_norm", "dropout")
 
 
 def check_description(description: Any, weights: Mapping[str, Tensor]) -> None:
@@ -62,6 +63,7 @@ def _checks(description: Mapping[str, Any], weights: Mapping[str, Tensor]) -> di
         "hidden": sizes,
         "covariance": lambda value: value in ("diagonal", "full"),
         "gated": _flag,
+        "kind": lambda value: value in get_args(NetworkKind),
         "log_std_bounds": _bounds,
         "noise": lambda value: value in ("input", "constant"),
         "layer_norm": _flag,

@@ -21,11 +21,11 @@ from mbrl_bilevel.models.constant_targets import (
 )
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian, GaussianEnsemble
 from mbrl_bilevel.models.model_file import read_model, write_model
+from mbrl_bilevel.models.network_kinds import NETWORKS
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
 from mbrl_bilevel.models.sampling import deal, draw
 from mbrl_bilevel.models.saved_model import built, describe
-from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.models.two_means import TwoMeanEnsemble
+from mbrl_bilevel.models.settings import ModelSettings, NetworkKind
 from mbrl_bilevel.protocols import NextStep
 
 USUAL = ModelSettings()
@@ -57,7 +57,7 @@ class DynamicsModel(nn.Module):
         settings: ModelSettings = USUAL,
         *,
         learn_reward: bool = False,
-        two_means: bool = False,
+        kind: NetworkKind = "gaussian",
         log_std_bounds: tuple[float, float] = (-10.0, 2.0),
         env_id: str | None = None,
         env_spec: EnvSpec | None = None,
@@ -75,8 +75,7 @@ class DynamicsModel(nn.Module):
             raise InputError(f"{len(names)} observation names for {obs_dim} observation dimensions")
         self.observation_names = tuple(names)
         self.action_box = action_box
-        kind = TwoMeanEnsemble if two_means else GaussianEnsemble
-        self.network = kind(
+        self.network = NETWORKS[kind](
             obs_dim + act_dim,
             obs_dim + learn_reward,
             members=settings.members,

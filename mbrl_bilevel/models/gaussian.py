@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
-from mbrl_bilevel.models.settings import Covariance, Noise
+from mbrl_bilevel.models.settings import Covariance, NetworkKind, Noise
 from mbrl_bilevel.models.soft_bound import rest, soft_bound, soft_bound_inverse
 
 # Adam moves a parameter that stands alone by one learning rate a step: too slow for a deviation
@@ -127,6 +128,7 @@ class GaussianEnsemble(nn.Module):
         InputError: sizes below 1, bounds in the wrong order, constant noise of a full covariance.
     """
 
+    kind: ClassVar[NetworkKind] = "gaussian"
     informative: Tensor
     held: Tensor  # [m], whose deviation no loss moves
 

@@ -10,7 +10,6 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.models.description import check_description
 from mbrl_bilevel.models.model_file import check_weights
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.models.two_means import TwoMeanEnsemble
 
 if TYPE_CHECKING:  # the class imports this file for its `save` and `load`
     from mbrl_bilevel.models.dynamics import DynamicsModel
@@ -28,7 +27,7 @@ def describe(model: "DynamicsModel") -> dict[str, Any]:
         "members": model.members,
         "hidden": list(network.hidden),
         "covariance": network.covariance,
-        "gated": isinstance(network, TwoMeanEnsemble),  # the key since version 0.1
+        "kind": network.kind,
         "log_std_bounds": list(network.log_std_bounds),
         "noise": network.noise,
         "layer_norm": network.layer_norm,
@@ -55,7 +54,8 @@ def built(
     elites, bounds = given.pop("elites"), given.pop("log_std_bounds")
     sizes = {name: given.pop(name) for name in SIZES if name in given}
     settings = ModelSettings(**sizes | {"hidden": tuple(sizes["hidden"])})
-    given["two_means"] = given.pop("gated", False)
+    gated = given.pop("gated", False)  # so earlier models say that they have two means
+    given.setdefault("kind", "two_means" if gated else "gaussian")
     spec = given.pop("env", None)  # which models before version 0.2 do not have
     env_spec = None if spec is None else EnvSpec.from_plain(spec)
     with torch.device("meta"):  # nothing is allocated for a description that does not fit

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
+from mbrl_bilevel.models.settings import NetworkKind
 from mbrl_bilevel.models.soft_bound import rest, soft_bound
 
 TYPICAL = 2.0  # minus the usual log deviation of standardised targets: centres the gate's inputs
@@ -90,16 +92,18 @@ class TwoMeanEnsemble(GaussianEnsemble):
     moves: an outer level learns one for all members and hands copies over by `adopt`.
     """
 
+    kind: ClassVar[NetworkKind] = "two_means"
+
     def _build(self, generator: torch.Generator | None) -> None:
         if self.covariance != "diagonal":
             raise InputError(
-                "a model of two means (--weights learned) goes with a diagonal covariance; "
-                "choose --weights power or none for a full one"
+                "a model of two means goes with a diagonal covariance; choose another objective "
+                "for a full one, such as residual_reward"
             )
         if self.noise == "constant":
             raise InputError(
-                "a model of two means (--weights learned) has noise that its gate reads: a "
-                "function of the input; choose --noise input, or --weights power or none"
+                "a model of two means has noise that its gate reads: a function of the input; "
+                "choose --noise input, or another objective, such as residual_reward"
             )
         self.network, self.second = (
             EnsembleMLP(

@@ -9,12 +9,13 @@ import torch
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.faithful import Faithful
+from mbrl_bilevel.objectives.inner_problem import InnerProblem
 from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
+from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
@@ -24,9 +25,12 @@ from mbrl_bilevel.objectives.settings import (
     MSESettings,
     NLLSettings,
     ObjectiveSpec,
+    OuterSettings,
     PolicyGradientSettings,
-    needs_two_means,
+    ResidualRewardSettings,
+    TwoMeansSettings,
 )
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_rule
@@ -52,10 +56,15 @@ def build(
 
     Raises:
         InputError: settings that were never registered or exclude the model's covariance, a model
-            without the two means that they need, or too few episodes to hold any out.
+            whose network is of another kind, or too few episodes to hold any out.
     """
-    make = OBJECTIVES.builder(spec)
-    pays = isinstance(spec, PolicyGradientSettings | BilevelSettings)
+    make, kind = OBJECTIVES.builder(spec), model.network.kind
+    if kind != spec.kind:
+        raise InputError(
+            f"objective {OBJECTIVES.name(spec)} trains a network of kind {spec.kind!r}, the model "
+            f"has one of kind {kind!r}: build it by DynamicsModel(..., kind={spec.kind!r})"
+        )
+    pays = isinstance(spec, PolicyGradientSettings | OuterSettings)
     # These losses have no counterpart of the two parts in which NLL then trains.
     if pays and model.network.held_share >= MANY:
         warnings.warn(
@@ -106,6 +115,34 @@ def policy_gradient(
     return ClosedFormPolicyGradient(reward, rules[spec.reward], **inner).to(device)
 
 
+def two_means(
+    spec: TwoMeansSettings,
+    model: DynamicsModel,
+    train: Transitions,
+    held_out: Transitions,
+    *,
+    steps: int,
+    generator: torch.Generator,
+) -> TwoLevel:
+    inner = TwoMeanRegression(model.network, generator=generator).to(model.elites.device)
+    outer = _outer_data(spec, model, train, held_out, generator)
+    return _two_level(spec, inner, outer, ClosedForm(), steps)
+
+
+def residual_reward(
+    spec: ResidualRewardSettings,
+    model: DynamicsModel,
+    train: Transitions,
+    held_out: Transitions,
+    *,
+    steps: int,
+    generator: torch.Generator,
+) -> TwoLevel:
+    inner = _learned_inner(spec, model, generator).to(model.elites.device)
+    outer = _outer_data(spec, model, train, held_out, generator)
+    return _two_level(spec, inner, outer, ClosedForm(), steps)
+
+
 def bilevel(
     spec: BilevelSettings,
     model: DynamicsModel,
@@ -114,12 +151,21 @@ def bilevel(
     *,
     steps: int,
     generator: torch.Generator,
-) -> Bilevel:
+) -> TwoLevel:
     inner = _learned_inner(spec, model, generator).to(model.elites.device)
-    return Bilevel(
+    outer = _outer_data(spec, model, train, held_out, generator)
+    step = outer_step(spec.hypergradient, model.network, inner)
+    return _two_level(spec, inner, outer, step, steps)
+
+
+def _two_level(
+    spec: OuterSettings, inner: InnerProblem, outer: OuterData, step: OuterStep, steps: int
+) -> TwoLevel:
+    return TwoLevel(
         inner,
-        _outer_data(spec, model, train, held_out, generator),
-        outer_step(spec.hypergradient, model.network, inner),
+        outer,
+        step,
+        name=OBJECTIVES.name(spec),
         every=spec.outer_every,
         learning_rate=spec.outer_learning_rate,
         steps=steps,
@@ -127,7 +173,7 @@ def bilevel(
 
 
 def _outer_data(
-    spec: BilevelSettings,
+    spec: OuterSettings,
     model: DynamicsModel,
     train: Transitions,
     held_out: Transitions,
@@ -147,13 +193,10 @@ def _outer_data(
 
 
 def _learned_inner(
-    spec: BilevelSettings, model: DynamicsModel, generator: torch.Generator
-) -> PolicyGradient | TwoMeanRegression:
-    network = model.network
-    # One weighting cannot serve both metrics of a limited model: the squared error is decided
-    # where the noise is large, the likelihood where it is small.
-    if needs_two_means(spec, network.covariance):
-        return TwoMeanRegression(network, generator=generator)
+    spec: ResidualRewardSettings | BilevelSettings,
+    model: DynamicsModel,
+    generator: torch.Generator,
+) -> PolicyGradient:
     reward = _learned_reward(spec, model, generator)
     weights = None
     # A neural reward has no U(x), hence no s(x) to weigh the data by.
@@ -170,7 +213,9 @@ def _learned_inner(
 
 
 def _learned_reward(
-    spec: BilevelSettings, model: DynamicsModel, generator: torch.Generator
+    spec: ResidualRewardSettings | BilevelSettings,
+    model: DynamicsModel,
+    generator: torch.Generator,
 ) -> Mahalanobis | NeuralReward:
     name = spec.reward
     network = model.network

@@ -1,4 +1,4 @@
-"""What the bilevel objective and its outer steps ask of an inner level."""
+"""What objectives of two levels and their outer steps ask of an inner level."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol, runtime_checkable

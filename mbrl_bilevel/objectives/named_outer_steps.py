@@ -9,7 +9,7 @@ from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.inner_problem import InnerProblem
-from mbrl_bilevel.objectives.outer_steps import ClosedForm, HypergradientStep, OuterStep, SobaStep
+from mbrl_bilevel.objectives.outer_steps import HypergradientStep, OuterStep, SobaStep
 from mbrl_bilevel.objectives.settings import HypergradientName
 
 
@@ -25,8 +25,6 @@ def outer_step(
     Raises:
         InputError: Fisher products of a full covariance, or of an inner level without them.
     """
-    if name == "closed_form":
-        return ClosedForm()
     if name == "unrolled":
         # Each step of an unrolled derivative keeps its graph: memory grows with their number.
         return HypergradientStep(Unrolled(steps=5))
@@ -37,8 +35,8 @@ def outer_step(
     # The factor of a full covariance is no output of fixed size, which J^T H J needs.
     if name != "implicit" and network.covariance == "full":
         raise InputError(
-            f"--hypergradient {name} is for --covariance diagonal; use closed_form, implicit, "
-            "unrolled or value_gap"
+            f"--hypergradient {name} is for --covariance diagonal; use implicit, unrolled or "
+            "value_gap"
         )
     problem = inner.bilevel_problem(network)
     # The Hessian of a network in training is indefinite: v would grow along negative curvature.

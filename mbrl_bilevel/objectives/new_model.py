@@ -8,7 +8,7 @@ from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec, needs_two_means
+from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
 from mbrl_bilevel.protocols import Task
 
 
@@ -23,13 +23,13 @@ def new_model(
 ) -> DynamicsModel:
     """An untrained model of the data set's sizes, on the generator's device.
 
-    It has the two means that an objective may need. By default it learns the reward where `task` is
-    None or has no reward function. Dimensions of the observation are named as by the task, or else
-    by a data set with a Dict of observations.
+    Its network is of the kind that the objective trains. By default it learns the reward where
+    `task` is None or has no reward function. Dimensions of the observation are named as by the
+    task, or else by a data set with a Dict of observations.
 
     Raises:
         InputError: a task of other dimensions than the data set's, or an objective that the
-            covariance excludes.
+            covariance or the noise excludes.
     """
     if learn_reward is None:
         learn_reward = task is None or task.reward is None
@@ -40,7 +40,7 @@ def new_model(
             transitions.action.shape[1],
             settings,
             learn_reward=learn_reward,
-            two_means=needs_two_means(objective, settings.covariance),
+            kind=objective.kind,
             env_spec=dataset.env_spec,
             observation_names=observation_names(dataset, task),
             action_box=dataset.action_box,

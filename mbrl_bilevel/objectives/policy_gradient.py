@@ -133,7 +133,7 @@ class PolicyGradient(nn.Module, NothingLearned):
         if not hasattr(self.reward, "logdet"):
             raise InputError(
                 f"{type(self.reward).__name__} has no closed-form inner optimum: "
-                "choose another hypergradient than closed_form"
+                "differentiate through the inner level instead (--objective bilevel)"
             )
         with torch.no_grad():
             # Held still: the mean's own answer to U is what only a hypergradient finds (theory T8).

@@ -27,7 +27,7 @@ class TwoMeanRegression(nn.Module):
         InputError: a network that has not two means.
     """
 
-    name = "pg"
+    name = "two_means"
     selects_by: Literal["nll", "mse"] = "nll"
 
     def __init__(
@@ -139,6 +139,6 @@ def _two_means(network: GaussianEnsemble) -> TwoMeanEnsemble:
     if not isinstance(network, TwoMeanEnsemble):
         raise InputError(
             "two weighted regressions need a model of two means: build it by "
-            "DynamicsModel(..., two_means=True)"
+            "DynamicsModel(..., kind='two_means')"
         )
     return network

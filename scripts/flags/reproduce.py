@@ -33,10 +33,9 @@ class Config(Command):
     agents: tuple[str, ...] = ("dhmbpo",)
     """agents: agents to train, each with its defaults and its preset for the task."""
     objectives: tuple[str, ...] | None = None
-    """dynamics, uci: objectives to compare, default: mse nll beta_nll pg bilevel. agents: those of
-    the model, all with noise as a function of the input; default: the agent's own settings.
-    dynamics also takes NAME-wide: a wider network, with as many parameters as the two means of
-    bilevel."""
+    """dynamics, uci: objectives to compare, default: mse nll beta_nll pg two_means. agents: those
+    of the model, all with noise as a function of the input; default: the agent's own settings.
+    dynamics also takes NAME-wide: a wider network, with as many parameters as two means."""
     out: Path | None = None
     """dynamics, sac, agents: folder of the runs; the same command continues where it stopped."""
     published: Path | None = None
@@ -47,7 +46,7 @@ class Config(Command):
     def compared(self) -> tuple[str, ...]:
         """Objectives of dynamics and uci."""
         return (
-            ("mse", "nll", "beta_nll", "pg", "bilevel")
+            ("mse", "nll", "beta_nll", "pg", "two_means")
             if self.objectives is None
             else self.objectives
         )

@@ -24,7 +24,7 @@ SUMMARY = "Train an agent, online or offline, model-based or model-free."
 CHOOSE = (
     "usage: mbrl-bilevel train-agent --agent AGENT --out FOLDER [FLAGS]\n\n{agents}\n\n"
     "`mbrl-bilevel train-agent --agent AGENT --help` shows the flags of an agent, with the values\n"
-    "measured for a task where --env names one; `--objective bilevel --help` those of an objective."
+    "measured for a task where --env names one; `--objective NAME --help` those of an objective."
 )
 
 

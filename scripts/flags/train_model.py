@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.objectives.settings import OBJECTIVES, BilevelSettings, NLLSettings, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES, NLLSettings, ObjectiveSpec, OuterSettings
 from mbrl_bilevel.ranges import Count, Range
 from mbrl_bilevel.scripts.flags.group import group_of
 from mbrl_bilevel.scripts.flags.objective import (
@@ -37,8 +37,9 @@ class RunFlags(Command):
     checkpoint_seconds: Annotated[float, Range(0, math.inf)] = 20.0
     """Seconds between checkpoints, of which the two newest are kept; 0: at every evaluation."""
     cold_restart: bool = False
-    """After bilevel training, also train a fresh model under the learned reward, now frozen, and
-    report both: a model that followed the reward may have memorised the data it was learned on."""
+    """Of objectives with an outer level: also train a fresh model under what that has learned, now
+    frozen, and report both. A model that followed it may have memorised the data of the outer
+    level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,10 @@ class Config:
     fit: FitSettings = FitSettings()
 
     def __post_init__(self) -> None:
-        if self.run.cold_restart and not isinstance(self.objective, BilevelSettings):
+        if self.run.cold_restart and not isinstance(self.objective, OuterSettings):
             raise InputError(
-                f"--cold-restart of --objective {OBJECTIVES.name(self.objective)}: only bilevel "
-                "learns a reward"
+                f"--cold-restart of --objective {OBJECTIVES.name(self.objective)}: it has no outer "
+                "level; choose two_means, residual_reward or bilevel"
             )
 
 

@@ -65,7 +65,7 @@ def mbpo(seed=0, *, task=TASK, fit=None, **settings):
     return agent
 
 
-def dhmbpo(seed=0, *, fit=None, model_options=None, two_means=False, **settings):
+def dhmbpo(seed=0, *, fit=None, model_options=None, kind="gaussian", **settings):
     """`fit` as of `mbpo`; `model_options` in place of the published ones."""
     rollouts = {"horizon": 3, "detached_horizon": 4, "detached_every": 5, "critic_updates": 4}
     online = {"steps": 400, "start_steps": 101, "refit_every": 7, "first_model_steps": 8}
@@ -78,7 +78,7 @@ def dhmbpo(seed=0, *, fit=None, model_options=None, two_means=False, **settings)
         1,
         ModelSettings(members=2, hidden=(8,), **options),
         learn_reward=True,
-        two_means=two_means,
+        kind=kind,
         env_id="Point-v0",
         generator=generator,
     )

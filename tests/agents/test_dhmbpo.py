@@ -7,6 +7,7 @@ import torch
 from mbrl_bilevel.agents import refit
 from mbrl_bilevel.agents.policy_file import load_policy_folder
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from tests.agents.small_agents import HIGH, LOW, assert_continues, dhmbpo, no_fit, steps
 
@@ -157,11 +158,11 @@ def test_a_lower_learning_rate_is_part_of_its_checkpoint(tmp_path):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(3e-5)
 
 
-@pytest.mark.parametrize("objective", ["mse", "beta_nll", "pg", "bilevel"])
+@pytest.mark.parametrize("objective", ["mse", "beta_nll", "pg", "two_means"])
 def test_the_model_may_be_fitted_by_any_objective(objective):
     options = {"layer_norm": True, "dropout": 0.1}
-    two_means = objective == "bilevel"
-    agent = dhmbpo(objective=objective, model_options=options, two_means=two_means)
+    kind = OBJECTIVES.settings(objective).kind
+    agent = dhmbpo(objective=objective, model_options=options, kind=kind)
     before = [p.detach().clone() for p in agent.model.network.parameters()]
     steps(agent, 110)
     found = agent.metrics()

@@ -42,13 +42,11 @@ def test_a_models_state_says_which_targets_it_predicts():
     assert torch.equal(batches[1].next_observation[:, 0], batches[1].observation[:, 0])
 
 
-@pytest.mark.parametrize("two_means", [False, True])
-def test_a_models_state_says_which_deviations_are_held(two_means):
+@pytest.mark.parametrize("kind", ["gaussian", "two_means"])
+def test_a_models_state_says_which_deviations_are_held(kind):
     """A fit holds those of sparse targets, once; the next must find them as it left them."""
     sizes = ModelSettings(members=2, hidden=(4, 4))
-    first, second = (
-        DynamicsModel(2, 1, sizes, two_means=two_means, generator=seeded(i)) for i in (0, 1)
-    )
+    first, second = (DynamicsModel(2, 1, sizes, kind=kind, generator=seeded(i)) for i in (0, 1))
     first.network.hold_std(torch.tensor([1]))
     first.network.set_std(torch.full((2, 2), 0.3), held_only=True)
     ModelState(second).load_state(copy(ModelState(first).state()))

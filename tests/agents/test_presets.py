@@ -12,7 +12,7 @@ from mbrl_bilevel.agents.settings import (
     SACSettings,
 )
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.settings import BilevelSettings, MSESettings
+from mbrl_bilevel.objectives.settings import MSESettings, TwoMeansSettings
 
 
 @pytest.mark.parametrize(("agent", "env_id"), PRESETS)
@@ -35,11 +35,11 @@ def test_settings_are_replaced_in_whichever_group_they_stand():
 
 
 def test_an_objective_is_chosen_by_name_or_settings_and_its_own_settings_go_with_it():
-    found = updated(MBPOSettings(), objective="bilevel", outer_every=7, elites=3)
-    assert found.objective == BilevelSettings(outer_every=7)
+    found = updated(MBPOSettings(), objective="two_means", outer_every=7, elites=3)
+    assert found.objective == TwoMeansSettings(outer_every=7)
     assert found.model.elites == 3
     assert updated(PETSSettings(), objective=MSESettings()).objective == MSESettings()
-    assert updated(found, outer_every=2).objective == BilevelSettings(outer_every=2)
+    assert updated(found, outer_every=2).objective == TwoMeansSettings(outer_every=2)
     with pytest.raises(InputError, match="--outer-every 7 is no setting of mbpo"):
         updated(MBPOSettings(), objective="nll", outer_every=7)
     with pytest.raises(InputError, match="no objective 'magic'"):

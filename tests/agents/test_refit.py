@@ -11,7 +11,7 @@ from mbrl_bilevel.agents.setting_groups import AgentModelSettings, RefitSettings
 from mbrl_bilevel.data.replay import Batch, Replay
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.objectives.settings import OBJECTIVES, BilevelSettings, NLLSettings
+from mbrl_bilevel.objectives.settings import OBJECTIVES, NLLSettings, TwoMeansSettings
 from tests.agents.test_model_rollouts import CHANGE, TASK, linear_model, seeded
 
 
@@ -135,7 +135,7 @@ def test_blocks_of_time_stand_for_episodes():
         assert torch.equal(getattr(found, name), getattr(data, name))
 
 
-@pytest.mark.parametrize("objective", ["nll", "bilevel"])
+@pytest.mark.parametrize("objective", ["nll", "two_means"])
 @pytest.mark.parametrize("members", [2, 5])
 def test_the_least_number_of_start_steps_is_enough_and_one_less_is_not(objective, members):
     spec = OBJECTIVES.settings(objective)()
@@ -149,9 +149,9 @@ def test_the_least_number_of_start_steps_is_enough_and_one_less_is_not(objective
 
 @pytest.mark.situation("refused")
 def test_one_member_has_nobody_to_leave_data_out_from():
-    with pytest.raises(InputError, match="--members 1: --objective bilevel leaves other data out"):
-        check_first_fit(BilevelSettings(), 1, 0.1, 1_000)
-    check_first_fit(BilevelSettings(outer_data="held_out"), 1, 0.1, 1_000)
+    with pytest.raises(InputError, match="--members 1: --objective two_means leaves other data"):
+        check_first_fit(TwoMeansSettings(), 1, 0.1, 1_000)
+    check_first_fit(TwoMeansSettings(outer_data="held_out"), 1, 0.1, 1_000)
 
 
 def test_its_state_leads_to_the_same_metrics():
@@ -188,9 +188,9 @@ def test_a_cap_beyond_all_counting_is_no_cap():
 @pytest.mark.parametrize("objective", OBJECTIVES.names)
 def test_a_fit_by_any_objective_ends_without_progress_and_goes_on_with_its_optimiser(objective):
     """Of noise: the held-out score soon stops falling, long before the cap of 3,000 steps."""
-    two_means = objective == "bilevel"
+    kind = OBJECTIVES.settings(objective).kind
     size = AgentModelSettings(members=2, hidden=(8,), model_steps=300)
-    model = DynamicsModel(2, 1, size, env_id="Line-v0", two_means=two_means, generator=seeded())
+    model = DynamicsModel(2, 1, size, env_id="Line-v0", kind=kind, generator=seeded())
     settings = RefitSettings(
         model_stop="held_out", model_patience=2, model_evaluate_every=5, model_cap=10.0,
         model_optimizer="kept", model_learning_rate=0.01,

@@ -24,7 +24,7 @@ ONLINE = ("--env", ENV, "--start-steps", "110", "--steps", "130")
 REFITS = ("--refit-every", "10", "--model-steps", "6")
 ROLLOUTS = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
 OFTEN = ("--log-every", "10", "--evaluate-every", "10", "--episodes", "1")
-POWER = ("--objective", "bilevel", "--weights", "power", "--outer-every", "10", "--hypergradient")
+OUTER = ("--outer-every", "10", "--objective")
 MODEL = ("--dataset", DATA, *ENSEMBLE, "--steps", "30", "--batch-size", "8")
 OBJECTIVES = {
     "nll": (*MODEL, "--objective", "nll"),
@@ -32,10 +32,10 @@ OBJECTIVES = {
     "mse": (*MODEL, "--objective", "mse"),
     "faithful": (*MODEL, "--objective", "faithful"),
     "pg": (*MODEL, "--objective", "pg"),
-    "bilevel": (*MODEL, "--objective", "bilevel", "--outer-every", "10"),
+    **{name: (*MODEL, *OUTER, name) for name in ("two_means", "residual_reward", "bilevel")},
     **{
-        name: (*MODEL, *POWER, name)
-        for name in ("closed_form", "implicit", "fisher", "unrolled", "value_gap", "soba")
+        name: (*MODEL, *OUTER, "bilevel", "--hypergradient", name)
+        for name in ("implicit", "fisher", "unrolled", "value_gap", "soba")
     },
 }
 OFFLINE = (

@@ -86,7 +86,7 @@ def _digest(tensor: torch.Tensor) -> str:
 
 CASES: dict[str, Case] = {
     "train-model nll": Case(TRAIN),
-    "train-model bilevel": Case((*TRAIN, "--objective", "bilevel")),
+    "train-model two_means": Case((*TRAIN, "--objective", "two_means")),
     "train-agent sac": Case((*AGENT, "--agent", "sac")),
     "train-agent mbpo": Case((*AGENT, *SMALL_MODEL, "--agent", "mbpo")),
     "collect": Case(

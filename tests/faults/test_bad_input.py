@@ -33,7 +33,7 @@ TABLE = [
     (f"{TRAIN} --out {{here}}/run --clip-norm 0", 2, "--clip-norm 0.0"),
     (f"{TRAIN} --out {{here}}/run --env Hopper-v5", 2, "not in Hopper-v5"),
     (f"{TRAIN} --out {{here}}/run --resume", 2, "no run to continue"),
-    (f"{TRAIN} --out {{here}}/run --cold-restart", 2, "only bilevel learns a reward"),
+    (f"{TRAIN} --out {{here}}/run --cold-restart", 2, "it has no outer level"),
     (
         f"{TRAIN} --out {{here}}/run --objective pg --reward neural",
         2,

@@ -15,9 +15,9 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -85,7 +85,7 @@ def dynamics(learn_reward=True, covariance="diagonal", **arguments):
     return model
 
 
-KINDS = [{}, {"covariance": "full"}, {"two_means": True}]
+KINDS = [{}, {"covariance": "full"}, {"kind": "two_means"}]
 
 
 @pytest.mark.situation("right")
@@ -323,7 +323,7 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
         5,
         3,
         ModelSettings(members=2, hidden=(8, 8)),
-        two_means=objective == "two means",
+        kind="two_means" if objective == "two means" else "gaussian",
         generator=seeded(),
     )
     with pytest.warns(UserWarning, match="sparse"):
@@ -335,7 +335,7 @@ def test_a_sparse_target_has_the_deviation_of_its_residuals_at_every_input(tmp_p
     if objective == "two means":
         inner = TwoMeanRegression(model.network, generator=seeded())
         rows = torch.arange(600).expand(2, -1)
-        loss = Bilevel(inner, OuterData(OuterBatches(x, y, rows, 64, seeded(1))), steps=40)
+        loss = TwoLevel(inner, OuterData(OuterBatches(x, y, rows, 64, seeded(1))), steps=40)
     fit_network(
         model.network,
         loss,

@@ -72,7 +72,6 @@ def cases(draw: st.DrawFn) -> Case:
             covariance=draw(st.sampled_from(["diagonal", "full"])),
         ),
         learn_reward=draw(st.booleans()),
-        two_means=False,
         generator=g,
     )
     with warnings.catch_warnings():

@@ -8,8 +8,8 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -81,12 +81,16 @@ def test_members_can_be_selected_and_models_saved(tmp_path):
     chosen = net.select(torch.tensor([2, 0]))
     torch.testing.assert_close(chosen(x).mean, net(x).mean[[2, 0]])
     model = DynamicsModel(
-        3, 1, ModelSettings(members=2, hidden=(8, 8)), two_means=True, generator=seeded()
+        3, 1, ModelSettings(members=2, hidden=(8, 8)), kind="two_means", generator=seeded()
     )
     model.save(tmp_path)
     loaded = DynamicsModel.load(tmp_path)
     obs, act = torch.randn(4, 3), torch.randn(4, 1)
     assert isinstance(loaded.network, TwoMeanEnsemble)
+    # Models of version 0.1, and of early 0.2, say so by another key.
+    said = (tmp_path / "model.yaml").read_text()
+    (tmp_path / "model.yaml").write_text(said.replace("kind: two_means", "gated: true"))
+    assert isinstance(DynamicsModel.load(tmp_path).network, TwoMeanEnsemble)
     assert torch.equal(loaded.predict(obs, act).mean, model.predict(obs, act).mean)
 
 
@@ -130,7 +134,7 @@ def test_the_outer_level_finds_the_noise_and_trusts_the_better_mean_by_it():
     net.__class__ = Means
     inner = TwoMeanRegression(net, generator=seeded(3))
     outer = OuterData(OuterBatches(x, y, torch.arange(4000).expand(2, -1), 256, seeded(4)))
-    objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=600)
+    objective = TwoLevel(inner, outer, every=1, learning_rate=0.01, steps=600)
     for step in range(1, 601):
         objective.after_step(net, (x.expand(2, -1, -1), y.expand(2, -1, -1)), step, g)
     log_std, gate = inner.side.noise_and_gate(x)
@@ -148,7 +152,7 @@ def test_a_gated_fit_leaves_the_learned_side_network_in_the_model():
     net = two_means(members=2)
     inner = TwoMeanRegression(net, generator=seeded(3))
     outer = OuterData(OuterBatches(*data, torch.arange(600).expand(2, -1), 128, seeded(4)))
-    objective = Bilevel(inner, outer, every=1, learning_rate=0.01, steps=800)
+    objective = TwoLevel(inner, outer, every=1, learning_rate=0.01, steps=800)
     fit_network(
         net,
         objective,

@@ -11,11 +11,11 @@ from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, HypergradientStep, SobaStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
 
@@ -85,12 +85,12 @@ def test_a_problem_of_ones_own_is_differentiated_like_any_other():
     torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=0)
 
 
-def test_bilevel_moves_the_parameters_of_a_problem_of_ones_own_along_the_direction():
+def test_two_levels_move_the_parameters_of_a_problem_of_ones_own_along_the_direction():
     inner, net = WeightedRegression(), network()
     x, y = (part[0] for part in batch(3))
     outer = OuterData(OuterBatches(x, y, torch.arange(8).expand(2, -1), 8, seeded(4)))
     step = SobaStep(Soba(inner.bilevel_problem(net), damping=0.1))
-    objective = Bilevel(inner, outer, step, every=1, learning_rate=0.01, steps=100)
+    objective = TwoLevel(inner, outer, step, every=1, learning_rate=0.01, steps=100)
     before = inner.log_weight.detach().clone()
     metrics = objective.after_step(net, batch(1), 50, seeded())
     assert metrics["hypergradient_norm"] > 0

@@ -11,9 +11,8 @@ from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
     BetaNLLSettings,
     BilevelSettings,
-    NLLSettings,
     ObjectiveSpec,
-    needs_two_means,
+    TwoMeansSettings,
 )
 
 
@@ -22,8 +21,7 @@ from mbrl_bilevel.objectives.settings import (
     [
         (BetaNLLSettings, {"beta": 2.0}, "--beta 2.0: choose at most 1"),
         (BilevelSettings, {"reward": "neural"}, "add --inner-estimator reparameterized"),
-        (BilevelSettings, {"weights": "learned", "reward": "scalar"}, "--reward diagonal_x"),
-        (BilevelSettings, {"outer_every": 0}, "--outer-every 0: choose at least 1"),
+        (TwoMeansSettings, {"outer_every": 0}, "--outer-every 0: choose at least 1"),
     ],
 )
 def test_values_are_refused_where_settings_are_built(settings, values, words):
@@ -31,25 +29,10 @@ def test_values_are_refused_where_settings_are_built(settings, values, words):
         settings(**values)
 
 
-@pytest.mark.parametrize(
-    ("spec", "covariance", "expected"),
-    [
-        (NLLSettings(), "diagonal", False),
-        (BilevelSettings(), "diagonal", True),
-        (BilevelSettings(), "full", False),
-        (BilevelSettings(weights="power"), "diagonal", False),
-        (BilevelSettings(hypergradient="fisher", weights="learned"), "diagonal", False),
-        (BilevelSettings(reward="scalar"), "diagonal", False),
-        (BilevelSettings(inner_estimator="reparameterized"), "diagonal", False),
-    ],
-)
-def test_which_objectives_need_two_means(spec, covariance, expected):
-    assert needs_two_means(spec, covariance) is expected
-
-
-def test_learned_weights_of_a_full_covariance_are_refused():
-    with pytest.raises(InputError, match="diagonal covariance"):
-        needs_two_means(BilevelSettings(weights="learned"), "full")
+@pytest.mark.parametrize("name", OBJECTIVES.names)
+def test_an_objective_is_built_for_its_kind_of_network_alone(name):
+    spec = OBJECTIVES.settings(name)()
+    assert spec.kind == ("two_means" if name == "two_means" else "gaussian")
 
 
 def test_settings_that_nobody_registered_are_refused():

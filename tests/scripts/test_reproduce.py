@@ -17,7 +17,7 @@ from mbrl_bilevel.scripts import reproduce_published as published
 from mbrl_bilevel.scripts import reproduce_uci as uci
 from mbrl_bilevel.scripts.main import run
 
-FEW = ("--objectives", "mse", "bilevel")
+FEW = ("--objectives", "mse", "two_means")
 
 
 def write_set(folder, rows, features=(0, 1), target=(2,), count="2"):
@@ -90,7 +90,7 @@ def test_uci_learns_a_line_and_prints_its_table(tmp_path, capsys, monkeypatch):
     assert run(["reproduce", "uci", "--data", str(tmp_path), *FEW, "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out.splitlines()[-1])["test"]["line"]
-    assert list(found) == ["mse", "bilevel"]
+    assert list(found) == ["mse", "two_means"]
     for objective, figures in found.items():
         assert len(figures["rmse"]) == len(figures["nll"]) == 1, objective
         assert 0.3 < figures["rmse"][0] < 12, objective

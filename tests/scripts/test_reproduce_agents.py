@@ -74,10 +74,10 @@ def test_finished_runs_are_kept_and_interrupted_ones_go_on(tmp_path, monkeypatch
 
 
 def test_objectives_are_compared_with_noise_that_depends_on_the_input():
-    config = Config(name="agents", envs=("Hopper-v5",), objectives=("nll", "bilevel"), seeds=1)
+    config = Config(name="agents", envs=("Hopper-v5",), objectives=("nll", "two_means"), seeds=1)
     first, second = _trials(config)
-    assert [first.name, second.name] == ["dhmbpo-nll", "dhmbpo-bilevel"]
-    assert [OBJECTIVES.name(t.settings.objective) for t in (first, second)] == ["nll", "bilevel"]
+    assert [first.name, second.name] == ["dhmbpo-nll", "dhmbpo-two_means"]
+    assert [OBJECTIVES.name(t.settings.objective) for t in (first, second)] == ["nll", "two_means"]
     assert {t.settings.model.noise for t in (first, second)} == {"input"}
     (own,) = _trials(Config(name="agents", envs=("Hopper-v5",), seeds=1))
     assert own.settings.model.noise == "constant"

@@ -97,11 +97,11 @@ def metrics(folder):
 AGENTS = {
     "sac": ("--agent", "sac", *ONLINE),
     "mbpo": ("--agent", "mbpo", *ONLINE, *MODEL, *IMAGINED, *ONCE),
-    "mbpo bilevel": (
+    "mbpo two_means": (
         "--agent",
         "mbpo",
         "--objective",
-        "bilevel",
+        "two_means",
         *ONLINE,
         *MODEL,
         *IMAGINED,
@@ -205,7 +205,7 @@ def test_start_steps_that_are_enough_for_the_check_are_enough(
     played_here, tmp_path, capsys, agent, start
 ):
     flags = ("--start-steps", start, "--steps", start + 2, "--model-steps", "3", "--env", ENV)
-    objective = ("--objective", "bilevel") if start > 50 else ()
+    objective = ("--objective", "two_means") if start > 50 else ()
     own = ("--rollouts", "5", *ONCE) if agent == "mbpo" else ("--planner", "random_shooting")
     flags += ("--agent", agent, "--log-every", "130")
     assert train(tmp_path / "run", *flags, *objective, *own) == 0

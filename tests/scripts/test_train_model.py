@@ -18,7 +18,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives import named_outer_steps
 from mbrl_bilevel.objectives.new_model import new_model
-from mbrl_bilevel.objectives.settings import BilevelSettings
+from mbrl_bilevel.objectives.settings import TwoMeansSettings
 from mbrl_bilevel.scripts.main import run
 
 DATASET = "pendulum/random-v0"
@@ -95,8 +95,8 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
         ["--objective", "pg"],
         ["--objective", "pg", "--reward", "scalar", "--inner-estimator", "reparameterized"],
         ["--objective", "pg", "--reward", "full", "--covariance", "full"],
-        ["--objective", "bilevel"],
-        ["--objective", "bilevel", "--weights", "power", "--outer-data", "held_out"],
+        ["--objective", "two_means"],
+        ["--objective", "residual_reward", "--outer-data", "held_out"],
         pytest.param(
             ["--objective", "bilevel", "--hypergradient", "fisher"], marks=pytest.mark.slow
         ),
@@ -122,12 +122,12 @@ def test_every_objective_learns_from_the_command_line(datasets, tmp_path, capsys
     assert test["r2"] > 0.5
     assert test["nll"] < 1.2
     figures = tmp_path / "run/figures"
-    assert figures.exists() == ("bilevel" in flags)
+    assert figures.exists() == (flags[1] in ("two_means", "residual_reward", "bilevel"))
 
 
 def test_a_cold_restart_trains_a_fresh_model_under_the_learned_reward(datasets, tmp_path, capsys):
     """Both are models of the same data under the same reward, from different initial weights."""
-    assert train(tmp_path / "run", "--objective", "bilevel", "--cold-restart", "--json") == 0
+    assert train(tmp_path / "run", "--objective", "two_means", "--cold-restart", "--json") == 0
     found = last_json(capsys)
     both = found["cold_restart"]
     assert both["warm"]["held_out_nll"] == found["held_out_nll"]
@@ -156,9 +156,9 @@ def test_the_outer_level_never_sees_what_its_member_was_fitted_to(datasets):
     """No episode of a member stands on both sides, by default."""
     dataset, generator = load_dataset(DATASET), torch.Generator().manual_seed(0)
     part, held_out, _ = split(dataset.transitions)
-    model = new_model(dataset, BilevelSettings(), ModelSettings(members=2), generator=generator)
+    model = new_model(dataset, TwoMeansSettings(), ModelSettings(members=2), generator=generator)
     model.fit_standardizers(part)
-    objective = BilevelSettings().build(model, part, held_out, steps=10, generator=generator)
+    objective = TwoMeansSettings().build(model, part, held_out, steps=10, generator=generator)
     outer_rows = objective.outer.batches.batches.rows
     for inner, outer in zip(objective.rows, outer_rows, strict=True):
         assert not set(part.episode[inner].tolist()) & set(part.episode[outer].tolist())
@@ -230,8 +230,8 @@ BAD = {
         "--inner-estimator reparameterized",
     ),
     "gate of another reward": (
-        ["--objective", "bilevel", "--weights", "learned", "--reward", "scalar"],
-        "--reward diagonal_x",
+        ["--objective", "two_means", "--reward", "scalar"],
+        "--reward scalar is no setting of objective two_means",
     ),
     "no entropy of a learned reward": (
         ["--objective", "bilevel", "--entropy-weight", "-1"],
@@ -240,7 +240,7 @@ BAD = {
     "no transitions": (["--max-transitions", "0"], "--max-transitions 0: "),
     "fewer transitions than none": (["--max-transitions", "-5"], "--max-transitions -5: "),
     "rows for no outer fold": (
-        ["--objective", "bilevel", "--members", "3000", "--hidden", "1"],
+        ["--objective", "two_means", "--members", "3000", "--hidden", "1"],
         "held-out outer data",
     ),
     "a learning rate below 0": (["--learning-rate", "-1"], "--learning-rate -1.0: choose "),
@@ -249,12 +249,16 @@ BAD = {
         "--outer-learning-rate 0.0: choose ",
     ),
     "no gradient norm": (["--clip-norm", "0"], "--clip-norm 0.0: choose "),
-    "cold restart without a reward": (["--cold-restart"], "only bilevel learns a reward"),
+    "cold restart without a reward": (["--cold-restart"], "it has no outer level"),
     "soba of a full model": (
         ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "soba"],
         "soba is for --covariance diagonal",
     ),
-    "one member alone": (["--objective", "bilevel", "--members", "1"], "held-out outer data"),
+    "one member alone": (["--objective", "two_means", "--members", "1"], "held-out outer data"),
+    "two means of a full model": (
+        ["--objective", "two_means", "--covariance", "full"],
+        "goes with a diagonal covariance; choose another objective",
+    ),
     "fisher of a full model": (
         ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "fisher"],
         "fisher is for --covariance diagonal",

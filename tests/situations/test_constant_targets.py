@@ -77,8 +77,8 @@ def seed_of(dimension):
         ["--objective", "beta_nll"],
         ["--objective", "pg"],
         ["--objective", "pg", "--reward", "full", "--covariance", "full"],
-        ["--objective", "bilevel"],
-        ["--objective", "bilevel", "--weights", "power", "--outer-data", "held_out"],
+        ["--objective", "two_means"],
+        ["--objective", "residual_reward", "--outer-data", "held_out"],
         ["--objective", "bilevel", "--hypergradient", "fisher"],
         ["--objective", "bilevel", "--hypergradient", "ma_soba"],
         ["--objective", "bilevel", "--hypergradient", "unrolled"],
@@ -128,11 +128,15 @@ def test_what_stands_still_is_said_in_training_and_in_judging(tmp_path, capsys):
 
 
 @pytest.mark.situation("warned")
-@pytest.mark.parametrize("objective", ["pg", "bilevel"])
+@pytest.mark.parametrize("objective", ["pg", "two_means"])
 def test_objectives_that_many_sparse_targets_spoil_say_so(objective):
     data, g = with_contacts(), torch.Generator().manual_seed(0)
     model = DynamicsModel(
-        5, 3, ModelSettings(members=2, hidden=(8,)), two_means=objective == "bilevel", generator=g
+        5,
+        3,
+        ModelSettings(members=2, hidden=(8,)),
+        kind=OBJECTIVES.settings(objective).kind,
+        generator=g,
     )
     with pytest.warns(UserWarning, match="2 of 5 targets that vary are sparse"):
         model.fit_standardizers(data)

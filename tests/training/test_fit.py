@@ -8,7 +8,7 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.likelihood import MSE, NLL
-from mbrl_bilevel.objectives.settings import BilevelSettings, NLLSettings
+from mbrl_bilevel.objectives.settings import NLLSettings, TwoMeansSettings
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.fit_network import fit_network
 from mbrl_bilevel.training.samples import Samples
@@ -59,13 +59,13 @@ def test_settings_of_an_objective_are_as_good_as_the_objective():
         assert torch.equal(a, b)
 
 
-def test_a_warm_start_goes_on_from_the_noise_that_bilevel_learned():
+def test_a_warm_start_goes_on_from_the_noise_that_two_means_learned():
     settings = FitSettings(steps=30, batch_size=32, evaluate_every=10, patience=None)
-    fitted = model(two_means=True)
-    fit(fitted, BilevelSettings(), TRAIN, HELD_OUT, generator=seeded(), settings=settings)
+    fitted = model(kind="two_means")
+    fit(fitted, TwoMeansSettings(), TRAIN, HELD_OUT, generator=seeded(), settings=settings)
     learned = fitted.network.side.state_dict()
     for warm in (True, False):
-        objective = BilevelSettings().build(fitted, TRAIN, HELD_OUT, steps=30, generator=seeded(2))
+        objective = TwoMeansSettings().build(fitted, TRAIN, HELD_OUT, steps=30, generator=seeded(2))
         if warm:
             objective.warm_start(fitted.network)
         same = [

@@ -8,7 +8,7 @@ from mbrl_bilevel.agents.presets import by_name_of, updated
 from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.agents.settings import AGENTS, MBPOSettings
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.settings import BilevelSettings
+from mbrl_bilevel.objectives.settings import TwoMeansSettings
 from mbrl_bilevel.scripts.flags.agent import agent_groups, agent_of, agent_settings
 from mbrl_bilevel.scripts.flags.parse import parse_groups
 
@@ -27,18 +27,20 @@ def test_every_setting_is_one_flag_with_its_value_as_default(agent: str) -> None
 
 
 def test_before_flags_a_preset_applies_and_the_objective_that_is_named() -> None:
-    found = agent_of("mbpo", "Hopper-v5", ["--objective", "bilevel"])
-    assert found.objective == BilevelSettings()
+    found = agent_of("mbpo", "Hopper-v5", ["--objective", "two_means"])
+    assert found.objective == TwoMeansSettings()
     assert found.policy.discount == 0.995
     assert agent_of("mbpo", "none", []) == MBPOSettings()
 
 
 def test_what_is_given_replaces_settings_in_whichever_group() -> None:
-    line = "--agent mbpo --objective bilevel --outer-folds 3 --rollout-length 1 4 10 20 --members 3"
+    line = (
+        "--agent mbpo --objective two_means --outer-folds 3 --rollout-length 1 4 10 20 --members 3"
+    )
     start = agent_of("mbpo", "none", line.split())
     given = parse_groups(agent_groups(start), line.split(), "train-agent", "")
     expected = updated(
-        replace(MBPOSettings(), objective=BilevelSettings(outer_folds=3)),
+        replace(MBPOSettings(), objective=TwoMeansSettings(outer_folds=3)),
         rollout_length=RolloutLength(1, 4, 10, 20),
         members=3,
     )

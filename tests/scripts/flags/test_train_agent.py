@@ -108,17 +108,17 @@ BAD = {
         "--start-steps 1: too few to fit the model and hold data out; choose at least 3",
     ),
     "too few for folds": (
-        (*MBPO, "--start-steps", "3", "--objective", "bilevel", "--members", "3"),
+        (*MBPO, "--start-steps", "3", "--objective", "two_means", "--members", "3"),
         "--start-steps 3: too few to fit the model and leave a fold out for each of 3 --members; "
         "choose at least 4, or --outer-data held_out",
     ),
     "too few for folds of pets": (
-        (*PETS, "--start-steps", "2", "--objective", "bilevel"),
+        (*PETS, "--start-steps", "2", "--objective", "two_means"),
         "--start-steps 2: too few to fit the model and leave a fold out",
     ),
     "folds of one": (
-        (*MBPO, "--objective", "bilevel", "--members", "1"),
-        "--members 1: --objective bilevel leaves other data out",
+        (*MBPO, "--objective", "two_means", "--members", "1"),
+        "--members 1: --objective two_means leaves other data out",
     ),
     "no steps of an episode": ((*SAC, "--max-steps", "0"), "--max-steps 0: choose at least 1"),
     "no logs": ((*SAC, "--log-every", "0"), "--log-every 0: choose at least 1"),
@@ -131,8 +131,8 @@ BAD = {
         "--policy-learning-rate 0.0: choose a number above 0",
     ),
     "flags of objectives": (
-        (*MBPO, "--objective", "bilevel", "--weights", "learned", "--reward", "scalar"),
-        "--reward diagonal_x",
+        (*MBPO, "--objective", "bilevel", "--reward", "neural"),
+        "add --inner-estimator reparameterized",
     ),
     "resume of nothing": ((*SAC, "--resume"), "no run to continue"),
 }
@@ -176,7 +176,7 @@ def test_no_number_is_out_of_range(flag, value, tmp_path, capsys, monkeypatch):
     """Before the environment is made, let alone stepped."""
     monkeypatch.setattr(train_agent, "check_agent", lambda *_: pytest.fail("made an environment"))
     agent = MOPO if flag in ("value-weight", "imitate-steps") else MBPO
-    objective = ("--objective", "bilevel") if flag.startswith("outer-") else ()
+    objective = ("--objective", "two_means") if flag.startswith("outer-") else ()
     assert train(tmp_path / "run", *agent, *objective, f"--{flag}", *value.split()) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"mbrl-bilevel train-agent: --{flag} ")

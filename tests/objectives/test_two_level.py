@@ -1,4 +1,4 @@
-"""The bilevel objective in a fit: it finds U*, leaves nothing behind and resumes exactly."""
+"""An objective of two levels in a fit: it finds U*, leaves nothing behind and resumes exactly."""
 
 import json
 import math
@@ -15,7 +15,6 @@ from mbrl_bilevel.bilevel.unrolled import Unrolled
 from mbrl_bilevel.bilevel.value_gap import ValueGap
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.objectives.bilevel import Bilevel
 from mbrl_bilevel.objectives.outer_data import OuterBatches, OuterData
 from mbrl_bilevel.objectives.outer_steps import (
     LARGEST_NORM,
@@ -24,6 +23,7 @@ from mbrl_bilevel.objectives.outer_steps import (
     SobaStep,
 )
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
 from mbrl_bilevel.training.divergence import TrainingDiverged
@@ -73,7 +73,7 @@ NAMED = {
 }
 
 
-def bilevel(
+def two_level(
     outer,
     *,
     members=2,
@@ -93,7 +93,7 @@ def bilevel(
     rows = torch.arange(len(outer.x)).expand(members, -1)
     batches = OuterData(OuterBatches(*outer, rows, 256, seeded(2)))
     step = _outer_step(estimator)
-    return Bilevel(inner, batches, step, every=2, learning_rate=rate, steps=steps)
+    return TwoLevel(inner, batches, step, every=2, learning_rate=rate, steps=steps)
 
 
 def _outer_step(estimator):
@@ -124,7 +124,7 @@ def test_a_global_reward_reaches_its_closed_form(lam, estimator):
     steps, rate = (2400 if cheap else 800), (0.005 if "soba" in str(estimator) else 0.02)
     inner, outer = noisy(seed=0), noisy(seed=1)
     net = GaussianEnsemble(2, 2, members=2, hidden=(), generator=seeded())
-    objective = bilevel(outer, lam=lam, estimator=estimator, net=net, steps=steps, rate=rate)
+    objective = two_level(outer, lam=lam, estimator=estimator, net=net, steps=steps, rate=rate)
     fit_network(
         net,
         objective,
@@ -142,7 +142,7 @@ def test_a_global_reward_reaches_its_closed_form(lam, estimator):
 def test_an_input_dependent_reward_follows_the_noise():
     inner, outer = noisy(seed=0, by_input=True), noisy(seed=1, by_input=True)
     net = GaussianEnsemble(2, 2, members=2, hidden=(32,), generator=seeded())
-    objective = bilevel(outer, inputs=2, weights=True)
+    objective = two_level(outer, inputs=2, weights=True)
     fit_network(
         net,
         objective,
@@ -162,7 +162,7 @@ def test_an_implicit_step_moves_the_parameters_that_the_optimiser_holds():
     """The weights share the reward; swapping parameters in and out must leave the originals."""
     data = noisy(200)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-    objective = bilevel(data, inputs=2, weights=True, estimator="fisher", steps=5, net=net)
+    objective = two_level(data, inputs=2, weights=True, estimator="fisher", steps=5, net=net)
     before = {k: p.detach().clone() for k, p in objective.inner.named_parameters()}
     held = {id(p) for p in objective.optimizer.param_groups[0]["params"]}
     x, y = data.x[:32].expand(2, -1, -1), data.y[:32].expand(2, -1, -1)
@@ -176,7 +176,7 @@ def test_an_implicit_step_moves_the_parameters_that_the_optimiser_holds():
 
 def test_the_closed_form_step_is_the_gradient_of_theory_t6():
     data = noisy(64)
-    objective = bilevel(data, members=2)
+    objective = two_level(data, members=2)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
     U = objective.inner.reward.precision_diagonal().detach()
     batch = data.x.expand(2, -1, -1), data.y.expand(2, -1, -1)
@@ -223,12 +223,12 @@ class KilledAt(Callback):
 
 
 @pytest.mark.parametrize("estimator", [None, "fisher", "ma_soba"])
-def test_a_resumed_bilevel_fit_ends_bit_for_bit_the_same(tmp_path, estimator):
+def test_a_resumed_fit_ends_bit_for_bit_the_same(tmp_path, estimator):
     data = noisy(300)
 
     def run(folder, resume, die_at=None):
         net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-        objective = bilevel(data, inputs=2, weights=True, estimator=estimator, steps=60, net=net)
+        objective = two_level(data, inputs=2, weights=True, estimator=estimator, steps=60, net=net)
 
         with RunFolder(tmp_path / folder, {}, resume=resume) as opened:
             fit_network(
@@ -254,17 +254,17 @@ def test_nothing_to_learn_and_no_interval_are_refused():
     data = noisy(50)
     reward = Mahalanobis(2).requires_grad_(False)
     batches = OuterData(OuterBatches(*data, torch.arange(50).expand(2, -1), 8, seeded()))
-    with pytest.raises(InputError, match="no reward parameters"):
-        Bilevel(PolicyGradient(reward), batches)
+    with pytest.raises(InputError, match="no parameters to learn"):
+        TwoLevel(PolicyGradient(reward), batches)
     with pytest.raises(InputError, match="every 0 inner steps"):
-        Bilevel(PolicyGradient(Mahalanobis(2)), batches, every=0)
+        TwoLevel(PolicyGradient(Mahalanobis(2)), batches, every=0)
     with pytest.raises(InputError, match="outer learning rate of 0"):
-        Bilevel(PolicyGradient(Mahalanobis(2)), batches, learning_rate=0.0)
+        TwoLevel(PolicyGradient(Mahalanobis(2)), batches, learning_rate=0.0)
 
 
 def untrained(data, estimator):
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-    return net, bilevel(data, inputs=2, weights=True, estimator=estimator, steps=5, net=net)
+    return net, two_level(data, inputs=2, weights=True, estimator=estimator, steps=5, net=net)
 
 
 def outer_steps(objective, net, data, count):
@@ -316,7 +316,7 @@ def test_unsolved_systems_are_warned_of_once_and_counted_to_the_end(tmp_path):
 
     def run(resume, die_at=None):
         net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-        objective = bilevel(data, inputs=2, estimator="fallback", steps=60, net=net)
+        objective = two_level(data, inputs=2, estimator="fallback", steps=60, net=net)
 
         with RunFolder(tmp_path / "run", {}, resume=resume) as opened:
             fit_network(
@@ -358,7 +358,7 @@ def test_an_outer_step_that_is_not_finite_is_skipped_and_counted():
     """phi coasts by its momentum for that step and stays finite."""
     data = noisy(300)
     net = GaussianEnsemble(2, 2, members=2, hidden=(8,), generator=seeded())
-    objective = bilevel(data, inputs=2, steps=60)
+    objective = two_level(data, inputs=2, steps=60)
     trainer = Trainer(
         net, objective, data, data, seeded(), settings=FitSettings(batch_size=64, steps=60)
     )
@@ -378,12 +378,12 @@ def test_a_slower_outer_level_is_resumed_as_slow():
     """Half the pace from a step on, whether or not the state went through a checkpoint."""
 
     def rates(resumed):
-        objective = bilevel(noisy(100), steps=40)
+        objective = two_level(noisy(100), steps=40)
         objective.optimizer.step()
         objective.schedule.step()
         objective.scale_learning_rate(0.5)
         if resumed:
-            state, objective = objective.state(), bilevel(noisy(100), steps=40)
+            state, objective = objective.state(), two_level(noisy(100), steps=40)
             objective.load_state(state)
         found = []
         for _ in range(19):

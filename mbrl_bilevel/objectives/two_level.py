@@ -1,4 +1,4 @@
-"""The bilevel objective: a policy gradient whose reward is learned on data held out from it."""
+"""Two levels: an inner loss trains the network, and what it depends on is learned on other rows."""
 
 from typing import Literal
 
@@ -18,14 +18,18 @@ from mbrl_bilevel.training.objective import NothingLearned
 CHECKED = 1024  # rows at which an evaluation looks at U(x)
 
 
-class Bilevel(NothingLearned):
-    """min over phi of the outer NLL of theta*(phi), the inner optimum of -J (theory T1), jointly.
+class TwoLevel(NothingLearned):
+    """Moves theta, the network, by an inner loss, and phi, what that loss depends on, by an outer.
 
     The fit loop moves theta by the inner loss, as for every objective; `after_step` moves phi, the
-    parameters of `inner` (those of its reward and its weights), once every `every` steps by Adam on
-    the direction of `outer_step`. phi rests at first for the step's warm-up.
+    parameters of `inner` (of a reward and its weights, or of a noise), once every `every` steps by
+    Adam on the direction of `outer_step`. phi rests at first for the step's warm-up.
+
+    Whether this solves the bilevel problem (theory T1) is up to the step: `HypergradientStep` and
+    `SobaStep` differentiate through the inner solution, `ClosedForm` holds it still.
 
     Args:
+        name: of the objective, for the progress bar.
         outer: the rows that the outer level learns on, and those left to the inner level: the fit
             loop shows a member no row of its outer data.
         learning_rate: Adam's at the start of its cosine schedule; default: the step's own.
@@ -37,7 +41,6 @@ class Bilevel(NothingLearned):
         TrainingDiverged: at an evaluation, a learned U(x) that is not finite and positive.
     """
 
-    name = "bilevel"
     selects_by: Literal["nll", "mse"]
 
     def __init__(
@@ -46,19 +49,21 @@ class Bilevel(NothingLearned):
         outer: OuterData,
         outer_step: OuterStep | None = None,
         *,
+        name: str = "two levels",
         every: int = 3,
         learning_rate: float | None = None,
         steps: int = 20_000,
     ) -> None:
         phi = list(learned_parameters(inner).values())
         if not phi:
-            raise InputError("the bilevel objective has no reward parameters to learn; use pg")
+            raise InputError("the outer level has no parameters to learn; use pg")
         if every < 1:
             raise InputError(f"an outer step every {every} inner steps: choose at least 1")
         step = ClosedForm() if outer_step is None else outer_step
         rate = step.learning_rate if learning_rate is None else learning_rate
         if not rate > 0:
             raise InputError(f"an outer learning rate of {rate}: choose one above 0")
+        self.name = name
         self.inner, self.outer, self.outer_step, self.every = inner, outer, step, every
         self.frozen = False
         self.selects_by = inner.selects_by
