@@ -52,8 +52,7 @@ class BellmanPenalty:
     def deviation(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Float[Tensor, "b"]:
         """u(s, a) over the elites, in shaped rewards."""
         size, learner = self.model.obs_dim, self.policy.networks
-        # Every time anew: fits replace the network's parameters, and elites change.
-        gaussian = self.model.network.select(self.model.elites)(self.model.inputs(obs, act))
+        gaussian = self.model.elite_network()(self.model.inputs(obs, act))
         mean, std = (x.expand(self.samples, *x.shape) for x in (gaussian.mean, gaussian.std))
         y = self.model.widen(torch.addcmul(mean, std, noise_like(mean, self.generator)))
         y = self.model.target_standardizer.restore(y)

@@ -40,11 +40,12 @@ class RolloutCut:
     """
 
     def __init__(self, model: DynamicsModel, quantile: float, scale: float, count: int) -> None:
-        self.network = model.network.select(model.elites)
+        self.network = model.elite_network()
         self.model, self.quantile, self.scale = model, quantile, scale
         self.going_on = torch.ones(count, dtype=torch.bool, device=model.elites.device)
         self.threshold: Tensor | None = None
 
+    @torch.no_grad()
     def counts(self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]) -> Bool[Tensor, "b"]:
         """Whether each rollout's next step counts; the first call sets the threshold."""
         gaussian = self.network(self.model.inputs(obs, act))

@@ -15,8 +15,8 @@ from mbrl_bilevel.envs.learned_env_checks import check_model, check_starts, chec
 from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, uncertainty
-from mbrl_bilevel.protocols import Task, TransitionModel
+from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, sample_with_uncertainty
+from mbrl_bilevel.protocols import NextStep, Task, TransitionModel
 
 
 class LearnedStep(NamedTuple):
@@ -43,9 +43,10 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Episodes begin at uniformly drawn rows of `starts` and end where the task says so
     (terminated) or after `time_limit` steps (truncated). Rewards come from the task's function, or
     from the model's reward head where the task has none, less `uncertainty_penalty` times
-    `uncertainty`. Autoreset is gymnasium's SAME_STEP: a finished episode's last observation stands
-    in `infos["final_obs"]`. The model is shown actions clipped to the box, as simulators clip
-    forces; the reward function sees them as they are.
+    the elites' uncertainty (`sample_with_uncertainty`). Autoreset is gymnasium's SAME_STEP: a
+    finished episode's last observation stands in `infos["final_obs"]`. The model is shown
+    actions clipped to the box, as simulators clip forces; the reward function sees them as they
+    are.
 
     A prediction that is not finite ends the episode: terminated, reward 0, no penalty, the last
     finite observation kept; `non_finite_steps` counts them.
@@ -57,7 +58,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         observation_space: of the real environment, to which predictions are clipped; None: no
             bounds but those of the model. Dimensions in which starts lie outside are not clipped,
             with a UserWarning.
-        uncertainty_penalty: reward units per unit of `uncertainty`; 0 computes none.
+        uncertainty_penalty: reward units per unit of uncertainty; 0 computes none.
         penalty: which uncertainty.
         seed: of the generator, on the model's device, that decides everything random.
 
@@ -191,12 +192,11 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """
         actions = self.model.cast(actions)
         obs, act = self._current(), actions.clamp(*self._action_bounds)
-        sampled = self.model.sample(obs, act, self.generator, check_starts=False)
+        sampled, penalty = self._sample(obs, act)
         after, reward = sampled.observation.clamp(*self._observation_bounds), sampled.reward
         if self.task.reward is not None:
             reward = self.task.reward(obs, actions, after)
         assert reward is not None
-        penalty = self._weighted_uncertainty(obs, act)
         broken = ~(after.isfinite().all(-1) & reward.isfinite() & penalty.isfinite())
         penalty = penalty.masked_fill(broken, 0.0)
         reward = (reward - penalty).masked_fill(broken, 0.0)
@@ -210,12 +210,16 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._non_finite = self._non_finite + broken.sum()
         return LearnedStep(observation, reward, terminated, truncated, after, penalty)
 
-    def _weighted_uncertainty(
+    def _sample(
         self, obs: Float[Tensor, "b o"], act: Float[Tensor, "b a"]
-    ) -> Float[Tensor, "b"]:
-        if self.uncertainty_penalty == 0 or not isinstance(self.model, DynamicsModel):
-            return obs.new_zeros(len(obs))
-        return self.uncertainty_penalty * uncertainty(self.model, obs, act, self.penalty)
+    ) -> tuple[NextStep, Float[Tensor, "b"]]:
+        """The model's next step, and its penalty, weight applied."""
+        model, weight = self.model, self.uncertainty_penalty
+        if weight == 0 or not isinstance(model, DynamicsModel):
+            step = model.sample(obs, act, self.generator, check_starts=False)
+            return step, obs.new_zeros(len(obs))
+        step, unsure = sample_with_uncertainty(model, obs, act, self.generator, self.penalty)
+        return step, weight * unsure
 
     def _current(self) -> Float[Tensor, "b o"]:
         if self._observation is None:

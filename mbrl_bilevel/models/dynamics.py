@@ -20,6 +20,7 @@ from mbrl_bilevel.models.constant_targets import (
     warn_of_sparse,
 )
 from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.inference import InferenceNetwork
 from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.network_kinds import NETWORKS
 from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
@@ -89,6 +90,7 @@ class DynamicsModel(nn.Module):
         )
         _register_statistics(self)
         self._warned_of_starts = False
+        self._inference = InferenceNetwork()
 
     @property
     def env_id(self) -> str | None:
@@ -216,31 +218,22 @@ class DynamicsModel(nn.Module):
         obs, act = self.cast(obs), self.cast(act)
         if member is not None:
             y = draw(self.predict(obs, act), generator)
-            return self._next(obs, y[member, torch.arange(len(obs), device=obs.device)])
+            return self.next_step(obs, y[member, torch.arange(len(obs), device=obs.device)])
         rows, place = deal(len(obs), len(self.elites), generator, obs.device)
-        step = self.sample_each(self.network.select(self.elites), obs[rows], act[rows], generator)
-        reward = None if step.reward is None else step.reward.flatten()[place]
-        return NextStep(step.observation.flatten(0, 1)[place], reward)
+        gaussian = self.elite_network()(self.inputs(obs[rows], act[rows]))
+        y = draw(gaussian, generator).flatten(0, 1)[place]
+        return self.next_step(obs, self.target_standardizer.restore(self.widen(y)))
 
-    def sample_each(
-        self,
-        network: GaussianEnsemble,
-        obs: Float[Tensor, "e b o"],
-        act: Float[Tensor, "e b a"],
-        generator: torch.Generator | None,
-    ) -> NextStep:
-        """Every member moves its own rows one step; without a generator, by its mean."""
-        obs = self.cast(obs)
-        gaussian = network(self.inputs(obs, act))
-        y = gaussian.mean if generator is None else draw(gaussian, generator)
-        return self._next(obs, self.target_standardizer.restore(self.widen(y)))
+    def elite_network(self) -> GaussianEnsemble:
+        """The elites as they are, for passes without gradients."""
+        return self._inference.of(self.network, self.elites)
 
     def cast(self, values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """The same values in the dtype of the weights."""
         return values.to(self.lowest.dtype)
 
-    def _next(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
-        # Fed its own predictions a network may leave the data, and a planner follows the reward.
+    def next_step(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
+        """Where targets y lead, in own units; bounded, lest a planner follow them anywhere."""
         after = (obs + y[..., : self.obs_dim]).clamp(*self.reachable(obs))
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 

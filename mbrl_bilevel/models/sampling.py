@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mbrl_bilevel.models.gaussian import Gaussian
+from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian
 
 
 def draw(gaussian: Gaussian, generator: torch.Generator) -> Float[Tensor, "*s n"]:
@@ -15,6 +15,19 @@ def draw(gaussian: Gaussian, generator: torch.Generator) -> Float[Tensor, "*s n"
 def noise_like(like: Float[Tensor, "*s"], generator: torch.Generator) -> Float[Tensor, "*s"]:
     """Standard normal numbers of the same shape, type and device."""
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def deviation(x: Float[Tensor, "e *s"]) -> Float[Tensor, "*s"]:
+    """Population standard deviation over the first axis; `torch.std` takes ten times as long."""
+    return (x - x.mean(0)).square().mean(0).sqrt()
+
+
+def of_members(gaussian: Gaussian, member: Int[Tensor, "b"]) -> Gaussian:
+    """Of an ensemble's Gaussians of b rows, [e b], that of one member for each row, [b]."""
+    rows = torch.arange(len(member), device=member.device)
+    if isinstance(gaussian, FullGaussian):
+        return FullGaussian(gaussian.mean[member, rows], gaussian.scale_tril[member, rows])
+    return DiagonalGaussian(gaussian.mean[member, rows], gaussian.log_std[member, rows])
 
 
 def deal(

@@ -10,7 +10,6 @@ from torch import Tensor
 from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.tasks import Task, get_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gaussian import DiagonalGaussian
 from mbrl_bilevel.models.settings import Covariance, ModelSettings
 from mbrl_bilevel.protocols import NextStep
 
@@ -46,7 +45,7 @@ def pendulum(model: DynamicsModel | None = None, **kwargs: Any) -> LearnedVector
 
 
 class Walk(DynamicsModel):
-    """next = obs + act exactly, in the plane; member e deviates by (e + 1) (1 + |obs|) / 10."""
+    """next = obs + act exactly, in the plane."""
 
     def __init__(self) -> None:
         super().__init__(2, 2, ModelSettings(members=2, hidden=(2,)), generator=seeded())
@@ -62,9 +61,13 @@ class Walk(DynamicsModel):
     ) -> NextStep:
         return NextStep(obs + act, None)
 
-    def predict(self, obs: Tensor, act: Tensor) -> DiagonalGaussian:
-        std = torch.stack([1 + obs.abs(), 2 + 2 * obs.abs()]) / 10
-        return DiagonalGaussian(torch.stack([act, -act]), std.log())
+
+class WalkEnv(LearnedVectorEnv):
+    """Unsure of a step by (1 + |obs|) / 5 in each dimension, each up to 1."""
+
+    def _sample(self, obs: Tensor, act: Tensor) -> tuple[NextStep, Tensor]:
+        unsure = (0.2 * (1 + obs.abs())).clamp(max=1.0).norm(dim=-1)
+        return self.model.sample(obs, act, self.generator), self.uncertainty_penalty * unsure
 
 
 def walk_reward(obs: Tensor, act: Tensor, next_obs: Tensor) -> Tensor:
@@ -81,4 +84,4 @@ WALK = Task("Walk-v0", walk_reward, walked_out, ("x", "y"))
 def walk(model: DynamicsModel | None = None, **kwargs: Any) -> LearnedVectorEnv:
     settings: dict[str, Any] = {"num_envs": 5, "time_limit": 7, "action_space": UNIT}
     settings |= {"task": WALK, "starts": torch.tensor([[0.5, -0.25]])}
-    return LearnedVectorEnv(model or Walk(), **(settings | kwargs))
+    return WalkEnv(model or Walk(), **(settings | kwargs))
