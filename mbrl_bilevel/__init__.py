@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
     from mbrl_bilevel.objectives.settings import PolicyGradientSettings as PolicyGradientSettings
     from mbrl_bilevel.objectives.settings import ResidualRewardSettings as ResidualRewardSettings
+    from mbrl_bilevel.objectives.settings import SeparateSettings as SeparateSettings
     from mbrl_bilevel.objectives.settings import TwoMeansSettings as TwoMeansSettings
     from mbrl_bilevel.planning.settings import PLANNERS as PLANNERS
     from mbrl_bilevel.training.fit import fit as fit
@@ -59,6 +60,7 @@ else:
             "ObjectiveSpec",
             "PolicyGradientSettings",
             "ResidualRewardSettings",
+            "SeparateSettings",
             "TwoMeansSettings",
         ),
         "planning.settings": ("PLANNERS",),
@@ -88,6 +90,7 @@ __all__ = [
     "Propagation",
     "ResidualRewardSettings",
     "RunFolder",
+    "SeparateSettings",
     "TrainingDiverged",
     "Transitions",
     "TwoMeansSettings",

@@ -172,6 +172,7 @@ def _results(
         "test": test.metrics() | target_counts(model),
         "transitions": {name: len(part) for name, part in parts.items()},
         "objective": OBJECTIVES.name(config.objective),
+        "parameters": model.network.parameter_count,
         "dataset": training.dataset.id,
         "seed": config.run.seed,
     }

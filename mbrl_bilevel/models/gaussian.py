@@ -168,6 +168,11 @@ class GaussianEnsemble(nn.Module):
         self.held_share = 0.0
 
     @property
+    def parameter_count(self) -> int:
+        """Numbers that tell the predictions of all members, those that they share counted once."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def outputs(self) -> int:
         """How many targets are predicted."""
         return len(self.informative)

@@ -17,6 +17,7 @@ from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
+from mbrl_bilevel.objectives.separate import SeparateRegression
 from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
     BetaNLLSettings,
@@ -28,6 +29,7 @@ from mbrl_bilevel.objectives.settings import (
     OuterSettings,
     PolicyGradientSettings,
     ResidualRewardSettings,
+    SeparateSettings,
     TwoMeansSettings,
 )
 from mbrl_bilevel.objectives.two_level import TwoLevel
@@ -113,6 +115,20 @@ def policy_gradient(
     }
     reward = Mahalanobis(outputs, form=spec.reward)
     return ClosedFormPolicyGradient(reward, rules[spec.reward], **inner).to(device)
+
+
+def separate(
+    spec: SeparateSettings,
+    model: DynamicsModel,
+    train: Transitions,
+    held_out: Transitions,
+    *,
+    steps: int,
+    generator: torch.Generator,
+) -> TwoLevel:
+    inner = SeparateRegression(model.network, generator=generator).to(model.elites.device)
+    outer = _outer_data(spec, model, train, held_out, generator)
+    return _two_level(spec, inner, outer, ClosedForm(), steps)
 
 
 def two_means(

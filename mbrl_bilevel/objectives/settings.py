@@ -114,6 +114,14 @@ class OuterSettings(ObjectiveSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeparateSettings(OuterSettings):
+    """Squared error for the mean; a noise network of its own learns by likelihood on data held out
+    from the mean."""
+
+    kind: ClassVar[NetworkKind] = "separate_noise"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TwoMeansSettings(OuterSettings):
     """Two means per member, by squared error and by squared error over the noise's variance; noise
     and a gate between the two are learned on data held out from them, by likelihood. Nothing is
@@ -180,6 +188,7 @@ OBJECTIVES.register("nll", NLLSettings, "mbrl_bilevel.objectives.build:nll")
 OBJECTIVES.register("beta_nll", BetaNLLSettings, "mbrl_bilevel.objectives.build:beta_nll")
 OBJECTIVES.register("faithful", FaithfulSettings, "mbrl_bilevel.objectives.build:faithful")
 OBJECTIVES.register("pg", PolicyGradientSettings, "mbrl_bilevel.objectives.build:policy_gradient")
+OBJECTIVES.register("separate", SeparateSettings, "mbrl_bilevel.objectives.build:separate")
 OBJECTIVES.register("two_means", TwoMeansSettings, "mbrl_bilevel.objectives.build:two_means")
 OBJECTIVES.register(
     "residual_reward", ResidualRewardSettings, "mbrl_bilevel.objectives.build:residual_reward"

@@ -5,15 +5,15 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.two_means import TwoMeanEnsemble
+from mbrl_bilevel.objectives.separate import SeparateRegression, rows_of
 
 
-class TwoMeanRegression(nn.Module):
+class TwoMeanRegression(SeparateRegression):
     """Two weighted least-squares means: -J (theory T2) under U(x), weighted as mse and as nll.
 
     With U(x) = (lam / 2) s(x)^-2 the weights w(x) = s(x)^(2 b) leave the optimum of an unrestricted
@@ -37,9 +37,8 @@ class TwoMeanRegression(nn.Module):
         exponents: tuple[float, float] = (1.0, 0.0),
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(network, generator=generator)
         self.exponents = exponents
-        self.side = _two_means(network).side_network(1, generator)
 
     def forward(
         self,
@@ -54,7 +53,7 @@ class TwoMeanRegression(nn.Module):
             variance = torch.exp(2 * self._log_std(same))
         losses = [
             (0.5 * variance ** (b - 1) * (mean - y).square()).sum(-1).mean(-1)
-            for b, mean in zip(self.exponents, _two_means(network).means(x), strict=True)
+            for b, mean in zip(self.exponents, self._own(network).means(x), strict=True)
         ]
         metrics = {
             f"weighted_error_b{b:g}": loss.detach()
@@ -76,7 +75,7 @@ class TwoMeanRegression(nn.Module):
         inputs, it is learned by the squared error in units of the mean variance.
         """
         with torch.no_grad():  # a mean that moved here would be fitted to the held-out rows
-            first, second = _two_means(network).means(x)
+            first, second = self._own(network).means(x)
         log_std, gate = self._noise_and_gate(x)
         error = (torch.lerp(second, first, gate) - y).square()
         nll = 0.5 * error * torch.exp(-2 * log_std) + log_std + 0.5 * math.log(2 * math.pi)
@@ -85,60 +84,14 @@ class TwoMeanRegression(nn.Module):
         nll = nll.sum(-1).mean()
         return nll + 0.5 * (error / mean_variance).sum(-1).mean(), nll.detach()
 
-    def bilevel_problem(self, network: GaussianEnsemble) -> BilevelProblem:
-        """Not offered: noise and gate are learned with both fitted means held still.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError("two means are gated by the closed form: choose ClosedForm()")
-
-    def frozen_batch(
-        self,
-        network: GaussianEnsemble,
-        x: Float[Tensor, "e b d"],
-        y: Float[Tensor, "e b n"],
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """The batch as it is: nothing in it is sampled."""
-        return x, y
-
-    def warm_start(self, network: GaussianEnsemble) -> None:
-        """Goes on from the gate and the noise that the model has, where it was fitted before."""
-        # The members' side networks are copies of one: the first stands for all.
-        mine, theirs = self.side.state_dict(), _two_means(network).side.state_dict()
-        for name, tensor in mine.items():
-            tensor.copy_(theirs[name][:1])
-
-    def calibrate(
-        self, network: GaussianEnsemble, x: Float[Tensor, "b d"], y: Float[Tensor, "b n"]
-    ) -> None:
-        """Hands the gate and the noise over to the model."""
-        _two_means(network).adopt(self.side)
-
-    def precision_diagonal(
-        self, network: GaussianEnsemble, x: Float[Tensor, "*x b d"]
-    ) -> Float[Tensor, "*x b n"]:
-        """U_ii(x) of the learned reward, for lam = 1."""
-        return 0.5 * torch.exp(-2 * self._log_std(x))
-
-    def _log_std(self, x: Tensor) -> Tensor:
-        return self.side.log_std(_rows(x)).reshape(*x.shape[:-1], -1)
-
     def _noise_and_gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_std, gate = self.side.noise_and_gate(_rows(x))
+        log_std, gate = self.side.noise_and_gate(rows_of(x))
         return log_std.reshape(*x.shape[:-1], -1), gate.reshape(*x.shape[:-1], -1)
 
-
-def _rows(x: Float[Tensor, "*x d"]) -> Float[Tensor, "1 r d"]:
-    """Rows of all members at once, for the one network that all share."""
-    return x.reshape(1, -1, x.shape[-1])
-
-
-def _two_means(network: GaussianEnsemble) -> TwoMeanEnsemble:
-    if not isinstance(network, TwoMeanEnsemble):
-        raise InputError(
-            "two weighted regressions need a model of two means: build it by "
-            "DynamicsModel(..., kind='two_means')"
-        )
-    return network
+    def _own(self, network: GaussianEnsemble) -> TwoMeanEnsemble:
+        if not isinstance(network, TwoMeanEnsemble):
+            raise InputError(
+                "two weighted regressions need a model of two means: build it by "
+                "DynamicsModel(..., kind='two_means')"
+            )
+        return network

@@ -84,7 +84,7 @@ class Config:
         if self.run.cold_restart and not isinstance(self.objective, OuterSettings):
             raise InputError(
                 f"--cold-restart of --objective {OBJECTIVES.name(self.objective)}: it has no outer "
-                "level; choose two_means, residual_reward or bilevel"
+                "level; choose separate, two_means, residual_reward or bilevel"
             )
 
 

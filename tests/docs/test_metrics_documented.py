@@ -32,7 +32,8 @@ OBJECTIVES = {
     "mse": (*MODEL, "--objective", "mse"),
     "faithful": (*MODEL, "--objective", "faithful"),
     "pg": (*MODEL, "--objective", "pg"),
-    **{name: (*MODEL, *OUTER, name) for name in ("two_means", "residual_reward", "bilevel")},
+    **{name: (*MODEL, *OUTER, name) for name in ("separate", "two_means")},
+    **{name: (*MODEL, *OUTER, name) for name in ("residual_reward", "bilevel")},
     **{
         name: (*MODEL, *OUTER, "bilevel", "--hypergradient", name)
         for name in ("implicit", "fisher", "unrolled", "value_gap", "soba")

@@ -32,7 +32,8 @@ def test_values_are_refused_where_settings_are_built(settings, values, words):
 @pytest.mark.parametrize("name", OBJECTIVES.names)
 def test_an_objective_is_built_for_its_kind_of_network_alone(name):
     spec = OBJECTIVES.settings(name)()
-    assert spec.kind == ("two_means" if name == "two_means" else "gaussian")
+    own = {"two_means": "two_means", "separate": "separate_noise"}
+    assert spec.kind == own.get(name, "gaussian")
 
 
 def test_settings_that_nobody_registered_are_refused():
