@@ -1,8 +1,9 @@
 """What ends an episode in every task."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from mbrl_bilevel.finite import finite_rows
 
 
 def non_finite(next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]:
@@ -10,7 +11,7 @@ def non_finite(next_obs: Float[Tensor, "*s o"]) -> Bool[Tensor, "*s"]:
 
     No simulation goes on from such an observation, and a rollout of a learned model must not.
     """
-    return ~torch.isfinite(next_obs).all(-1)
+    return ~finite_rows(next_obs)
 
 
 def outside(value: Float[Tensor, "*s"], low: float, high: float) -> Bool[Tensor, "*s"]:

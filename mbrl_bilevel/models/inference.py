@@ -34,10 +34,10 @@ class InferenceMLP(nn.Module):
     def forward(self, x: Float[Tensor, "*e b i"]) -> Float[Tensor, "m b j"]:
         if x.ndim == 2:
             x = x.expand(len(self.members), *x.shape)
-        block = self._rows_of_a_block(x)
-        if x.shape[1] <= block:
+        blocks = self._blocks(x)
+        if blocks == 1:
             return self._pass(x)
-        return torch.cat([self._pass(part) for part in x.split(block, 1)], 1)
+        return torch.cat([self._pass(part) for part in x.tensor_split(blocks, 1)], 1)
 
     def _pass(self, x: Float[Tensor, "m b i"]) -> Float[Tensor, "m b j"]:
         *hidden, last = self.layers
@@ -74,11 +74,12 @@ class InferenceMLP(nn.Module):
             self._kept[index : index + 1] = [x.new_empty(size)]
         return self._kept[index][:size].view(shape)
 
-    def _rows_of_a_block(self, x: Float[Tensor, "m b i"]) -> int:
-        if x.is_cuda:  # which takes all rows at once
-            return x.shape[1]
+    def _blocks(self, x: Float[Tensor, "m b i"]) -> int:
+        """Into how many blocks of about the same length the rows are split; on a GPU, none."""
+        if x.is_cuda:
+            return 1
         units = max((layer.weight.shape[-1] for layer in self.layers[:-1]), default=1)
-        return max(1, torch.get_num_threads() * BLOCK // (len(self.members) * units))
+        return max(1, round(x[..., 0].numel() * units / (BLOCK * torch.get_num_threads())))
 
 
 def for_inference(network: GaussianEnsemble) -> GaussianEnsemble:

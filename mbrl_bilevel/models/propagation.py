@@ -6,7 +6,8 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import INPUT_BOUND, DynamicsModel
-from mbrl_bilevel.models.sampling import deal, draw, noise_like
+from mbrl_bilevel.models.inference import for_inference
+from mbrl_bilevel.models.sampling import deal, deviation, draw, noise_like
 from mbrl_bilevel.protocols import ActionPrior, Trajectories
 
 KINDS = ("ts1", "ts_inf", "mean", "mixture")
@@ -68,7 +69,7 @@ class Propagation:
             )
         self.model, self.kind, self.particles = model, kind, particles
         self.disagreement, self.prior = disagreement, prior
-        self.network = model.network.select(model.elites)
+        self.network = for_inference(model.network.select(model.elites))
         self._checked: Tensor | None = None
         self.counted: slice | Tensor = slice(None)  # dimensions that members can disagree about
         if len(model.informative) < model.network.heads:
@@ -94,7 +95,7 @@ class Propagation:
         size, inputs = self.model.obs_dim, self.model.input_standardizer
         # States are kept in standard deviations all the way, so that no step needs to convert.
         start = (obs - inputs.mean[:size]) / inputs.std[:size]
-        moves = actions.flatten(0, 1)
+        moves = actions.flatten(0, 1).transpose(0, 1).contiguous()  # [t r a], as states
         if self.prior is None:
             moves = self._standardised(moves)
         scale, shift = self._change()
@@ -102,22 +103,23 @@ class Propagation:
             ((bound - inputs.mean[:size]) / inputs.std[:size]).repeat_interleave(n, 0)
             for bound in self.model.reachable(obs, horizon)
         )
-        states = start.new_empty(self.particles, b * n, horizon + 1, size)
-        states[:, :, 0] = start.repeat_interleave(n, 0)
+        # Time goes first: a step reads and writes memory in one piece.
+        states = start.new_empty(horizon + 1, self.particles, b * n, size)
+        states[0] = start.repeat_interleave(n, 0)
         x = start.new_empty(self.particles, b * n, size + moves.shape[-1])
         rewards, spreads, taken = [], [], []
         for t in range(horizon):
-            x[..., :size] = states[:, :, t].clamp(-INPUT_BOUND, INPUT_BOUND)
+            torch.clamp(states[t], -INPUT_BOUND, INPUT_BOUND, out=x[..., :size])
             if self.prior is None:
-                x[..., size:] = moves[:, t]
+                x[..., size:] = moves[t]
             else:
-                seen = states[:, :, t] * inputs.std[:size] + inputs.mean[:size]
-                taken.append(self.prior(seen, moves[:, t].expand(self.particles, -1, -1)))
+                seen = states[t] * inputs.std[:size] + inputs.mean[:size]
+                taken.append(self.prior(seen, moves[t].expand(self.particles, -1, -1)))
                 x[..., size:] = self._standardised(taken[-1])
             y, spread = self._step(x, generator)
             y = self.model.widen(y)
-            after = torch.addcmul(shift + states[:, :, t], y[..., :size], scale)
-            states[:, :, t + 1] = torch.clamp(after, lowest, highest)
+            torch.addcmul(shift + states[t], y[..., :size], scale, out=states[t + 1])
+            states[t + 1].clamp_(lowest, highest)
             if self.model.learn_reward:
                 rewards.append(y[..., size])
             if spread is not None:
@@ -166,7 +168,7 @@ class Propagation:
     ) -> tuple[Float[Tensor, "p r n"], Float[Tensor, "p r n"]]:
         """A sample of the Gaussian with the mixture's moments, and the deviation of the means."""
         gaussian = self.network(x.flatten(0, 1))
-        mean, spread = gaussian.mean.mean(0), gaussian.mean.std(0, correction=0)
+        mean, spread = gaussian.mean.mean(0), deviation(gaussian.mean)
         std = (gaussian.std.square().mean(0) + spread.square()).sqrt()
         y = torch.addcmul(mean, std, noise_like(mean, generator))
         return y.reshape(*x.shape[:2], -1), spread.reshape(*x.shape[:2], -1)
@@ -174,22 +176,23 @@ class Propagation:
     def _in_own_units(
         self,
         obs: Float[Tensor, "b o"],
-        states: Float[Tensor, "p r t o"],
+        states: Float[Tensor, "t p r o"],
         rewards: list[Float[Tensor, "p r"]],
         spreads: list[Float[Tensor, "r"]],
         n: int,
     ) -> Trajectories:
-        b, size, horizon = len(obs), self.model.obs_dim, states.shape[2] - 1
+        b, size, horizon = len(obs), self.model.obs_dim, len(states) - 1
         disagreement = None
         if self.disagreement:
             if self.kind == "mixture":
                 each = torch.stack(spreads, -1)
             else:
-                each = states[:, :, 1:].var(0, correction=0)[..., self.counted].mean(-1).sqrt()
+                spread = deviation(states[1:].transpose(0, 1))[..., self.counted]
+                each = spread.square().mean(-1).sqrt().mT
             disagreement = each.reshape(b, n, horizon)
         inputs, targets = self.model.input_standardizer, self.model.target_standardizer
         observations = states * inputs.std[:size] + inputs.mean[:size]
-        observations = observations.reshape(self.particles, b, n, horizon + 1, size)
+        observations = observations.unflatten(2, (b, n)).permute(1, 2, 3, 0, 4)
         observations[..., 0, :] = obs.unsqueeze(1)
         if not rewards:
             return Trajectories(observations, None, disagreement)

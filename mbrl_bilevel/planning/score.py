@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.finite import finite_rows
 from mbrl_bilevel.planning.settings import ScoringSettings
 from mbrl_bilevel.protocols import Task, Trajectories, TrajectoryModel
 
@@ -77,7 +78,7 @@ class Scoring:
             rewards = rewards - settings.disagreement * _disagreement(imagined)
         ended = task.terminated(after)
         counts = _until_termination(ended)
-        finite = after.isfinite().all(-1) & rewards.isfinite()
+        finite = finite_rows(after) & rewards.isfinite()
         broken = (counts & ~finite).any(-1)
         horizon = rewards.shape[-1]
         steps = torch.arange(horizon, dtype=rewards.dtype, device=rewards.device)

@@ -1,5 +1,6 @@
 """Propagation against slow references and the closed forms of linear Gaussian ensembles."""
 
+import itertools
 import math
 from typing import Any
 
@@ -202,7 +203,7 @@ def test_one_evaluation_of_every_elite_is_the_default(kind: str, count: int) -> 
     """Rows that the network sees a step: as many for every kind."""
     model, seen = dynamics(), []
     futures = Propagation(model, kind)
-    hook = model.network.network.layers[0].register_forward_hook(
+    hook = futures.network.network.register_forward_hook(
         lambda layer, args, out: seen.append(out.shape[:2])
     )
     found = futures.trajectories(
@@ -329,3 +330,28 @@ def test_a_prior_of_one_action_is_that_action() -> None:
     other = Propagation(model).trajectories(obs, given + shift, torch.Generator().manual_seed(0))
     assert torch.equal(one.observations, other.observations)
     assert other.actions is None
+
+
+@pytest.mark.parametrize("kind", ["ts_inf", "mean"])
+def test_futures_are_those_of_a_loop_over_members_and_rows(kind: str) -> None:
+    """Plain passes, a row at a time, in own units; only the noise is drawn for all at once."""
+    model = dynamics(learn_reward=True).double()
+    model.elites = torch.tensor([2, 0, 3])
+    obs = transitions(2).observation.double()
+    actions = torch.randn(2, 5, 4, 2, generator=torch.Generator().manual_seed(1)).double()
+    found = Propagation(model, kind).trajectories(obs, actions, torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(2)
+    low, high = model.reachable(obs, 4)
+    state = obs[None, :, None].expand(3, 2, 5, 3).clone()
+    assert found.rewards is not None
+    for t in range(4):
+        noise = torch.zeros(3, 10, 4).double()
+        if kind == "ts_inf":
+            noise = torch.randn(3, 10, 4, generator=generator, dtype=torch.float64)
+        for p, b, n in itertools.product(range(3), range(2), range(5)):
+            gaussian = model.predict(state[p, b, n][None], actions[b, n, t][None])
+            member = int(model.elites[p])
+            y = gaussian.mean[member, 0] + gaussian.std[member, 0] * noise[p, b * 5 + n]
+            state[p, b, n] = (state[p, b, n] + y[:3]).clamp(low[b], high[b]).detach()
+            assert float(found.rewards[p, b, n, t]) == pytest.approx(y[3].item(), rel=1e-10)
+        torch.testing.assert_close(found.observations[..., t + 1, :], state, rtol=1e-10, atol=1e-10)
