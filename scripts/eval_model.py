@@ -1,5 +1,6 @@
 """`eval-model`: evaluates dynamics models on data they were not trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,14 +8,16 @@ import torch
 from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.model_evaluation import evaluate
+from mbrl_bilevel.evaluation.recalibration import recalibrate, stored_factors
 from mbrl_bilevel.evaluation.targets import warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
-from mbrl_bilevel.scripts.evaluation_data import evaluation_data
+from mbrl_bilevel.scripts.evaluation_data import EvaluationData, evaluation_data
 from mbrl_bilevel.scripts.flag_checks import refuse_twice
 from mbrl_bilevel.scripts.flags.eval_model import Config
 from mbrl_bilevel.scripts.model_results import remarks_on, text_of, write
+from mbrl_bilevel.training.folder_lock import is_locked
 from mbrl_bilevel.warning_lines import warnings_in_one_line
 
 
@@ -34,6 +37,8 @@ def _run(config: Config) -> Outcome:
     ]
     same_rows = len({part.rows for part in data}) == 1
     shared = same_rows and len({model.informative_names for model in models}) == 1
+    if config.recalibrate:
+        _recalibrate(folders, models, data)
     evaluated, found = [], []
     for folder, model, part in zip(folders, models, data, strict=True):
         say(f"evaluating {folder} on {len(part.test)} transitions of {part.source}")
@@ -55,6 +60,31 @@ def _run(config: Config) -> Outcome:
     if not shared:
         remarks.append(_why_not_comparable(same_rows))
     return compare(folders, evaluated, found, remarks, shared, config.out, config.seed)
+
+
+def _recalibrate(
+    folders: Sequence[Path], models: Sequence[DynamicsModel], data: Sequence[EvaluationData]
+) -> None:
+    """Fits every model's factors before any is stored."""
+    for folder, model, part in zip(folders, models, data, strict=True):
+        if is_locked(folder):
+            raise InputError(f"--recalibrate: a training writes to {folder}; wait for its end")
+        if part.held_out is None:
+            raise InputError(
+                f"--recalibrate: the held-out episodes of {folder} are not available; restore its "
+                "data set, or evaluate without --recalibrate"
+            )
+        recalibrate(model, part.held_out.to(model.elites.device))
+    for folder, model in zip(folders, models, strict=True):
+        factors = stored_factors(model) or [1.0]
+        say(f"{folder}: deviations times {min(factors):.3g} to {max(factors):.3g} from now on")
+        try:
+            model.save(folder)
+        except OSError as error:
+            raise InputError(
+                f"the factors cannot be stored in {folder} ({error.strerror}): copy the model to a "
+                "folder of your own"
+            ) from None
 
 
 def _why_not_comparable(same_rows: bool) -> str:

@@ -19,11 +19,12 @@ from mbrl_bilevel.training.run_folder import SUMMARY
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Rows to evaluate on, where they come from, and the part that the model was trained on."""
+    """Rows to evaluate on, where they come from, and the parts that the training had."""
 
     test: Transitions
     source: str
     train: Transitions | None
+    held_out: Transitions | None
     rows: tuple[Any, ...]
     remarks: tuple[str, ...]
 
@@ -48,32 +49,32 @@ def evaluation_data(
         parts = _split(own, trained)
         _require_same_split(folder, parts)
         return EvaluationData(
-            parts[2], f"the test episodes of {own.id}", parts[0], key, tuple(remarks)
+            parts[2], f"the test episodes of {own.id}", *parts[:2], key, tuple(remarks)
         )
     whole = _load(dataset, loaded)
     _require_fit(model, folder, whole)
-    remarks, train = [], None
+    said: list[str] = []
+    train, held_out = None, None
     if trained is not None:
-        train = _trained_part(folder, trained, whole, loaded)
+        train, held_out = _trained_parts(folder, trained, whole, loaded)
         if _holds_what_was_trained_on(trained, whole, loaded):
-            remarks.append(
-                f"{folder} was trained on a part of {whole.id}: its metrics are optimistic"
-            )
+            said.append(f"{folder} was trained on a part of {whole.id}: its metrics are optimistic")
     if train is None:
-        remarks.append(f"no linear baseline for {folder}: its training data are not available")
-    return EvaluationData(whole.transitions, whole.id, train, (whole.id,), tuple(remarks))
+        said.append(f"no linear baseline for {folder}: its training data are not available")
+    return EvaluationData(whole.transitions, whole.id, train, held_out, (whole.id,), tuple(said))
 
 
-def _trained_part(
+def _trained_parts(
     folder: Path, trained: TrainingData, whole: Dataset, loaded: dict[str, Dataset]
-) -> Transitions | None:
-    """The training part, out of the run's own data set or a copy of it; None without either."""
+) -> tuple[Transitions | None, Transitions | None]:
+    """Training and held-out part, of the run's own data set or a copy; None without either."""
     try:
         own = whole if _is_copy(trained, whole) else _load(trained.dataset, loaded)
         own, _ = as_it_was(folder, trained, own)
-        return _split(own, trained)[0]
+        train, held_out, _ = _split(own, trained)
+        return train, held_out
     except InputError:
-        return None
+        return None, None
 
 
 def _split(data: Dataset, trained: TrainingData) -> tuple[Transitions, Transitions, Transitions]:

@@ -16,6 +16,7 @@ from mbrl_bilevel.evaluation.fan import Fan, fan
 from mbrl_bilevel.evaluation.json_values import finite_or_null
 from mbrl_bilevel.evaluation.k_step import KStep, k_step, longest
 from mbrl_bilevel.evaluation.one_step import OneStep, evaluate_one_step
+from mbrl_bilevel.evaluation.recalibration import stored_factors
 from mbrl_bilevel.evaluation.rollouts import sampled_paths
 from mbrl_bilevel.evaluation.targets import target_counts
 from mbrl_bilevel.evaluation.windows import draw_windows
@@ -30,7 +31,8 @@ class ModelEvaluation:
     """Metrics of one model; `coverage` [l, k] belongs to INTERVALS.
 
     horizons: those that were asked for and that held-out episodes reach. target_names: of the
-    targets that vary in the training part; no metric includes the others.
+    targets that vary in the training part; no metric includes the others. recalibration: factors
+    of the deviations of those targets, None for a model as it was trained.
     """
 
     one_step: OneStep
@@ -40,6 +42,7 @@ class ModelEvaluation:
     horizons: Sequence[int]
     target_names: Sequence[str]
     target_counts: dict[str, Any]
+    recalibration: Sequence[float] | None
 
     def metrics(self) -> dict[str, Any]:
         """As JSON: the metrics of OneStep and, by steps ahead, those that begin with k_step."""
@@ -60,6 +63,7 @@ class ModelEvaluation:
             "k_step_starts": by_horizon(self.k_step.starts),
             "k_step_non_finite": self.k_step.non_finite,
             "target_names": list(self.target_names),
+            "recalibration": self.recalibration,
         }
         many |= self.target_counts
         return self.one_step.metrics() | finite_or_null(many)
@@ -112,4 +116,5 @@ def evaluate(
         [k for k in horizons if k <= len(many.rmse)],
         model.informative_names,
         target_counts(model),
+        stored_factors(model),
     )

@@ -43,6 +43,7 @@ class GaussianEnsemble(nn.Module):
     kind: ClassVar[NetworkKind] = "gaussian"
     informative: Tensor
     held: Tensor  # [m], whose deviation no loss moves
+    recalibration: Tensor
 
     def __init__(
         self,
@@ -77,6 +78,8 @@ class GaussianEnsemble(nn.Module):
         self._build(generator)
         self.register_buffer("informative", torch.arange(outputs), persistent=False)
         self.register_buffer("held", torch.zeros(outputs, dtype=torch.bool), persistent=False)
+        # Log of a factor of each deviation, fitted afterwards; a fit begins by setting it to 0.
+        self.register_buffer("recalibration", torch.zeros(outputs))
         self.held_share = 0.0
 
     @property
@@ -161,15 +164,28 @@ class GaussianEnsemble(nn.Module):
         if self.noise == "constant":
             log_std = self._log_std(NOISE_GAIN * self.log_std)
             mean = self._predicted(out)
-            return DiagonalGaussian(mean, log_std.expand_as(mean))
+            return self._recalibrated(DiagonalGaussian(mean, log_std.expand_as(mean)))
         mean, log_std = self._predicted(out[..., :n]), self._log_std(out[..., n : 2 * n])
         if self.covariance == "diagonal":
-            return DiagonalGaussian(mean, log_std)
+            return self._recalibrated(DiagonalGaussian(mean, log_std))
         unit = torch.diag_embed(torch.ones_like(out[..., :n]))
         rows, columns = torch.tril_indices(n, n, -1, device=out.device)
         unit[..., rows, columns] = out[..., 2 * n :]
         unit = self._predicted(self._predicted(unit).mT).mT
-        return FullGaussian(mean, log_std.exp().unsqueeze(-1) * unit)
+        return self._recalibrated(FullGaussian(mean, log_std.exp().unsqueeze(-1) * unit))
+
+    def _recalibrated(self, gaussian: Gaussian) -> Gaussian:
+        """With each deviation times its factor, which is 1 until `recalibrate` says otherwise."""
+        log_factor = self._predicted(self.recalibration)
+        if isinstance(gaussian, DiagonalGaussian):
+            return DiagonalGaussian(gaussian.mean, gaussian.log_std + log_factor)
+        return FullGaussian(gaussian.mean, log_factor.exp().unsqueeze(-1) * gaussian.scale_tril)
+
+    @torch.no_grad()
+    def recalibrate(self, factor: Float[Tensor, "n"] | float) -> None:
+        """Every member's deviations are those that it learned times `factor` from now on."""
+        factor = torch.as_tensor(factor).to(self.recalibration)
+        self.recalibration[self.informative] = factor.log()
 
     def dropping_out(self, generator: torch.Generator) -> AbstractContextManager[None]:
         """Dropout is on inside of this context, as in training; predictions are without."""

@@ -70,6 +70,8 @@ def built(
         model.elites = torch.empty(elites, dtype=torch.long)
     everything = torch.arange(model.network.heads, device=weights["elites"].device)
     informative = weights.setdefault("informative", everything)  # version 0.1 has none
+    # Models before version 0.2 have none.
+    weights.setdefault("network.recalibration", weights["lowest"].new_zeros(len(everything)))
     model.informative = torch.empty(len(informative), dtype=torch.long, device="meta")
     expected = model.state_dict()
     model.load_state_dict(weights, assign=True)

@@ -124,7 +124,7 @@ class SeparateNoiseEnsemble(GaussianEnsemble):
         return head.weight, head.bias[:, 0]
 
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
-        return DiagonalGaussian(self.means(x)[0], self.side.log_std(x))
+        return self._recalibrated(DiagonalGaussian(self.means(x)[0], self.side.log_std(x)))
 
     def means(self, x: Float[Tensor, "*e b i"]) -> tuple[Float[Tensor, "m b n"], ...]:
         """The means of every member, [E, B, n] each: here one."""

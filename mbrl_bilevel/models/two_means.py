@@ -88,7 +88,7 @@ class TwoMeanEnsemble(SeparateNoiseEnsemble):
     def forward(self, x: Float[Tensor, "*e b i"]) -> Gaussian:
         first, second = self.means(x)
         log_std, gate = self.side.noise_and_gate(x)
-        return DiagonalGaussian(torch.lerp(second, first, gate), log_std)
+        return self._recalibrated(DiagonalGaussian(torch.lerp(second, first, gate), log_std))
 
     @contextmanager
     def dropping_out(self, generator: torch.Generator) -> Iterator[None]:

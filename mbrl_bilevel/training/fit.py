@@ -50,6 +50,7 @@ def fit(
     device = model.elites.device
     train, held_out = train.to(device), held_out.to(device)
     model.fit_standardizers(train)
+    model.network.recalibrate(1.0)
     if isinstance(objective, ObjectiveSettings):
         objective = objective.build(
             model, train, held_out, steps=settings.steps, generator=generator
