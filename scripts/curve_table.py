@@ -1,6 +1,5 @@
 """Evaluations of trainings as a csv file, a figure and a table, beside published curves."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves, mean_at
-from mbrl_bilevel.files import written_by_rename
+from mbrl_bilevel.scripts.csv_table import write_csv
 from mbrl_bilevel.scripts.published_curves import Published
 
 COLUMNS = "env", "agent", "seed", "step", "return", "seconds"
@@ -21,10 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def write_rows(rows: Rows, path: Path) -> None:
     """A csv file of all rows, by rename."""
-    with written_by_rename(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, path, COLUMNS)
 
 
 def draw(env: str, rows: Rows, published: Published, out: Path) -> Path:

@@ -97,7 +97,7 @@ def _trials(config: Config) -> list[Trial]:
                 load_policy(env, "medium")
             for objective in config.objectives or (None,):
                 chosen = _with(settings, objective, config.steps)
-                for seed in range(config.seed, config.seed + config.seeds):
+                for seed in range(config.seed, config.seed + config.repetitions):
                     found.append(Trial(env, agent, objective, seed, chosen))
     return found
 

@@ -1,39 +1,52 @@
-"""Every objective on real data at one budget: test error and likelihood over seeds."""
+"""Every objective on real data at equal parameters and steps: paired differences over seeds."""
 
 import json
 import tempfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+
 from mbrl_bilevel.agents.behaviour import load_policy
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
-from mbrl_bilevel.data.minari import load_dataset
+from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.one_step import evaluate_one_step
+from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, train_model
-from mbrl_bilevel.scripts.command import Outcome, say
+from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
+from mbrl_bilevel.scripts.csv_table import write_csv
+from mbrl_bilevel.scripts.equal_size import hidden_of_equal_size, parameters
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import train_model as train_model_flags
 from mbrl_bilevel.scripts.flags.reproduce import Config
+from mbrl_bilevel.scripts.paired_differences import interval
 from mbrl_bilevel.scripts.training_data import require_unchanged
 from mbrl_bilevel.training.run_folder import CONFIG, SUMMARY, RunFolder
 from mbrl_bilevel.training.settings import FitSettings
 
 TRANSITIONS = 25_000  # of which the training part is 20,000
-BASELINES = ("mse", "nll", "beta_nll")  # what a learned reward has to face
+TEST_TRANSITIONS, TEST_EPISODES = 20_000, 20  # of the data set that nobody is trained on, at least
+TEST_SEED = 10_000
 STEPS = 4_000  # gradient steps of each run
-HIDDEN, WIDE = (200, 200, 200), (290, 290, 290)  # the wide one for objectives named NAME-wide
-Metrics = dict[str, list[dict[str, float]]]
+WIDTH = 200  # units of three layers of nll, whose parameters the others have too; -wide: twice
+REFERENCE = "nll"
+METRICS = ("mse", "nll", "member_mse", "member_nll", "ece")
+Rows = list[dict[str, Any]]
 
 
 def reproduce(config: Config) -> Outcome:
-    """Trains each objective on the medium data of each environment, `seeds` times.
+    """Trains each objective on the medium data of each environment, with several seeds.
 
-    A seed decides split, initialisation and batches. Metrics are those of the test episodes, in
-    standardised units: mean squared error and NLL per dimension of the mixture of members.
+    A seed decides split, initialisation and batches, of all objectives alike. All networks have as
+    many parameters as nll's, NAME-wide twice as many. Metrics are those of a second data set of at
+    least TEST_EPISODES episodes, in standardised units of the training part: mean squared error and
+    NLL per dimension of the mixture of members. With --out, dynamics.csv holds a row per run.
 
     Raises:
         InputError: an environment without a shipped medium policy, or an unknown objective.
@@ -47,98 +60,132 @@ def reproduce(config: Config) -> Outcome:
     for name, folder in (("--data", config.data), ("--out", config.out)):
         if folder is not None:
             make_folder(name, folder)
-    found: dict[str, Metrics] = {}
+    rows: Rows = []
     with tempfile.TemporaryDirectory() as runs, datasets_in(config.data or Path(runs, "datasets")):
         for env in config.envs:
-            dataset = f"{env.split('-')[0].lower()}/medium-v0"
-            _collect(env, dataset)
-            found[env] = defaultdict(list)
-            for seed in range(config.seed, config.seed + config.seeds):
+            data, test = _collected(env)
+            for seed in range(config.seed, config.seed + config.repetitions):
                 for objective in config.compared:
                     run = Path(config.out or runs, env, f"{objective}-{seed}")
-                    found[env][objective].append(_train(config, dataset, objective, seed, run))
+                    found = _train(config, data, objective, seed, run)
+                    found |= _test(run, test, config.device)
+                    rows.append({"environment": env, "objective": objective, "seed": seed} | found)
+                    if config.out is not None:
+                        write_csv(rows, config.out / "dynamics.csv", list(rows[0]))
     results: dict[str, Any] = {
-        "test": found, "seed": config.seed, "seeds": config.seeds, "steps": config.steps or STEPS,
+        "test": _by_objective(rows), "seed": config.seed, "seeds": config.repetitions,
+        "steps": config.steps or STEPS,
     }  # fmt: skip
-    return Outcome(results, "\n\n".join(_table(env, found[env]) for env in config.envs))
+    return Outcome(results, "\n\n".join(table(env, rows) for env in config.envs))
 
 
-def _collect(env: str, dataset: str) -> None:
+def _collected(env: str) -> tuple[Dataset, Dataset]:
+    """The data to train on, and a second data set of the same policy to test on."""
+    name = env.split("-")[0].lower()
+    make = partial(_collect, env)
+    data = make(f"{name}/medium-v0", TRANSITIONS, 0)
+    test = make(f"{name}/medium-test-v0", TEST_TRANSITIONS, TEST_SEED)
+    if test.transitions.episodes < TEST_EPISODES:
+        raise InputError(
+            f"{test.id} has {test.transitions.episodes} episodes, tests are of {TEST_EPISODES} or "
+            "more: remove it, or choose another --data"
+        )
+    return data, test
+
+
+def _collect(env: str, dataset: str, steps: int, seed: int) -> Dataset:
     try:
         dataset_folder(dataset)
     except InputError:
-        collect.run(
-            collect_flags.Config(
-                env=env, policy="medium", steps=TRANSITIONS, dataset=dataset, seed=0
-            )
+        flags = collect_flags.Config(
+            env=env, policy="medium", steps=steps, dataset=dataset, seed=seed
         )
+        collect.run(flags)
+    return load_dataset(dataset)
 
 
-def _train(config: Config, dataset: str, objective: str, seed: int, run: Path) -> dict[str, float]:
-    say(f"{dataset}, {objective}, seed {seed}")
+def _train(config: Config, data: Dataset, objective: str, seed: int, run: Path) -> dict[str, Any]:
+    say(f"{data.id}, {objective}, seed {seed}")
     base = objective.removesuffix("-wide")
+    spec = OBJECTIVES.settings(base)()
+    inputs, outputs = (
+        data.transitions.observation.shape[1] + data.transitions.action.shape[1],
+        data.transitions.observation.shape[1],
+    )
+    size = parameters("gaussian", inputs, outputs, WIDTH) * (1 if objective == base else 2)
+    hidden = hidden_of_equal_size(spec.kind, inputs, outputs, size)
     flags = train_model_flags.Config(
         run=train_model_flags.RunFlags(
             out=run, seed=seed, device=config.device, resume=(run / CONFIG).is_file()
         ),
-        data=train_model_flags.DataFlags(dataset=dataset),
-        model=train_model_flags.ModelFlags(hidden=HIDDEN if objective == base else WIDE),
-        objective=OBJECTIVES.settings(base)(),
+        data=train_model_flags.DataFlags(dataset=data.id),
+        model=train_model_flags.ModelFlags(hidden=hidden),
+        objective=spec,
         fit=FitSettings(steps=config.steps or STEPS),
     )
     finished = run / SUMMARY
     if finished.is_file():
-        data = load_dataset(dataset)
-        require_unchanged(run, dataset, data)
+        require_unchanged(run, data.id, data)
         with RunFolder(run, train_model.resolved(flags, data), resume=True):  # of the same flags
             trained = json.loads(finished.read_text())
     else:
         trained = train_model.run(flags).results
-    test = trained["test"]
     return {
-        "mse": test["rmse"] ** 2,
-        "nll": test["nll"],
-        "member_mse": test["member_mse"],
-        "member_nll": test["member_nll"],
-        "ece": test["ece"],
+        "units": hidden[0],
+        "parameters": trained["parameters"],
+        "steps": trained["steps"],
         "seconds": trained["seconds"],
     }
 
 
-def _table(env: str, found: Metrics) -> str:
-    """Mean and standard error over seeds; then two_means beside the best baseline."""
-    lines = [f"{env:<15} {'test MSE':>18} {'test NLL':>18} {'ECE':>7} {'seconds':>8}"]
+def _test(run: Path, test: Dataset, device: str) -> dict[str, Any]:
+    """Metrics of the run's model on the test data."""
+    model = DynamicsModel.load(run, resolve_device(device))
+    found = evaluate_one_step(model, test.transitions.to(torch.device(resolve_device(device))))
+    metrics = found.metrics() | {"mse": found.rmse**2}
+    return {name: metrics[name] for name in METRICS} | {"test_episodes": test.transitions.episodes}
+
+
+def _by_objective(rows: Rows) -> dict[str, dict[str, Rows]]:
+    found: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        found[row["environment"]][row["objective"]].append(
+            {k: v for k, v in row.items() if k not in ("environment", "objective")}
+        )
+    return found
+
+
+def table(env: str, rows: Rows) -> str:
+    """Mean and standard error over seeds; then differences to nll, paired by seed."""
+    found = _by_objective(rows)[env]
+    lines = [
+        f"{env:<18} {'parameters':>10} {'test MSE':>19} {'test NLL':>17} {'ECE':>7} {'seconds':>8}"
+    ]
     for objective, runs in found.items():
-        mse, nll = (_spread([r[key] for r in runs], key) for key in ("mse", "nll"))
-        ece, seconds = _mean(runs, "ece"), _mean(runs, "seconds")
-        lines.append(f"{objective:<15} {mse:>18} {nll:>18} {ece:>7.3f} {seconds:>8.1f}")
-    for suffix in ("", "-wide"):
-        lines += _against(found, [n + suffix for n in BASELINES if n + suffix in found])
-    if {"two_means", "nll"} <= found.keys():
-        ratio = _mean(found["two_means"], "seconds") / _mean(found["nll"], "seconds")
-        lines.append(f"two_means takes {ratio:.2f} times as long as nll")
+        mse, nll = (_spread([r[k] for r in runs], digits) for k, digits in (("mse", 5), ("nll", 3)))
+        ece, seconds = (mean(r[k] for r in runs) for k in ("ece", "seconds"))
+        size = runs[0]["parameters"]
+        lines.append(f"{objective:<18} {size:>10,} {mse:>19} {nll:>17} {ece:>7.3f} {seconds:>8.1f}")
+    if REFERENCE in found and len(found) > 1:
+        lines.append(f"difference to {REFERENCE}, same seeds: mean (95 % interval)")
+        for objective, runs in found.items():
+            if objective != REFERENCE:
+                cells = (
+                    _difference([r[k] for r in runs], [r[k] for r in found[REFERENCE]], digits)
+                    for k, digits in (("mse", 5), ("nll", 3))
+                )
+                lines.append(f"{objective:<18} MSE {' NLL '.join(cells)}")
     return "\n".join(lines)
 
 
-def _against(found: Metrics, baselines: list[str]) -> list[str]:
-    if "two_means" not in found or not baselines:
-        return []
-    error = _mean(found["two_means"], "mse") / min(_mean(found[name], "mse") for name in baselines)
-    nll_gap = _mean(found["two_means"], "nll") - min(
-        _mean(found[name], "nll") for name in baselines
-    )
-    return [
-        f"two_means against the best of {', '.join(baselines)}: "
-        f"{error:.3f} times the MSE, {nll_gap:+.3f} in NLL per dimension"
-    ]
+def _difference(values: list[float], others: list[float], digits: int) -> str:
+    middle, low, high = interval([a - b for a, b in zip(values, others, strict=True)])
+    if len(values) == 1:
+        return f"{middle:+.{digits}f}"
+    return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def _mean(runs: list[dict[str, float]], key: str) -> float:
-    return mean(run[key] for run in runs)
-
-
-def _spread(values: list[float], key: str) -> str:
-    digits = {"mse": 5, "nll": 3}[key]
+def _spread(values: list[float], digits: int) -> str:
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{mean(values):.{digits}f} ± {stdev(values) / len(values) ** 0.5:.{digits}f}"

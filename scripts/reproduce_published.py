@@ -96,8 +96,8 @@ def reproduce(config: Config) -> Outcome:
     with tempfile.TemporaryDirectory() as aside, datasets_in(config.data or aside):
         transitions = _transitions()
     found: dict[str, list[Pair]] = {name: [] for name in ROWS}
-    with tqdm(total=config.seeds * len(ROWS) * STEPS, unit="step", desc="published") as bar:
-        for seed in range(config.seed, config.seed + config.seeds):
+    with tqdm(total=config.repetitions * len(ROWS) * STEPS, unit="step", desc="published") as bar:
+        for seed in range(config.seed, config.seed + config.repetitions):
             repetition = repeat(transitions, seed, resolve_device(config.device))
             for name, (make, _) in ROWS.items():
                 bar.set_postfix_str(f"seed {seed}, {name}")
@@ -110,7 +110,7 @@ def reproduce(config: Config) -> Outcome:
             name: [{"rmse": rmse, "nll": nll} for rmse, nll in runs] for name, runs in found.items()
         },
         "published": {name: published for name, (_, published) in ROWS.items()},
-        "seed": config.seed, "seeds": config.seeds,
+        "seed": config.seed, "seeds": config.repetitions,
     }  # fmt: skip
     return Outcome(results, table(found))
 

@@ -45,7 +45,7 @@ def reproduce(config: Config) -> Outcome:
     make_folder("--out", config.out)
     train: dict[str, Callable[..., dict[str, Any]]] = {"ours": _ours, "peer": _peer}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in train}
-    for seed in range(config.seed, config.seed + config.seeds):
+    for seed in range(config.seed, config.seed + config.repetitions):
         for name in train:
             kept = config.out / f"{name}-{seed}.json"
             if not kept.is_file():
@@ -59,7 +59,13 @@ def reproduce(config: Config) -> Outcome:
     curves = {NAMES[n]: [_curve(run) for run in found] for n, found in runs.items()}
     title = f"soft actor-critic on {env}, {EPISODES} episodes a point"
     figure = save(learning_curves(curves, title), config.out / "curves.png")
-    results = {"env": env, "steps": steps, "seeds": config.seeds, "seed": config.seed, "runs": runs}
+    results = {
+        "env": env,
+        "steps": steps,
+        "seeds": config.repetitions,
+        "seed": config.seed,
+        "runs": runs,
+    }
     return Outcome(results, f"{_table(curves, runs)}\nfigure: {figure}")
 
 
