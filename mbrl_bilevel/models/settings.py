@@ -8,7 +8,7 @@ from mbrl_bilevel.ranges import Count, Range, check_ranges
 
 Covariance = Literal["diagonal", "full"]
 Noise = Literal["input", "constant"]
-NetworkKind = Literal["gaussian", "separate_noise", "two_means"]
+NetworkKind = Literal["gaussian", "natural", "separate_noise", "two_means"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from mbrl_bilevel.objectives.faithful import Faithful
 from mbrl_bilevel.objectives.inner_problem import InnerProblem
 from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
+from mbrl_bilevel.objectives.natural import Natural
 from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
@@ -24,14 +25,17 @@ from mbrl_bilevel.objectives.settings import (
     BilevelSettings,
     FaithfulSettings,
     MSESettings,
+    NaturalSettings,
     NLLSettings,
     ObjectiveSpec,
     OuterSettings,
     PolicyGradientSettings,
     ResidualRewardSettings,
     SeparateSettings,
+    StudentTSettings,
     TwoMeansSettings,
 )
+from mbrl_bilevel.objectives.student_t import StudentT
 from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.objectives.two_means import TwoMeanRegression
 from mbrl_bilevel.objectives.weights import PrecisionWeights
@@ -92,6 +96,14 @@ def beta_nll(spec: BetaNLLSettings, *_: Any, **__: Any) -> BetaNLL:
 
 def faithful(spec: FaithfulSettings, *_: Any, **__: Any) -> Faithful:
     return Faithful()
+
+
+def natural(spec: NaturalSettings, *_: Any, **__: Any) -> Natural:
+    return Natural()
+
+
+def student_t(spec: StudentTSettings, *_: Any, **__: Any) -> StudentT:
+    return StudentT(spec.degrees_of_freedom)
 
 
 def policy_gradient(

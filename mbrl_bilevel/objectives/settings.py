@@ -82,6 +82,23 @@ class FaithfulSettings(ObjectiveSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NaturalSettings(ObjectiveSpec):
+    """Negative log-likelihood of a network that gives natural parameters, mean over variance and
+    the logarithm of the deviation (Immer et al. 2023)."""
+
+    kind: ClassVar[NetworkKind] = "natural"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentTSettings(ObjectiveSpec):
+    """Student-t likelihood as a loss that counts outliers less; the model predicts a Gaussian,
+    whose deviations are calibrated on held-out data."""
+
+    degrees_of_freedom: Annotated[float, Range(0.1, 1e6)] = 4.0
+    """Degrees of freedom, fixed: fewer count outliers less."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyGradientSettings(ObjectiveSpec):
     """Policy gradient under a reward that is fixed, or follows its closed form (theory T4)."""
 
@@ -187,6 +204,8 @@ OBJECTIVES.register("mse", MSESettings, "mbrl_bilevel.objectives.build:mse")
 OBJECTIVES.register("nll", NLLSettings, "mbrl_bilevel.objectives.build:nll")
 OBJECTIVES.register("beta_nll", BetaNLLSettings, "mbrl_bilevel.objectives.build:beta_nll")
 OBJECTIVES.register("faithful", FaithfulSettings, "mbrl_bilevel.objectives.build:faithful")
+OBJECTIVES.register("natural", NaturalSettings, "mbrl_bilevel.objectives.build:natural")
+OBJECTIVES.register("student_t", StudentTSettings, "mbrl_bilevel.objectives.build:student_t")
 OBJECTIVES.register("pg", PolicyGradientSettings, "mbrl_bilevel.objectives.build:policy_gradient")
 OBJECTIVES.register("separate", SeparateSettings, "mbrl_bilevel.objectives.build:separate")
 OBJECTIVES.register("two_means", TwoMeansSettings, "mbrl_bilevel.objectives.build:two_means")

@@ -31,6 +31,8 @@ OBJECTIVES = {
     "beta_nll": (*MODEL, "--objective", "beta_nll"),
     "mse": (*MODEL, "--objective", "mse"),
     "faithful": (*MODEL, "--objective", "faithful"),
+    "natural": (*MODEL, "--objective", "natural"),
+    "student_t": (*MODEL, "--objective", "student_t"),
     "pg": (*MODEL, "--objective", "pg"),
     **{name: (*MODEL, *OUTER, name) for name in ("separate", "two_means")},
     **{name: (*MODEL, *OUTER, name) for name in ("residual_reward", "bilevel")},

@@ -32,7 +32,7 @@ def test_values_are_refused_where_settings_are_built(settings, values, words):
 @pytest.mark.parametrize("name", OBJECTIVES.names)
 def test_an_objective_is_built_for_its_kind_of_network_alone(name):
     spec = OBJECTIVES.settings(name)()
-    own = {"two_means": "two_means", "separate": "separate_noise"}
+    own = {"two_means": "two_means", "separate": "separate_noise", "natural": "natural"}
     assert spec.kind == own.get(name, "gaussian")
 
 
