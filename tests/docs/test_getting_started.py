@@ -14,7 +14,7 @@ LONGEST = 15
 # and an NLL of 1.4 nats; returns of Pendulum-v1 are below 0, those of random actions below -900.
 EXPECTED = [
     ("A dynamics model by likelihood", r"test RMSE (.*)", lambda rmse: 0 < rmse < 0.1),
-    ("The same by a learned reward", r"test NLL (.*)", lambda nll: nll < -1),
+    ("The same with an outer level", r"test NLL (.*)", lambda nll: nll < -1),
     ("Model-predictive control with the model", r"return (.*)", lambda value: -900 < value < 0),
     ("An agent that learns, and its policy", r"returns \[(.*), .*\]", lambda value: value < 0),
     ("Stable-Baselines3 in the learned environment", r"for (\d+) steps", lambda n: n == 300),
