@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.evaluation.json_values import finite_or_null
+from mbrl_bilevel.models.distributions import Gaussian
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gaussian import Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 
 LEVELS = torch.linspace(0.05, 0.95, 19)  # probability levels at which calibration is measured
 CHUNK = 16_384

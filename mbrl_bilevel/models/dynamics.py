@@ -19,7 +19,8 @@ from mbrl_bilevel.models.constant_targets import (
     warn_of_constant_actions,
     warn_of_sparse,
 )
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian, Gaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.inference import InferenceNetwork
 from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.network_kinds import NETWORKS

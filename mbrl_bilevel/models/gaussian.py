@@ -10,9 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.distributions import DiagonalGaussian as DiagonalGaussian
-from mbrl_bilevel.models.distributions import FullGaussian as FullGaussian
-from mbrl_bilevel.models.distributions import Gaussian as Gaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian, Gaussian
 from mbrl_bilevel.models.networks import EnsembleLinear, EnsembleMLP
 from mbrl_bilevel.models.settings import Covariance, NetworkKind, Noise
 from mbrl_bilevel.models.soft_bound import rest, soft_bound, soft_bound_inverse

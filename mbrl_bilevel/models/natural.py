@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.settings import NetworkKind
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian, Gaussian
 
 
 def draw(gaussian: Gaussian, generator: torch.Generator) -> Float[Tensor, "*s n"]:

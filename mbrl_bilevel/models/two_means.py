@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, Gaussian
 from mbrl_bilevel.models.networks import EnsembleLinear
 from mbrl_bilevel.models.separate_noise import NoiseNetwork, SeparateNoiseEnsemble
 from mbrl_bilevel.models.settings import NetworkKind

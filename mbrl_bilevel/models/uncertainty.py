@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.models.distributions import Gaussian
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gaussian import Gaussian
 from mbrl_bilevel.models.sampling import deal, deviation, of_members
 from mbrl_bilevel.protocols import NextStep
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.models.categorical import Categorical
-from mbrl_bilevel.models.gaussian import Gaussian
+from mbrl_bilevel.models.distributions import Gaussian
 
 RewardOf = Callable[[Tensor], Tensor]
 Baseline = Literal["leave_one_out", "none"]

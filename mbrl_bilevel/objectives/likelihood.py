@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.training.objective import NothingLearned
 
 MANY = 0.1  # of the targets: fewer that are held do not decide what hidden layers learn

@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 
 InnerData = tuple[Tensor, Tensor, Tensor | None]  # x, y, and the noise of sampled estimators
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.categorical import Categorical
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.estimators import (
     Baseline,
     RewardOf,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, Gaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, Gaussian
 from mbrl_bilevel.models.networks import EnsembleMLP
 from mbrl_bilevel.rewards.closed_form import check_positive_definite
 

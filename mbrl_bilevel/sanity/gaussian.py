@@ -16,7 +16,7 @@ from torch import Tensor
 from mbrl_bilevel.bilevel.minimise import minimise
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, Gaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian, Gaussian
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.rewards.closed_form import (
     full_rule,

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.nested_state import State, nest, part
 
 WORST = 5.0  # nats of one dimension: beyond it a likelihood selects no more

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
+from mbrl_bilevel.models.distributions import DiagonalGaussian
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.gaussian import DiagonalGaussian
 from mbrl_bilevel.models.propagation import KINDS, Propagation
 from mbrl_bilevel.models.saved_model import describe
 from mbrl_bilevel.models.settings import ModelSettings

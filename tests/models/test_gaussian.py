@@ -8,12 +8,8 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import (
-    NOISE_GAIN,
-    DiagonalGaussian,
-    FullGaussian,
-    GaussianEnsemble,
-)
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian
+from mbrl_bilevel.models.gaussian import NOISE_GAIN, GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy import integrate, stats
 
 from mbrl_bilevel.models.categorical import Categorical, gumbel_noise
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian
 from mbrl_bilevel.objectives.estimators import (
     enumerated,
     leave_one_out,

@@ -7,7 +7,8 @@ import torch
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.categorical import Categorical, CategoricalEnsemble
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian, GaussianEnsemble
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian
+from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, optimal_logits
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.weights import PrecisionWeights
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import FullGaussian
+from mbrl_bilevel.models.distributions import FullGaussian
 from mbrl_bilevel.rewards import closed_form
 from mbrl_bilevel.rewards.closed_form import (
     check_positive_definite,

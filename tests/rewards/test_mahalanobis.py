@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.models.gaussian import DiagonalGaussian, FullGaussian
+from mbrl_bilevel.models.distributions import DiagonalGaussian, FullGaussian
 from mbrl_bilevel.rewards.mahalanobis import Mahalanobis
 
 FORMS = ("scalar", "diagonal", "full")

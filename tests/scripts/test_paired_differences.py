@@ -1,22 +1,23 @@
-"""Intervals of paired differences against tabulated quantiles and a computed example."""
+"""Intervals of paired differences against tabulated quantiles."""
 
 import math
 
 import pytest
 
-from mbrl_bilevel.scripts.paired_differences import interval, t_quantile
+from mbrl_bilevel.scripts.paired_differences import interval
 
 
-@pytest.mark.parametrize(
-    ("degrees", "tabulated"), [(1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (30, 2.042)]
-)
-def test_quantiles_are_those_of_tables(degrees, tabulated):
-    assert t_quantile(0.975, degrees) == pytest.approx(tabulated, abs=1e-3)
+@pytest.mark.parametrize(("count", "tabulated"), [(2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262)])
+def test_half_the_interval_is_a_tabulated_quantile_times_the_standard_error(count, tabulated):
+    """Differences 1 ... n: mean (n + 1) / 2, variance n (n + 1) / 12."""
+    middle, low, high = interval([float(i + 1) for i in range(count)])
+    half = tabulated * math.sqrt((count + 1) / 12)
+    assert middle == pytest.approx(0.5 * (count + 1))
+    assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-3)
 
 
-def test_the_interval_of_five_differences():
-    """Mean 3, deviation sqrt(2.5): 3 +- 2.776 sqrt(2.5 / 5)."""
-    middle, low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    half = 2.776 * math.sqrt(0.5)
-    assert (middle, low, high) == pytest.approx((3.0, 3.0 - half, 3.0 + half), abs=1e-3)
-    assert math.isnan(interval([1.0])[1])
+def test_a_single_difference_has_no_interval():
+    middle, low, high = interval([1.0])
+    assert middle == 1.0
+    assert math.isnan(low)
+    assert math.isnan(high)
