@@ -6,15 +6,17 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from mbrl_bilevel.agents.behaviour import load_policy
+from mbrl_bilevel.agents.behaviour import load_policy, shipped_policies
 from mbrl_bilevel.data.dataset_folder import dataset_folder, datasets_in
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.evaluation.k_step import k_step
 from mbrl_bilevel.evaluation.one_step import evaluate_one_step
+from mbrl_bilevel.evaluation.windows import draw_windows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.scripts import collect, train_model
@@ -35,24 +37,28 @@ TEST_TRANSITIONS, TEST_EPISODES = 20_000, 20  # of the data set that nobody is t
 TEST_SEED = 10_000
 STEPS = 4_000  # gradient steps of each run
 WIDTH = 200  # units of three layers of nll, whose parameters the others have too; -wide: twice
-REFERENCE = "nll"
+HORIZON, WINDOWS = 10, 2_000  # of the open-loop error: steps, and starts in the test data
+REFERENCES = ("nll", "bilevel")
 METRICS = ("mse", "nll", "member_mse", "member_nll", "ece")
+COMPARED = {"mse": ("MSE", 5), "nll": ("NLL", 3), "open_loop": (f"{HORIZON}-step RMSE", 4)}
 Rows = list[dict[str, Any]]
 
 
 def reproduce(config: Config) -> Outcome:
-    """Trains each objective on the medium data of each environment, with several seeds.
+    """Trains each objective on data of each environment, with several seeds.
 
-    A seed decides split, initialisation and batches, of all objectives alike. All networks have as
-    many parameters as nll's, NAME-wide twice as many. Metrics are those of a second data set of at
-    least TEST_EPISODES episodes, in standardised units of the training part: mean squared error and
-    NLL per dimension of the mixture of members. With --out, dynamics.csv holds a row per run.
+    The data are the shipped medium policy's, or random actions where none is shipped. A seed
+    decides split, initialisation and batches, of all objectives alike. All networks have as many
+    parameters as nll's, NAME-wide twice as many. Metrics are those of a second data set of at least
+    TEST_EPISODES episodes, in standardised units of the training part: mean squared error and NLL
+    per dimension of the mixture of members; open_loop: root mean squared error after HORIZON steps
+    of the members' mean (`evaluation.k_step`). With --out, dynamics.csv holds a row per run.
 
     Raises:
-        InputError: an environment without a shipped medium policy, or an unknown objective.
+        InputError: an environment that does not exist, or an unknown objective.
     """
     for env in config.envs:
-        load_policy(env, "medium")
+        load_policy(env, _policy(env))
     for objective in config.compared:
         if objective.removesuffix("-wide") not in OBJECTIVES:
             known = ", ".join(OBJECTIVES.names)
@@ -81,10 +87,10 @@ def reproduce(config: Config) -> Outcome:
 
 def _collected(env: str) -> tuple[Dataset, Dataset]:
     """The data to train on, and a second data set of the same policy to test on."""
-    name = env.split("-")[0].lower()
+    name = f"{env.split('-')[0].lower()}/{_policy(env)}"
     make = partial(_collect, env)
-    data = make(f"{name}/medium-v0", TRANSITIONS, 0)
-    test = make(f"{name}/medium-test-v0", TEST_TRANSITIONS, TEST_SEED)
+    data = make(f"{name}-v0", TRANSITIONS, 0)
+    test = make(f"{name}-test-v0", TEST_TRANSITIONS, TEST_SEED)
     if test.transitions.episodes < TEST_EPISODES:
         raise InputError(
             f"{test.id} has {test.transitions.episodes} episodes, tests are of {TEST_EPISODES} or "
@@ -93,12 +99,16 @@ def _collected(env: str) -> tuple[Dataset, Dataset]:
     return data, test
 
 
+def _policy(env: str) -> Literal["medium", "random"]:
+    return "medium" if (env, "medium") in shipped_policies() else "random"
+
+
 def _collect(env: str, dataset: str, steps: int, seed: int) -> Dataset:
     try:
         dataset_folder(dataset)
     except InputError:
         flags = collect_flags.Config(
-            env=env, policy="medium", steps=steps, dataset=dataset, seed=seed
+            env=env, policy=_policy(env), steps=steps, dataset=dataset, seed=seed
         )
         collect.run(flags)
     return load_dataset(dataset)
@@ -140,10 +150,21 @@ def _train(config: Config, data: Dataset, objective: str, seed: int, run: Path) 
 
 def _test(run: Path, test: Dataset, device: str) -> dict[str, Any]:
     """Metrics of the run's model on the test data."""
-    model = DynamicsModel.load(run, resolve_device(device))
-    found = evaluate_one_step(model, test.transitions.to(torch.device(resolve_device(device))))
+    on = torch.device(resolve_device(device))
+    model = DynamicsModel.load(run, str(on))
+    transitions = test.transitions.to(on)
+    found = evaluate_one_step(model, transitions)
     metrics = found.metrics() | {"mse": found.rmse**2}
-    return {name: metrics[name] for name in METRICS} | {"test_episodes": test.transitions.episodes}
+    # The same starts for every run, whatever was drawn before.
+    generator = torch.Generator(on).manual_seed(0)
+    windows = draw_windows(transitions, HORIZON, generator, WINDOWS)
+    errors = k_step(model, windows, generator)
+    return {name: metrics[name] for name in METRICS} | {
+        "open_loop": errors.rmse[-1].item(),
+        "open_loop_steps": len(errors.rmse),
+        "open_loop_lost": errors.non_finite,
+        "test_episodes": test.transitions.episodes,
+    }
 
 
 def _by_objective(rows: Rows) -> dict[str, dict[str, Rows]]:
@@ -156,26 +177,31 @@ def _by_objective(rows: Rows) -> dict[str, dict[str, Rows]]:
 
 
 def table(env: str, rows: Rows) -> str:
-    """Mean and standard error over seeds; then differences to nll, paired by seed."""
+    """Mean and standard error over seeds; then differences to REFERENCES, paired by seed."""
     found = _by_objective(rows)[env]
-    lines = [
-        f"{env:<18} {'parameters':>10} {'test MSE':>19} {'test NLL':>17} {'ECE':>7} {'seconds':>8}"
-    ]
+    names = "".join(f"{name:>19}" for name, _ in COMPARED.values())
+    lines = [f"{env:<18} {'parameters':>10} {names} {'ECE':>7} {'seconds':>8}"]
     for objective, runs in found.items():
-        mse, nll = (_spread([r[k] for r in runs], digits) for k, digits in (("mse", 5), ("nll", 3)))
+        cells = "".join(f"{_spread([r[k] for r in runs], n):>19}" for k, (_, n) in COMPARED.items())
         ece, seconds = (mean(r[k] for r in runs) for k in ("ece", "seconds"))
         size = runs[0]["parameters"]
-        lines.append(f"{objective:<18} {size:>10,} {mse:>19} {nll:>17} {ece:>7.3f} {seconds:>8.1f}")
-    if REFERENCE in found and len(found) > 1:
-        lines.append(f"difference to {REFERENCE}, same seeds: mean (95 % interval)")
-        for objective, runs in found.items():
-            if objective != REFERENCE:
-                cells = (
-                    _difference([r[k] for r in runs], [r[k] for r in found[REFERENCE]], digits)
-                    for k, digits in (("mse", 5), ("nll", 3))
-                )
-                lines.append(f"{objective:<18} MSE {' NLL '.join(cells)}")
+        lines.append(f"{objective:<18} {size:>10,} {cells} {ece:>7.3f} {seconds:>8.1f}")
+    for reference in REFERENCES:
+        if reference in found and len(found) > 1:
+            lines += _differences(found, reference)
     return "\n".join(lines)
+
+
+def _differences(found: dict[str, Rows], reference: str) -> list[str]:
+    lines = [f"difference to {reference}, same seeds: mean (95 % interval)"]
+    for objective, runs in found.items():
+        if objective != reference:
+            cells = (
+                f"{name} {_difference([r[k] for r in runs], [r[k] for r in found[reference]], n)}"
+                for k, (name, n) in COMPARED.items()
+            )
+            lines.append(f"{objective:<18} {'  '.join(cells)}")
+    return lines
 
 
 def _difference(values: list[float], others: list[float], digits: int) -> str:

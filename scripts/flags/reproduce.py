@@ -29,8 +29,8 @@ class Config(Command):
     """dynamics: gradient steps of each run, default: 4,000; sac: environment steps, default:
     50,000; agents: steps of the training, default: the agent's own."""
     envs: tuple[str, ...] = ("Hopper-v5", "HalfCheetah-v5")
-    """dynamics: environments whose medium policy collects the data; agents: the tasks; sac: the
-    first is the task."""
+    """dynamics: environments whose medium policy, or random actions where none is shipped, collects
+    the data; agents: the tasks; sac: the first is the task."""
     agents: tuple[str, ...] = ("dhmbpo",)
     """agents: agents to train, each with its defaults and its preset for the task."""
     objectives: tuple[str, ...] | None = None
