@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import BilevelSettings as BilevelSettings
     from mbrl_bilevel.objectives.settings import FaithfulSettings as FaithfulSettings
     from mbrl_bilevel.objectives.settings import MSESettings as MSESettings
-    from mbrl_bilevel.objectives.settings import NaturalSettings as NaturalSettings
     from mbrl_bilevel.objectives.settings import NLLSettings as NLLSettings
     from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
-    from mbrl_bilevel.objectives.settings import PolicyGradientSettings as PolicyGradientSettings
-    from mbrl_bilevel.objectives.settings import ResidualRewardSettings as ResidualRewardSettings
-    from mbrl_bilevel.objectives.settings import SeparateSettings as SeparateSettings
-    from mbrl_bilevel.objectives.settings import StudentTSettings as StudentTSettings
     from mbrl_bilevel.objectives.settings import TwoMeansSettings as TwoMeansSettings
     from mbrl_bilevel.planning.settings import PLANNERS as PLANNERS
     from mbrl_bilevel.training.fit import fit as fit
@@ -59,12 +54,7 @@ else:
             "FaithfulSettings",
             "MSESettings",
             "NLLSettings",
-            "NaturalSettings",
             "ObjectiveSpec",
-            "PolicyGradientSettings",
-            "ResidualRewardSettings",
-            "SeparateSettings",
-            "StudentTSettings",
             "TwoMeansSettings",
         ),
         "planning.settings": ("PLANNERS",),
@@ -89,14 +79,9 @@ __all__ = [
     "MSESettings",
     "ModelSettings",
     "NLLSettings",
-    "NaturalSettings",
     "ObjectiveSpec",
-    "PolicyGradientSettings",
     "Propagation",
-    "ResidualRewardSettings",
     "RunFolder",
-    "SeparateSettings",
-    "StudentTSettings",
     "TrainingDiverged",
     "Transitions",
     "TwoMeansSettings",
