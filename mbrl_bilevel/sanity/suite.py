@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from mbrl_bilevel.sanity import tabular_classification, tabular_planning
+from mbrl_bilevel.sanity import tabular_classification, tabular_planning, two_modes
 from mbrl_bilevel.sanity.check import Check
 from mbrl_bilevel.sanity.gaussian import closed_form_checks, draw, inner_checks
 from mbrl_bilevel.sanity.gaussian_curves import curve_checks, stopped_checks
@@ -63,3 +63,8 @@ def mdp_suite(seed: int, settings: Sequence[Setting] = SETTINGS) -> Part:
         for size, at in found.items():
             metrics[f"{setting.name}, {size} transitions"] = tabular_planning.rows(at)
     return Part(checks, metrics)
+
+
+def two_modes_suite(generator: torch.Generator) -> list[Check]:
+    """Theory T11: which objective gives a model that can have two modes both of them."""
+    return two_modes.checks(generator)
