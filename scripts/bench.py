@@ -6,17 +6,26 @@ from typing import Any
 
 import torch
 
+from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
-from mbrl_bilevel.scripts.flags.bench import Config
+from mbrl_bilevel.scripts.flags.bench import ALL, Config
 from mbrl_bilevel.scripts.measurement import Measurement
 
 
 def run(config: Config) -> Outcome:
+    if config.peers:
+        from mbrl_bilevel.scripts import bench_peers  # imports every agent
+
+        return bench_peers.run(config)
+    if "rollout" in config.names:
+        raise InputError("bench rollout: it compares with a peer; add --peers")
+    if config.out is not None:
+        raise InputError(f"--out {config.out}: only the table of --peers is written; add --peers")
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     measured: dict[str, Measurement] = {}
-    for name in config.names:
+    for name in config.names or ALL:
         say(f"bench {name} ...")
         module = importlib.import_module(f"mbrl_bilevel.scripts.bench_{name}")
         measured[name] = module.measure(config.rounds, device, config.seed)

@@ -30,13 +30,13 @@ def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     metrics: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, datasets_in(folder), cache_in(folder):
         for shape, (episodes, steps) in SHAPES.items():
-            _create(f"bench/{shape}-v0", episodes, steps, rng)
+            create(f"bench/{shape}-v0", episodes, steps, rng)
             path = next(Path(folder).rglob(f"{shape}-v0/data/main_data.hdf5"))
             seconds = take_turns(
                 {
                     "ours": partial(load_dataset, f"bench/{shape}-v0", cache=False),
-                    "again": partial(_load_again, f"bench/{shape}-v0"),
-                    "peer": partial(_iterate, f"bench/{shape}-v0"),
+                    "again": partial(load_again, f"bench/{shape}-v0"),
+                    "peer": partial(iterate, f"bench/{shape}-v0"),
                     "limit": path.read_bytes,
                 },
                 min(rounds, 5),
@@ -78,12 +78,14 @@ def cache_in(folder: str) -> Iterator[None]:
             os.environ["XDG_CACHE_HOME"] = before
 
 
-def _load_again(dataset_id: str) -> None:
+def load_again(dataset_id: str) -> None:
+    """From the cache, once it is there."""
     rows = load_dataset(dataset_id).transitions
     rows.observation.sum()  # mapped memory is read when it is used
 
 
-def _create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator) -> None:
+def create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator) -> None:
+    """A Minari data set of random numbers."""
     buffers = [
         EpisodeBuffer(
             id=i,
@@ -106,6 +108,7 @@ def _create(dataset_id: str, episodes: int, steps: int, rng: np.random.Generator
         )
 
 
-def _iterate(dataset_id: str) -> None:
+def iterate(dataset_id: str) -> None:
+    """Every episode by Minari's own loader."""
     for _ in minari.load_dataset(dataset_id).iterate_episodes():
         pass

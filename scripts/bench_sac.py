@@ -23,17 +23,14 @@ def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     Each runs as it does for its users: ours after `fast_products`, the peer by torch's defaults.
     """
     generator = torch.Generator(device).manual_seed(seed)
-    data = Batch(
-        torch.randn(ROWS, OBS, generator=generator, device=device),
-        2 * torch.rand(ROWS, ACT, generator=generator, device=device) - 1,
-        torch.randn(ROWS, generator=generator, device=device),
-        torch.randn(ROWS, OBS, generator=generator, device=device),
-        torch.zeros(ROWS, device=device),
-    )
-    candidates = {"ours": _ours(data, generator), "limit": _limit(device)}
-    peer = _peer(data, device, seed)
+    data = transitions(generator)
+    candidates = {
+        "ours": _after(fast_products, updates(data, generator)),
+        "limit": _after(fast_products, products_of_updates(device)),
+    }
+    peer = stable_baselines3(data, device, seed)
     if peer is not None:
-        candidates["peer"] = peer
+        candidates["peer"] = _after(plain_products, peer)
     seconds = take_turns(candidates, rounds)
     rate = {name: UPDATES / median(s) for name, s in seconds.items()}
     return Measurement(
@@ -48,7 +45,28 @@ def measure(rounds: int, device: torch.device, seed: int) -> Measurement:
     )
 
 
-def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:
+def _after(setting: Callable[[], None], call: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        setting()
+        call()
+
+    return run
+
+
+def transitions(generator: torch.Generator) -> Batch:
+    """Random transitions of HalfCheetah's sizes, on the generator's device."""
+    device = generator.device
+    return Batch(
+        torch.randn(ROWS, OBS, generator=generator, device=device),
+        2 * torch.rand(ROWS, ACT, generator=generator, device=device) - 1,
+        torch.randn(ROWS, generator=generator, device=device),
+        torch.randn(ROWS, OBS, generator=generator, device=device),
+        torch.zeros(ROWS, device=device),
+    )
+
+
+def updates(data: Batch, generator: torch.Generator) -> Callable[[], None]:
+    """UPDATES of ours, a call."""
     replay = Replay(ROWS, OBS, ACT, generator.device)
     replay.add(data)
     one = torch.ones(ACT, device=generator.device)
@@ -56,15 +74,14 @@ def _ours(data: Batch, generator: torch.Generator) -> Callable[[], None]:
     update = CudaGraphUpdate(sac) if one.is_cuda else sac.update
 
     def run() -> None:
-        fast_products()
         for _ in range(UPDATES):
             update(replay.sample(BATCH, generator))
 
     return run
 
 
-def _limit(device: torch.device) -> Callable[[], None]:
-    """The matrix products of an update, nothing around them."""
+def products_of_updates(device: torch.device) -> Callable[[], None]:
+    """The matrix products of UPDATES, nothing around them."""
     critic, actor = [OBS + ACT, HIDDEN, HIDDEN, 1], [OBS, HIDDEN, HIDDEN, 2 * ACT]
     passes = (
         (2, critic, True),  # the critics' loss
@@ -80,7 +97,6 @@ def _limit(device: torch.device) -> Callable[[], None]:
     ]
 
     def run() -> None:
-        fast_products()
         for _ in range(UPDATES):
             for multiply in products:
                 multiply()
@@ -88,8 +104,8 @@ def _limit(device: torch.device) -> Callable[[], None]:
     return run
 
 
-def _peer(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | None:
-    """None where Stable-Baselines3 is not installed."""
+def stable_baselines3(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | None:
+    """UPDATES of the library's SAC, a call; None where it is not installed."""
     try:
         from stable_baselines3 import SAC as PeerSAC
         from stable_baselines3.common.logger import Logger
@@ -112,7 +128,6 @@ def _peer(data: Batch, device: torch.device, seed: int) -> Callable[[], None] | 
     buffer.full = True
 
     def run() -> None:
-        plain_products()
         peer.train(gradient_steps=UPDATES, batch_size=BATCH)
 
     return run
