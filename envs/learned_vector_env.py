@@ -14,6 +14,7 @@ from torch import Tensor
 from mbrl_bilevel.envs.learned_env_checks import check_model, check_starts, checked_mask
 from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.finite import finite_rows
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, sample_with_uncertainty
 from mbrl_bilevel.protocols import NextStep, Task, TransitionModel
@@ -197,7 +198,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self.task.reward is not None:
             reward = self.task.reward(obs, actions, after)
         assert reward is not None
-        broken = ~(after.isfinite().all(-1) & reward.isfinite() & penalty.isfinite())
+        broken = ~(finite_rows(after) & reward.isfinite() & penalty.isfinite())
         penalty = penalty.masked_fill(broken, 0.0)
         reward = (reward - penalty).masked_fill(broken, 0.0)
         after = torch.where(broken.unsqueeze(-1), obs, after)
