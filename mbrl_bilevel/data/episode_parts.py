@@ -1,4 +1,4 @@
-"""Which part of a data set each row goes to: whole episodes, copies together, no part starved."""
+"""Rows by episode: how long each goes on, and which part of a data set each row goes to."""
 
 import warnings
 from collections import defaultdict
@@ -47,6 +47,15 @@ def with_copies(
             stacklevel=4,
         )
     return torch.tensor(group, device=index.device)[index].unique(return_inverse=True)[1]
+
+
+def steps_left(run: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+    """How many rows there are from each row, itself among them, until the number of `run` changes.
+
+    For the numbers of the episodes these are recorded steps.
+    """
+    _, number, lengths = torch.unique_consecutive(run, return_inverse=True, return_counts=True)
+    return lengths.cumsum(0)[number] - torch.arange(len(run), device=run.device)
 
 
 def part_of_rows(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mbrl_bilevel.data.episode_parts import part_of_rows, with_copies
+from mbrl_bilevel.data.episode_parts import part_of_rows, steps_left, with_copies
 from mbrl_bilevel.errors import InputError
 
 
@@ -60,6 +60,11 @@ class Transitions:
     def episodes(self) -> int:
         """How many different episodes these transitions come from."""
         return int(self.episode.unique().numel())
+
+    @property
+    def steps_left(self) -> Int[Tensor, "b"]:
+        """How many recorded steps each row begins, itself among them, until its episode ends."""
+        return steps_left(self.episode)
 
     @property
     def group(self) -> Int[Tensor, "b"]:

@@ -48,15 +48,6 @@ class Windows:
         )
 
 
-def steps_left(transitions: Transitions) -> Int[Tensor, "b"]:
-    """How many recorded steps each row begins, itself among them, until its episode ends."""
-    _, episode, lengths = torch.unique_consecutive(
-        transitions.episode, return_inverse=True, return_counts=True
-    )
-    rows = torch.arange(len(transitions), device=episode.device)
-    return lengths.cumsum(0)[episode] - rows
-
-
 def draw_windows(
     transitions: Transitions, k: int, generator: torch.Generator, count: int = 500
 ) -> Windows:
@@ -72,7 +63,7 @@ def draw_windows(
         raise InputError(
             f"{k} steps ahead from {len(transitions)} transitions: at least 1 of each is needed"
         )
-    left = steps_left(transitions)
+    left = transitions.steps_left
     rows = torch.randperm(len(left), generator=generator, device=left.device)[:count]
     steps = torch.arange(min(k, int(left[rows].max())), device=left.device)
     recorded = steps < left[rows].unsqueeze(-1)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
@@ -13,9 +14,17 @@ from mbrl_bilevel.objectives.closed_form import ClosedFormPolicyGradient, Rule
 from mbrl_bilevel.objectives.faithful import Faithful
 from mbrl_bilevel.objectives.inner_problem import InnerProblem
 from mbrl_bilevel.objectives.likelihood import MANY, MSE, NLL, BetaNLL
+from mbrl_bilevel.objectives.mean_reward import MeanReward
 from mbrl_bilevel.objectives.named_outer_steps import outer_step
 from mbrl_bilevel.objectives.natural import Natural
-from mbrl_bilevel.objectives.outer_data import OuterData, cross_fitted, same_for_all
+from mbrl_bilevel.objectives.outer_data import (
+    OuterBatches,
+    OuterData,
+    OuterWindows,
+    cross_fitted,
+    same_for_all,
+)
+from mbrl_bilevel.objectives.outer_objectives import KStepError
 from mbrl_bilevel.objectives.outer_steps import ClosedForm, OuterStep
 from mbrl_bilevel.objectives.policy_gradient import PolicyGradient
 from mbrl_bilevel.objectives.separate import SeparateRegression
@@ -43,7 +52,6 @@ from mbrl_bilevel.rewards.closed_form import diagonal_rule, full_rule, scalar_ru
 from mbrl_bilevel.rewards.mahalanobis import Form, Mahalanobis
 from mbrl_bilevel.rewards.neural import NeuralReward
 from mbrl_bilevel.training.objective import Objective
-from mbrl_bilevel.training.samples import Samples
 
 
 def build(
@@ -70,7 +78,7 @@ def build(
             f"objective {OBJECTIVES.name(spec)} trains a network of kind {spec.kind!r}, the model "
             f"has one of kind {kind!r}: build it by DynamicsModel(..., kind={spec.kind!r})"
         )
-    pays = isinstance(spec, PolicyGradientSettings | OuterSettings)
+    pays = isinstance(spec, PolicyGradientSettings | OuterSettings) and not _of_the_mean(spec)
     # These losses have no counterpart of the two parts in which NLL then trains.
     if pays and model.network.held_share >= MANY:
         warnings.warn(
@@ -180,10 +188,20 @@ def bilevel(
     steps: int,
     generator: torch.Generator,
 ) -> TwoLevel:
-    inner = _learned_inner(spec, model, generator).to(model.elites.device)
-    outer = _outer_data(spec, model, train, held_out, generator)
-    step = outer_step(spec.hypergradient, model.network, inner)
+    device, network = model.elites.device, model.network
+    inner: MeanReward | PolicyGradient
+    if _of_the_mean(spec):
+        inner = MeanReward(network.outputs, KStepError(model)).to(device)
+        outer = _outer_data(spec, model, train, held_out, generator, horizon=spec.outer_horizon)
+    else:
+        inner = _learned_inner(spec, model, generator).to(device)
+        outer = _outer_data(spec, model, train, held_out, generator)
+    step = outer_step(spec.differentiated_by, network, inner)
     return _two_level(spec, inner, outer, step, steps)
+
+
+def _of_the_mean(spec: ObjectiveSpec) -> bool:
+    return isinstance(spec, BilevelSettings) and spec.outer_objective == "k_step"
 
 
 def _two_level(
@@ -194,8 +212,8 @@ def _two_level(
         outer,
         step,
         name=OBJECTIVES.name(spec),
-        every=spec.outer_every,
-        learning_rate=spec.outer_learning_rate,
+        every=spec.every,
+        learning_rate=spec.learning_rate,
         steps=steps,
     )
 
@@ -206,18 +224,20 @@ def _outer_data(
     train: Transitions,
     held_out: Transitions,
     generator: torch.Generator,
+    horizon: int | None = None,
 ) -> OuterData:
-    size = spec.outer_batch_size
-    if spec.outer_data == "cross_fit":
-        samples = Samples(*model.encode(train))
-        folds = spec.outer_folds
-        return cross_fitted(
-            train, samples, model.members, folds=folds, batch_size=size, generator=generator
-        )
+    """Rows of the outer level, or windows of so many steps."""
     # On the training data, for comparison alone, the outer level trusts what was memorised.
     part = held_out if spec.outer_data == "held_out" else train
-    samples = Samples(*model.encode(part))
-    return same_for_all(samples, model.members, batch_size=size, generator=generator)
+
+    def make(rows: Tensor, order: torch.Generator) -> OuterBatches | OuterWindows:
+        if horizon is not None:
+            return OuterWindows(model, part, rows, horizon, spec.batch_size, order)
+        return OuterBatches(*model.encode(part), rows, spec.batch_size, order)
+
+    if spec.outer_data == "cross_fit":
+        return cross_fitted(part, model.members, make, folds=spec.outer_folds, generator=generator)
+    return same_for_all(part, model.members, make, generator=generator)
 
 
 def _learned_inner(
@@ -245,7 +265,7 @@ def _learned_reward(
     model: DynamicsModel,
     generator: torch.Generator,
 ) -> Mahalanobis | NeuralReward:
-    name = spec.reward
+    name = spec.reward or "diagonal_x"
     network = model.network
     form: Form = "diagonal"
     for candidate in ("scalar", "diagonal", "full"):

@@ -32,13 +32,13 @@ def outer_step(
         # Steps, for a network in training has no minimum to solve for. The difference errs by
         # nu^2, and by float32's rounding over nu.
         return HypergradientStep(ValueGap(nu=3e-4, steps=5))
+    problem = inner.bilevel_problem(network)
     # The factor of a full covariance is no output of fixed size, which J^T H J needs.
-    if name != "implicit" and network.covariance == "full":
+    if name != "implicit" and problem.outputs is None:
         raise InputError(
             f"--hypergradient {name} is for --covariance diagonal; use implicit, unrolled or "
             "value_gap"
         )
-    problem = inner.bilevel_problem(network)
     # The Hessian of a network in training is indefinite: v would grow along negative curvature.
     fisher = GaussNewton(problem.output_metric)
     if name in ("soba", "ma_soba"):

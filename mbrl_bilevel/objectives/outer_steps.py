@@ -5,7 +5,7 @@ the inner level is trained by, and keeps what it needs from one outer step to th
 """
 
 import warnings
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ from mbrl_bilevel.objectives.inner_problem import InnerProblem, learned_paramete
 LARGEST_NORM = 100.0
 
 InnerBatch = tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]]
-OuterBatch = tuple[Float[Tensor, "e m d"], Float[Tensor, "e m n"]]
+OuterBatch = Any  # what the outer loss of the inner problem reads: rows (x, y), or windows
 
 
 class Direction(NamedTuple):

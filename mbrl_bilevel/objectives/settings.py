@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 InnerEstimator = Literal["exact", "reparameterized", "score_function"]
 FixedReward = Literal["identity", "scalar", "diagonal", "full"]
 ResidualReward = Literal["scalar", "diagonal", "full", "diagonal_x", "full_x"]
-LearnedReward = Literal["scalar", "diagonal", "full", "diagonal_x", "full_x", "neural"]
+LearnedReward = Literal["scalar", "diagonal", "full", "diagonal_x", "full_x", "neural", "mean"]
+OuterObjectiveName = Literal["one_step", "k_step"]
 OuterDataName = Literal["cross_fit", "held_out", "train"]
 HypergradientName = Literal["implicit", "fisher", "unrolled", "value_gap", "soba", "ma_soba"]
 Weights = Literal["none", "power", "learned"]
@@ -121,13 +122,27 @@ class OuterSettings(ObjectiveSpec):
     on; held_out, the held-out episodes; train, for comparison, the training data itself."""
     outer_folds: Annotated[int, Range(2, 2**31 - 1)] = 10
     """Folds of cross_fit, of which each member leaves one out; at most one per episode."""
-    outer_every: Count = 3
-    """Inner steps per outer step."""
-    outer_batch_size: Count = 128
-    """Rows per member of an outer batch."""
+    outer_every: Count | None = None
+    """Inner steps per outer step. Default: 3; of bilevel with k_step 20."""
+    outer_batch_size: Count | None = None
+    """Rows, or windows, per member of an outer batch. Default: 128; of bilevel with k_step 64."""
     outer_learning_rate: Positive | None = None
     """Adam's learning rate of the outer level, at the start of its cosine schedule. Default: 8e-3;
-    of bilevel 3e-3, by soba and ma_soba 1e-3."""
+    of bilevel with k_step 4e-2, with one_step 3e-3, by soba and ma_soba 1e-3."""
+
+    @property
+    def every(self) -> int:
+        """Inner steps per outer step, the default in the place of None; as those below."""
+        return self.outer_every or 3
+
+    @property
+    def batch_size(self) -> int:
+        return self.outer_batch_size or 128
+
+    @property
+    def learning_rate(self) -> float | None:
+        """None: the outer step's own."""
+        return self.outer_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,35 +183,81 @@ class ResidualRewardSettings(OuterSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class BilevelSettings(OuterSettings):
-    """Policy gradient under a reward whose outer level differentiates the likelihood of held-out
-    data through the inner solution (theory T8)."""
+    """Policy gradient under a reward whose outer level differentiates an error on left-out data
+    through the inner solution: that of open-loop predictions (theory T10), or the likelihood of one
+    step (theory T8)."""
 
-    reward: LearnedReward = "diagonal_x"
-    """Matrix U of the learned reward, or a neural reward; with _x it depends on the input."""
+    outer_objective: OuterObjectiveName = "k_step"
+    """Loss of the outer level. k_step: open-loop error of the mean over --outer-horizon steps;
+    one_step: negative log-likelihood."""
+    outer_horizon: Count = 10
+    """Steps of a window of k_step, which left-out episodes must have in a row."""
+    reward: LearnedReward | None = None
+    """Learned reward. mean, of k_step alone and its default: a weight of each target's squared
+    error, beside the noise of --objective faithful. Of one_step: the matrix U, by default
+    diagonal_x, or a neural reward; with _x it depends on the input."""
     inner_estimator: InnerEstimator = "exact"
     """Estimator of the policy gradient; neural rewards need reparameterized."""
     samples: Count = 8
     """Samples of the model per row, for estimators that sample."""
     entropy_weight: EntropyWeight = 1.0
-    """Entropy weight lambda; only the reward's scale relative to it matters."""
-    hypergradient: HypergradientName = "implicit"
+    """Entropy weight lambda; only the reward's scale relative to it matters. Not of mean."""
+    hypergradient: HypergradientName | None = None
     """How the outer level is differentiated: implicit solves a linear system of the inner Hessian
     (five warm-started products), fisher one of the Fisher matrix; unrolled differentiates through
     five inner gradient steps, value_gap estimates the same by first derivatives; soba takes one
-    step on the linear system per outer step, ma_soba averages the directions of soba."""
+    step on the linear system per outer step, ma_soba averages the directions of soba. Default:
+    fisher, of one_step implicit."""
     weights: Weights = "power"
     """Weights w(x) = s(x)^(2 b) of the inner objective. power: b is fixed; learned: the outer level
-    learns b."""
+    learns b. Not of mean."""
     weight_exponent: Exponent = 0.5
     """Exponent b of the weights, to begin with if it is learned: 0 weights the mean as nll does, 1
     as mse does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reward == "mean" and self.outer_objective == "one_step":
+            raise InputError(
+                "--reward mean fits the noise with the mean held still, so that the likelihood of "
+                "one_step cannot be differentiated through both: choose --outer-objective k_step, "
+                "or another reward"
+            )
+        if self.reward not in (None, "mean") and self._k_step:
+            raise InputError(
+                f"--reward {self.reward} decides the noise too, of which the error of k_step knows "
+                "nothing: add --outer-objective one_step, or choose --reward mean"
+            )
+        if self._k_step and self.inner_estimator != "exact":
+            raise InputError(
+                f"--inner-estimator {self.inner_estimator}: --reward mean has nothing to sample; "
+                "choose exact, or --outer-objective one_step"
+            )
         if self.reward == "neural" and self.inner_estimator == "exact":
             raise InputError(
                 "--reward neural has no closed form: add --inner-estimator reparameterized"
             )
+
+    @property
+    def _k_step(self) -> bool:
+        return self.outer_objective == "k_step"
+
+    @property
+    def every(self) -> int:
+        return self.outer_every or (20 if self._k_step else 3)
+
+    @property
+    def batch_size(self) -> int:
+        return self.outer_batch_size or (64 if self._k_step else 128)
+
+    @property
+    def learning_rate(self) -> float | None:
+        return self.outer_learning_rate or (4e-2 if self._k_step else None)
+
+    @property
+    def differentiated_by(self) -> HypergradientName:
+        """The hypergradient, the default in the place of None."""
+        return self.hypergradient or ("fisher" if self._k_step else "implicit")
 
 
 OBJECTIVES: Registry[ObjectiveSpec] = Registry("objective")

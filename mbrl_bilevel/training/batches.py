@@ -99,8 +99,8 @@ def cross_fit(
         except InputError:
             raise InputError(_unfit(members, folds, len(numbers))) from None
     return (
-        _fill([torch.nonzero(fold != e).squeeze(-1) for e in range(members)]),
-        _fill([torch.nonzero(fold == e).squeeze(-1) for e in range(members)]),
+        fill([torch.nonzero(fold != e).squeeze(-1) for e in range(members)]),
+        fill([torch.nonzero(fold == e).squeeze(-1) for e in range(members)]),
     )
 
 
@@ -111,7 +111,8 @@ def _unfit(members: int, folds: int, episodes: int) -> str:
     )
 
 
-def _fill(rows: list[Tensor]) -> Int[Tensor, "e n"]:
+def fill(rows: list[Tensor]) -> Int[Tensor, "e n"]:
+    """Rows of several members in one tensor: shorter ones are filled up with rows of their own."""
     longest = max(len(r) for r in rows)
     return torch.stack([r[torch.arange(longest, device=r.device) % len(r)] for r in rows])
 

@@ -4,18 +4,14 @@ import pytest
 import torch
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.evaluation.windows import draw_windows, steps_left
+from mbrl_bilevel.evaluation.windows import draw_windows
 from tests.evaluation.drifting_system import drifting
-
-
-def test_steps_left_are_counted_to_the_end_of_the_episode():
-    assert steps_left(drifting((3, 1, 2))).tolist() == [3, 2, 1, 1, 2, 1]
 
 
 def test_windows_hold_the_recorded_steps_and_no_step_of_another_episode():
     data = drifting((5, 3, 7))
     windows = draw_windows(data, 4, torch.Generator().manual_seed(0))
-    left = steps_left(data)
+    left = data.steps_left
     assert windows.recorded.sum() == left.clamp(max=4).sum()
     rows = {tuple(row.tolist()): i for i, row in enumerate(data.observation)}
     for start, actions, truth, recorded in zip(
