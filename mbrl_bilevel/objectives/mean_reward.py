@@ -71,7 +71,7 @@ class MeanReward(nn.Module, NothingLearned):
         """
         raise InputError("weights of the mean have no closed form: choose HypergradientStep")
 
-    def bilevel_problem(self, network: GaussianEnsemble) -> BilevelProblem:
+    def bilevel_problem(self, network: nn.Module) -> BilevelProblem:
         """The error of the mean alone, and its Hessian by the means, which is diag(2 u / b)."""
 
         def mean_of(theta: Params) -> Callable[[Tensor], Tensor]:

@@ -1,7 +1,7 @@
 """What the outer level minimises beyond one step: open-loop errors of the mean."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ LOST = 4.0  # squared deviations; the error of a state drawn at random from the 
 Mean = Callable[[Tensor], Tensor]  # inputs [E, M, d] to the members' means [E, M, n]
 
 
+@runtime_checkable
 class OuterObjective(Protocol):
     """A loss of the members' mean function on outer data, a sum over members.
 

@@ -31,6 +31,10 @@ def split(lengths: list[int], fractions: list[float], seed: int = 0) -> tuple[Tr
     return split_by_episode(made_of(lengths), fractions, torch.Generator().manual_seed(seed))
 
 
+def test_steps_left_are_counted_to_the_end_of_the_episode():
+    assert made_of([3, 1, 2]).steps_left.tolist() == [3, 2, 1, 1, 2, 1]
+
+
 def dealt_whole(lengths: list[int], fractions: list[float], seed: int) -> list[int]:
     """The part of each episode by the rule for ordinary data, on which published figures stand."""
     order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()

@@ -41,7 +41,9 @@ def swirling(episodes=10, length=20, noise=0.1, seed=0):
 def model_of(data, *, members=1, hidden=(3,), learn_reward=True, **options):
     """An untrained model in float64, its statistics those of the data."""
     settings = ModelSettings(members=members, hidden=hidden, **options)
-    model = DynamicsModel(2, 1, settings, learn_reward=learn_reward, generator=seeded(3)).double()
+    size = data.observation.shape[1]
+    model = DynamicsModel(size, 1, settings, learn_reward=learn_reward, generator=seeded(3))
+    model = model.double()
     model.fit_standardizers(data)
     return model
 

@@ -1,4 +1,4 @@
-"""What settings of an objective build: the kind of network, and what bilevel's default follows."""
+"""What settings of an objective build: the kind of network, and what bilevel follows."""
 
 from dataclasses import replace
 
@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from mbrl_bilevel.bilevel.gauss_newton import GaussNewton
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
+from mbrl_bilevel.objectives.mean_reward import MeanReward
+from mbrl_bilevel.objectives.outer_data import OuterWindows
 from mbrl_bilevel.objectives.settings import BilevelSettings, NLLSettings, TwoMeansSettings
+from tests.objectives.swirling_system import model_of, samples_of, swirling
 
 STEP = 1e-4  # of finite differences, whose error is of its square
 
@@ -31,12 +35,14 @@ def curved(episodes=12, length=10):
 
 
 @pytest.fixture
-def default():
-    """The default bilevel objective of a linear model, and one batch of all rows, in float64."""
+def one_step():
+    """Bilevel by the likelihood of one step, a linear model, a batch of all rows, in float64."""
     model = DynamicsModel(1, 1, ModelSettings(members=1, hidden=()), generator=seeded())
     data = curved()
     model.fit_standardizers(data)
-    settings = BilevelSettings(outer_data="held_out", outer_batch_size=len(data.reward))
+    settings = BilevelSettings(
+        outer_objective="one_step", outer_data="held_out", outer_batch_size=len(data.reward)
+    )
     objective = settings.build(model, data, data, steps=100, generator=seeded(1))
     network, inner = model.network.double(), objective.inner.double()
     with torch.no_grad():  # a reward that differs from row to row, as in the middle of a training
@@ -72,12 +78,12 @@ def detached(module):
     return {k: p.detach().clone() for k, p in module.named_parameters() if p.requires_grad}
 
 
-def test_bilevels_default_differentiates_through_the_inner_solution(default):
+def test_one_step_differentiates_through_the_inner_solution(one_step):
     """Its implicit term is not 0, and is that of finite differences of the fully solved problem.
 
     Solved to the end; five damped products a step, from where the last step ended, come close.
     """
-    objective, network, inner, (inner_batch, outer_batch) = default
+    objective, network, inner, (inner_batch, outer_batch) = one_step
     problem = inner.bilevel_problem(network)
     data = inner.frozen_batch(network, *inner_batch, seeded())
     theta, phi = detached(network), detached(inner)
@@ -111,6 +117,41 @@ def test_bilevels_default_differentiates_through_the_inner_solution(default):
         *(torch.cat([g[k].flatten() for k in found.grad]) for g in (found.grad, step.grad)), dim=0
     )
     assert close > 0.95
+
+
+def test_the_default_of_bilevel_learns_weights_of_the_mean_by_windows_of_left_out_episodes():
+    data = swirling(episodes=12, length=15)
+    model = model_of(data, members=2, hidden=(8,))
+    objective = BilevelSettings(outer_horizon=12).build(
+        model, data, data, steps=1000, generator=seeded()
+    )
+    assert isinstance(objective.inner, MeanReward)
+    assert objective.inner.log_weight.shape == (3,)
+    assert isinstance(objective.outer.batches, OuterWindows)
+    batch = next(objective.outer.batches)
+    assert batch.observations.shape[2:] == (12, 2)
+    assert batch.rewards.shape[2:] == (12,)
+    assert all(len(set(rows.tolist()) & set(range(180))) < 180 for rows in objective.rows)
+    estimator = objective.outer_step.estimator
+    assert isinstance(estimator.curvature, GaussNewton)
+    assert objective.every == 20
+    assert objective.optimizer.param_groups[0]["lr"] == pytest.approx(4e-2)
+    held_out = BilevelSettings(outer_data="held_out").build(
+        model, data, data, steps=1000, generator=seeded()
+    )
+    assert held_out.rows is None
+
+
+def test_fisher_products_of_the_mean_need_no_diagonal_covariance():
+    data = swirling(episodes=12, length=15)
+    model = model_of(data, members=2, hidden=(8,), covariance="full")
+    objective = BilevelSettings().build(model, data, data, steps=100, generator=seeded())
+    objective.inner.double()
+    metrics = objective.after_step(model.network, samples_of(model, data), 20, seeded())
+    assert metrics["hypergradient_norm"] > 0
+    one_step = BilevelSettings(outer_objective="one_step", hypergradient="fisher")
+    with pytest.raises(InputError, match="fisher is for --covariance diagonal"):
+        one_step.build(model, data, data, steps=100, generator=seeded())
 
 
 def test_a_network_of_another_kind_is_refused():

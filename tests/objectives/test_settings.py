@@ -20,13 +20,45 @@ from mbrl_bilevel.objectives.settings import (
     ("settings", "values", "words"),
     [
         (BetaNLLSettings, {"beta": 2.0}, "--beta 2.0: choose at most 1"),
-        (BilevelSettings, {"reward": "neural"}, "add --inner-estimator reparameterized"),
+        (
+            BilevelSettings,
+            {"outer_objective": "one_step", "reward": "neural"},
+            "add --inner-estimator reparameterized",
+        ),
+        (BilevelSettings, {"reward": "diagonal"}, "add --outer-objective one_step"),
+        (
+            BilevelSettings,
+            {"reward": "mean", "outer_objective": "one_step"},
+            "choose --outer-objective k_step",
+        ),
+        (BilevelSettings, {"inner_estimator": "reparameterized"}, "has nothing to sample"),
+        (BilevelSettings, {"outer_horizon": 0}, "--outer-horizon 0: choose at least 1"),
         (TwoMeansSettings, {"outer_every": 0}, "--outer-every 0: choose at least 1"),
     ],
 )
 def test_values_are_refused_where_settings_are_built(settings, values, words):
     with pytest.raises(InputError, match=words):
         settings(**values)
+
+
+def test_the_outer_objective_decides_what_is_not_given():
+    """The measured settings of each; what is given is kept."""
+    found = [
+        (s.every, s.batch_size, s.learning_rate, s.differentiated_by)
+        for s in (
+            BilevelSettings(),
+            BilevelSettings(outer_objective="one_step"),
+            BilevelSettings(outer_every=7, outer_batch_size=9, outer_learning_rate=0.5),
+            BilevelSettings(outer_objective="one_step", hypergradient="soba"),
+        )
+    ]
+    assert found == [
+        (20, 64, 4e-2, "fisher"),
+        (3, 128, None, "implicit"),
+        (7, 9, 0.5, "fisher"),
+        (3, 128, None, "soba"),
+    ]
+    assert (TwoMeansSettings().every, TwoMeansSettings().batch_size) == (3, 128)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names)

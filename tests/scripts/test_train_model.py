@@ -100,7 +100,9 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
         pytest.param(
             ["--objective", "bilevel", "--hypergradient", "fisher"], marks=pytest.mark.slow
         ),
-        ["--objective", "bilevel", "--hypergradient", "ma_soba"],
+        pytest.param(
+            ["--objective", "bilevel", "--hypergradient", "ma_soba"], marks=pytest.mark.slow
+        ),
         pytest.param(
             ["--objective", "bilevel", "--hypergradient", "unrolled"], marks=pytest.mark.slow
         ),
@@ -109,9 +111,13 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
             ["--objective", "bilevel", "--hypergradient", "value_gap"], marks=pytest.mark.slow
         ),
         [
-            *("--objective", "bilevel", "--reward", "neural", "--hypergradient", "implicit"),
+            *("--objective", "bilevel", "--outer-objective", "one_step", "--reward", "neural"),
             *("--inner-estimator", "reparameterized"),
         ],
+        ["--objective", "bilevel", "--outer-objective", "one_step", "--hypergradient", "ma_soba"],
+        pytest.param(
+            ["--objective", "bilevel", "--outer-objective", "one_step"], marks=pytest.mark.slow
+        ),
     ],
     ids=" ".join,
 )
@@ -222,11 +228,11 @@ BAD = {
         "--reward identity: choose one of scalar",
     ),
     "full reward, diagonal model": (
-        ["--objective", "bilevel", "--reward", "full"],
+        ["--objective", "bilevel", "--outer-objective", "one_step", "--reward", "full"],
         "too small",
     ),
     "neural reward, exact": (
-        ["--objective", "bilevel", "--reward", "neural"],
+        ["--objective", "bilevel", "--outer-objective", "one_step", "--reward", "neural"],
         "--inner-estimator reparameterized",
     ),
     "gate of another reward": (
@@ -248,10 +254,17 @@ BAD = {
         ["--objective", "bilevel", "--outer-learning-rate", "0"],
         "--outer-learning-rate 0.0: choose ",
     ),
+    "windows longer than the episodes": (
+        ["--objective", "bilevel", "--outer-horizon", "1000"],
+        "--outer-horizon 1000: the episodes that a member leaves out",
+    ),
     "no gradient norm": (["--clip-norm", "0"], "--clip-norm 0.0: choose "),
     "cold restart without a reward": (["--cold-restart"], "it has no outer level"),
     "soba of a full model": (
-        ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "soba"],
+        [
+            *("--objective", "bilevel", "--outer-objective", "one_step", "--covariance", "full"),
+            *("--hypergradient", "soba"),
+        ],
         "soba is for --covariance diagonal",
     ),
     "one member alone": (["--objective", "two_means", "--members", "1"], "held-out outer data"),
@@ -260,7 +273,10 @@ BAD = {
         "goes with a diagonal covariance; choose another objective",
     ),
     "fisher of a full model": (
-        ["--objective", "bilevel", "--covariance", "full", "--hypergradient", "fisher"],
+        [
+            *("--objective", "bilevel", "--outer-objective", "one_step", "--covariance", "full"),
+            *("--hypergradient", "fisher"),
+        ],
         "fisher is for --covariance diagonal",
     ),
 }

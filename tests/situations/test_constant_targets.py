@@ -81,9 +81,9 @@ def seed_of(dimension):
         ["--objective", "residual_reward", "--outer-data", "held_out"],
         ["--objective", "bilevel", "--hypergradient", "fisher"],
         ["--objective", "bilevel", "--hypergradient", "ma_soba"],
-        ["--objective", "bilevel", "--hypergradient", "unrolled"],
+        ["--objective", "bilevel", "--outer-objective", "one_step", "--hypergradient", "unrolled"],
         [
-            *("--objective", "bilevel", "--reward", "neural", "--hypergradient", "implicit"),
+            *("--objective", "bilevel", "--outer-objective", "one_step", "--reward", "neural"),
             *("--inner-estimator", "reparameterized"),
         ],
     ],

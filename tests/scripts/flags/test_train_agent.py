@@ -132,7 +132,7 @@ BAD = {
     ),
     "flags of objectives": (
         (*MBPO, "--objective", "bilevel", "--reward", "neural"),
-        "add --inner-estimator reparameterized",
+        "add --outer-objective one_step",
     ),
     "resume of nothing": ((*SAC, "--resume"), "no run to continue"),
 }
