@@ -16,10 +16,11 @@ from mbrl_bilevel.bilevel.implicit import ExactDense
 from mbrl_bilevel.bilevel.parameters import Params
 from mbrl_bilevel.bilevel.problem import BilevelProblem
 from mbrl_bilevel.sanity.check import Check, check
+from mbrl_bilevel.sanity.over_seeds import at_most
 
 NOISE = 0.1
 WIDEST, STARTS = 3.0, 1.0  # inner steps begin anywhere in (-3, 3), outer paths in (-1, 1)
-COUNT = 20_000
+COUNT = 5_000
 STEP = 1e-4  # of finite differences
 
 
@@ -68,8 +69,8 @@ def problem(steps: int) -> BilevelProblem:
     return BilevelProblem(inner, outer)
 
 
-def learned(inner: Path, outer: Path, steps: int) -> tuple[float, float]:
-    """a under the learned weights and its outer loss, by L-BFGS on hypergradients."""
+def learned(inner: Path, outer: Path, steps: int) -> Params:
+    """a under the weights that are learned by L-BFGS on hypergradients."""
     phi = {"exponent": torch.zeros((), dtype=torch.float64)}
     solver = torch.optim.LBFGS(
         list(phi.values()), max_iter=50, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
@@ -81,7 +82,7 @@ def learned(inner: Path, outer: Path, steps: int) -> tuple[float, float]:
         return found.outer_loss
 
     solver.step(closure)
-    return fitted(inner, phi)["a"].item(), closure().item()
+    return fitted(inner, phi)
 
 
 def best(paths: Path, steps: int) -> float:
@@ -105,11 +106,11 @@ def horizon_checks(generator: torch.Generator) -> list[Check]:
     inner, outer = draw(WIDEST, generator), draw(STARTS, generator)
     flat = {"exponent": torch.zeros((), dtype=torch.float64)}
     unweighted = fitted(inner, flat)
-    # E s sin s / E s^2 for s uniform in (-c, c); its standard error is below .005.
+    # 1.5 E s sin s / E s^2 for s uniform in (-c, c); the standard error is about .01.
     c = WIDEST
     plain = 1.5 * (math.sin(c) - c * math.cos(c)) / c / (c**2 / 3)
-    one, _ = learned(inner, outer, 1)
-    two, error = learned(inner, outer, 2)
+    one, two = learned(inner, outer, 1), learned(inner, outer, 2)
+    beside, error = (problem(2).outer(theta, flat, outer).item() for theta in (one, two))
     at_best = {"a": torch.tensor([best(outer, 2)], dtype=torch.float64)}
     least = problem(2).outer(at_best, flat, outer).item()
     grad = ExactDense()(problem(2), unweighted, flat, inner, outer).grad["exponent"].item()
@@ -119,9 +120,10 @@ def horizon_checks(generator: torch.Generator) -> list[Check]:
     ]
     difference = (moved[0] - moved[1]) / (2 * STEP)
     return [
-        check("a by least squares over all steps", unweighted["a"].item(), plain, 0.02),
-        check("a learned by the error of one step", one, best(outer, 1), 1e-4),
-        check("a learned by the error of two steps", two, best(outer, 2), 1e-4),
+        check("a by least squares over all steps", unweighted["a"].item(), plain, 0.05),
+        check("a learned by the error of one step", one["a"].item(), best(outer, 1), 1e-4),
+        check("a learned by the error of two steps", two["a"].item(), best(outer, 2), 1e-4),
         check("error of two steps, learned weights", error, least, 1e-7),
+        at_most("error of two steps, learned by two or by one", error, 0.95 * beside),
         check("hypergradient by the weights, two steps", grad, difference, 1e-6),
     ]

@@ -10,6 +10,7 @@ from mbrl_bilevel.sanity.check import Check
 from mbrl_bilevel.sanity.gaussian import closed_form_checks, draw, inner_checks
 from mbrl_bilevel.sanity.gaussian_curves import curve_checks, stopped_checks
 from mbrl_bilevel.sanity.gaussian_solvers import estimator_checks, loop_checks, sampled_checks
+from mbrl_bilevel.sanity.outer_horizon import horizon_checks
 from mbrl_bilevel.sanity.over_seeds import Estimate
 from mbrl_bilevel.sanity.tabular_data import TABLES
 from mbrl_bilevel.sanity.tabular_planning import SETTINGS, Setting
@@ -35,6 +36,11 @@ def gaussian_suite(generator: torch.Generator, count: int = 100) -> list[Check]:
         *curve_checks(inner, outer),
         *stopped_checks(inner, outer),
     ]
+
+
+def horizon_suite(generator: torch.Generator) -> list[Check]:
+    """Theory T10 on a system of one dimension: weights learned by the error of one step or two."""
+    return horizon_checks(generator)
 
 
 def classification_suite(
