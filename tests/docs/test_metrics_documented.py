@@ -25,6 +25,7 @@ REFITS = ("--refit-every", "10", "--model-steps", "6")
 ROLLOUTS = ("--imagine-every", "5", "--rollouts", "10", "--updates-per-step", "1")
 OFTEN = ("--log-every", "10", "--evaluate-every", "10", "--episodes", "1")
 OUTER = ("--outer-every", "10", "--objective")
+SHORT = ("--outer-horizon", "2")  # episodes end after a few steps
 MODEL = ("--dataset", DATA, *ENSEMBLE, "--steps", "30", "--batch-size", "8")
 OBJECTIVES = {
     "nll": (*MODEL, "--objective", "nll"),
@@ -35,9 +36,10 @@ OBJECTIVES = {
     "student_t": (*MODEL, "--objective", "student_t"),
     "pg": (*MODEL, "--objective", "pg"),
     **{name: (*MODEL, *OUTER, name) for name in ("separate", "two_means")},
-    **{name: (*MODEL, *OUTER, name) for name in ("residual_reward", "bilevel")},
+    "residual_reward": (*MODEL, *OUTER, "residual_reward"),
+    "bilevel": (*MODEL, *OUTER, "bilevel", *SHORT),
     **{
-        name: (*MODEL, *OUTER, "bilevel", "--hypergradient", name)
+        name: (*MODEL, *OUTER, "bilevel", *SHORT, "--hypergradient", name)
         for name in ("implicit", "fisher", "unrolled", "value_gap", "soba")
     },
 }
