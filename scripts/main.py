@@ -29,6 +29,7 @@ COMMANDS = {
     "eval-model": "evaluate dynamics models on held-out data",
     "train-agent": "train an agent, online or offline, model-based or model-free",
     "eval-agent": "evaluate agents in the real simulation, several side by side",
+    "report": "one page of tables and figures about runs, with intervals over seeds",
     "sanity": "check the toy problems of the theory, pass or fail",
     "reproduce": "reproduce the tables of RESULTS.md",
     "bench": "throughput beside the machine's own limit",

@@ -28,6 +28,7 @@ from mbrl_bilevel.scripts.flags import collect as collect_flags
 from mbrl_bilevel.scripts.flags import train_agent as flags
 from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.scripts.kept_runs import refuse_another_run
+from mbrl_bilevel.scripts.logged_evaluations import EVALUATED, TRAINED, logged_returns
 from mbrl_bilevel.scripts.published_curves import Published, published_curves
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
@@ -175,18 +176,11 @@ def _rows(trials: Sequence[Trial], out: Path) -> Rows:
         lines = (
             [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         )
-        key = "evaluation/return"
-        if not getattr(trial.settings, "evaluates_policy", True):
-            key = "real/return"
-        seconds, before = 0.0, 0
-        for line in lines:
-            if "time/steps_per_second" in line:
-                seconds += (line["step"] - before) / line["time/steps_per_second"]
-                before = line["step"]
-            if key in line:
-                row = {"env": trial.env, "agent": trial.name, "seed": trial.seed}
-                values = {"step": line["step"], "return": round(line[key], 1)}
-                rows.append(row | values | {"seconds": round(seconds)})
+        key = EVALUATED if getattr(trial.settings, "evaluates_policy", True) else TRAINED
+        run = {"env": trial.env, "agent": trial.name, "seed": trial.seed}
+        for step, value, seconds in logged_returns(lines, key):
+            found = {"step": step, "return": round(value, 1), "seconds": round(seconds)}
+            rows.append(run | found)
     return rows
 
 

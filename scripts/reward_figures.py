@@ -38,6 +38,18 @@ class RewardFigures(Callback):
         for name, figure in self._draw().items():
             save(figure, self.folder.figures() / f"{name}.png")
 
+    def median_precision(self) -> dict[str, float] | None:
+        """Of each target dimension, the median of the learned U_ii(x) over the held-out inputs.
+
+        None for an objective that learns no U.
+        """
+        if not isinstance(self.objective, TwoLevel):
+            return None
+        U = self.objective.precision_diagonal(self.model.network, self.held.x)
+        if U is None:
+            return None
+        return dict(zip(self.model.informative_names, U.median(0).values.tolist(), strict=True))
+
     def _draw(self) -> dict[str, Figure]:
         if not isinstance(self.objective, TwoLevel):
             return {}

@@ -57,10 +57,10 @@ def _run(config: Config) -> Outcome:
         say(f"{dataset.id}: {training.sizes}, on {device}")
         model = training.new_model()
         objective = training.objective(model)
-        result = training.fit_and_draw(model, objective, folder)
+        result, learned = training.fit_and_draw(model, objective, folder)
         model.save(out)
         on_test = evaluate_one_step(model, training.test)
-        results = _results(training, result, model, on_test)
+        results = _results(training, result, model, on_test) | {"learned_U": learned}
         if config.run.cold_restart and isinstance(objective, TwoLevel):
             results["cold_restart"] = {
                 "warm": _metrics(result, on_test),
@@ -135,8 +135,8 @@ class _Training:
 
     def fit_and_draw(
         self, model: DynamicsModel, objective: Objective, folder: RunFolder
-    ) -> FitResult:
-        """The fit of the run, with checkpoints, and figures of a learned reward."""
+    ) -> tuple[FitResult, dict[str, float] | None]:
+        """The fit of the run, with checkpoints, and figures of a learned reward; its medians."""
         figures = RewardFigures(objective, model, self.held_out, folder)
         result = self.fit(
             model,
@@ -146,7 +146,7 @@ class _Training:
             callbacks=[figures],
         )
         figures.save()
-        return result
+        return result, figures.median_precision()
 
     def cold_restart(self, objective: TwoLevel) -> dict[str, float]:
         """Metrics of a fresh model under what the outer level has learned, which is frozen."""

@@ -8,9 +8,11 @@ import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
+import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
@@ -127,6 +129,15 @@ def error_growth(result: KStep, coverage: Float[Tensor, "l c"]) -> Figure:
 
 
 COLOURS = (BLUE, ORANGE, "#4a9a5b", "#a05195")
+
+
+def colours(count: int) -> list[str]:
+    """So many that can be told apart: those of all figures where they suffice."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    if count <= 10:
+        return [to_hex(colour) for colour in plt.get_cmap("tab10")(range(count))]
+    return [to_hex(colour) for colour in plt.get_cmap("turbo")(np.linspace(0.08, 0.92, count))]
 
 
 def tour(found: dict[str, Any]) -> Figure:

@@ -8,18 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from mbrl_bilevel.evaluation.figures import COLOURS, GREY
+from mbrl_bilevel.evaluation.figures import GREY, colours
 
 Curve = Mapping[int, float]
 """Return by step."""
 DASHES: tuple[Any, ...] = ("--", ":", "-.", (0, (8, 3)), (0, (1, 4)))
 POINTS = 101  # of a published curve
+INSIDE = 6  # names that leave room for the curves
 
 
 def learning_curves(
     agents: Mapping[str, Sequence[Curve]],
     title: str,
     published: Mapping[str, Sequence[Curve]] = {},
+    ylabel: str = "return",
 ) -> Figure:
     """Mean over seeds of each agent (thick), its lowest and highest seed (shade), each seed (thin).
 
@@ -35,18 +37,21 @@ def learning_curves(
         points = [(x, y) for x in places if (y := mean_at(curves, x)) is not None]
         label = f"{name}, published ({_seeds(curves)})"
         axes.plot(*zip(*points, strict=True), color=GREY, lw=1.3, ls=dashes, label=label, zorder=1)
-    for colour, (name, curves) in zip(cycle(COLOURS), agents.items(), strict=False):
+    for colour, (name, curves) in zip(colours(len(agents)), agents.items(), strict=True):
         steps, values = _together(curves)
         axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
         axes.plot(steps, values.T, color=colour, lw=0.7, alpha=0.6)
         label = f"{name} ({_seeds(curves)})"
         axes.plot(steps, values.mean(0), color=colour, lw=2.2, label=label)
-    axes.set(xlabel="step", ylabel="return")
+    axes.set(xlabel="step", ylabel=ylabel)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
-    if agents or published:  # matplotlib warns of a legend of nothing
+    if len(agents) + len(published) > INSIDE:  # they would hide the curves
+        figure.set_figwidth(10.5)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    elif agents or published:  # matplotlib warns of a legend of nothing
         axes.legend(frameon=False, fontsize=9)
     axes.margins(x=0.02)
     return figure

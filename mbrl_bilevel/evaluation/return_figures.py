@@ -6,11 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from mbrl_bilevel.evaluation.figures import COLOURS
+from mbrl_bilevel.evaluation.figures import colours
 from mbrl_bilevel.evaluation.returns import CONFIDENCE, estimate
 
 THIN_LINES = 10  # episodes of an agent drawn one by one; more would be a smear
@@ -40,7 +39,7 @@ def agents_compared(agents: Mapping[str, Rewards], title: str, seed: int = 0) ->
     longest = max(len(rewards) for episodes in agents.values() for rewards in episodes)
     widths = np.linspace(1.5 + min(len(agents) - 1, 4), 1.5, len(agents))  # equal curves all show
     for place, (colour, width, episodes) in enumerate(
-        zip(_colours(len(agents)), widths, agents.values(), strict=True)
+        zip(colours(len(agents)), widths, agents.values(), strict=True)
     ):
         _draw_returns(returns, place, [float(rewards.sum()) for rewards in episodes], colour, seed)
         _draw_growth(growth, episodes, longest, colour, float(width))
@@ -59,12 +58,6 @@ def agents_compared(agents: Mapping[str, Rewards], title: str, seed: int = 0) ->
     returns.set_axisbelow(True)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _colours(count: int) -> list[str]:
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    return [to_hex(colour) for colour in plt.get_cmap("turbo")(np.linspace(0.08, 0.92, count))]
 
 
 def _draw_returns(axes: Axes, place: int, values: Sequence[float], colour: str, seed: int) -> None:

@@ -105,6 +105,43 @@ def difference(
     return _bootstrap(drawn_from, change, generator, confidence, resamples)
 
 
+def probability_of_improvement(
+    first: Sequence[Stratum],
+    second: Sequence[Stratum],
+    *,
+    generator: np.random.Generator,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Probability that a draw of `second` is above one of `first`, with its bootstrap interval.
+
+    The mean over strata (tasks) of the share of pairs in which it is, ties counted half (Agarwal et
+    al. 2021, section 4.3), which is the Mann-Whitney statistic U / (n m). Each stratum of either is
+    resampled within itself.
+
+    Raises:
+        InputError: as of `estimate`, or another number of strata in `second`.
+    """
+    before, after = _checked(first), _checked(second)
+    if len(before) != len(after):
+        raise InputError(
+            f"{len(before)} and {len(after)} strata: give both the same tasks, in the same order"
+        )
+
+    def share(*drawn: ndarray, axis: int = -1) -> ndarray:
+        pairs = zip(drawn[: len(before)], drawn[len(before) :], strict=True)
+        return np.asarray(np.mean([_share_above(low, high) for low, high in pairs], 0))
+
+    return _bootstrap(before + after, share, generator, confidence, resamples)
+
+
+def _share_above(low: Float[ndarray, "*r n"], high: Float[ndarray, "*r m"]) -> Float[ndarray, "*r"]:
+    """Share of pairs in which `high` is above `low`, ties counted half, from the sum of ranks."""
+    n, m = low.shape[-1], high.shape[-1]
+    ranks = stats.rankdata(np.concatenate([low, high], -1), axis=-1)[..., n:].sum(-1)
+    return np.asarray((ranks - m * (m + 1) / 2) / (n * m))
+
+
 def _bootstrap(
     samples: Sequence[ndarray],
     statistic: Callable[..., ndarray],

@@ -45,8 +45,9 @@ def parse_flat(kind: type[Settings], argv: Sequence[str], command: str, summary:
     _refuse_first_words(argv, group)
     given = vars(_parsed(command, tyro_class(group), argv, summary))
     for one in group.flags:
-        if one.default is MISSING and given[one.name] is None:
-            raise InputError(f"{flag(one.name)} is required")
+        if one.default is MISSING and given[one.name] in (None, ()):
+            name = one.name.upper() if is_positional(one) else flag(one.name)
+            raise InputError(f"{name} is required")
     return built(kind, given)
 
 

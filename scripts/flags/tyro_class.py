@@ -23,9 +23,7 @@ def tyro_class(group: Group, hidden: frozenset[str] = frozenset()) -> type[Any]:
 
 
 def _hint(flag: Flag, hidden: bool) -> Any:
-    texts = tyro.conf.arg(
-        help=flag.text, help_behavior_hint=_shown(flag), metavar=_values(flag.hint)
-    )
+    texts = tyro.conf.arg(help=flag.text, help_behavior_hint=_shown(flag), metavar=_values(flag))
     hint, marks = flag.hint, [texts]
     if is_positional(flag):
         hint = get_args(hint)[0]
@@ -47,14 +45,14 @@ def is_positional(flag: Flag) -> bool:
     return tyro.conf.Positional in getattr(flag.hint, "__metadata__", ())
 
 
-def _values(hint: Any) -> str | None:
+def _values(flag: Flag) -> str | None:
     """How help writes the values of a flag that takes several; None leaves that to tyro."""
-    for kind in (hint, *get_args(hint)):
+    for kind in (flag.hint, *get_args(flag.hint)):
         if get_origin(kind) is tuple:
             first, *others = get_args(kind)
             if words := choices(first):
                 return f"{{{','.join(words)}}} ..."
-            word = _bare(first).__name__.upper()
+            word = (flag.name if is_positional(flag) else _bare(first).__name__).upper()
             return (
                 f"{word} [{word} ...]"
                 if others == [...]
@@ -69,7 +67,8 @@ def _bare(hint: Any) -> type:
 
 
 def _default(flag: Flag) -> tuple[Any, ...]:
-    if flag.default is MISSING and get_origin(flag.hint) is not tuple:
+    hint = get_args(flag.hint)[0] if is_positional(flag) else flag.hint
+    if flag.default is MISSING and get_origin(hint) is not tuple:
         return ()  # tyro asks for it; for a tuple `parse_flat` does
     return (flag.default if flag.switch else None,)
 

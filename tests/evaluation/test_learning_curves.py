@@ -70,3 +70,14 @@ def test_published_means_are_interpolated_as_far_as_the_agents_go():
     assert max(points) <= 200  # where the shorter seed ends
     assert mean_at(published["peer"], 100) == pytest.approx(15.0)
     assert mean_at(published["peer"], 300) is None
+
+
+def test_many_names_stand_beside_the_curves_in_colours_of_their_own():
+    agents = {f"agent {i}": [{0: float(i), 1: 2.0 * i}] for i in range(9)}
+    figure = learning_curves(agents, "many", ylabel="held-out NLL")
+    (axes,) = figure.axes
+    assert axes.get_legend() is None
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 9
+    assert len({line.get_color() for line in axes.lines}) == 9
+    assert axes.get_ylabel() == "held-out NLL"

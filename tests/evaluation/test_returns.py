@@ -1,3 +1,4 @@
+import itertools
 import math
 import statistics
 
@@ -12,6 +13,7 @@ from mbrl_bilevel.evaluation.returns import (
     difference,
     estimate,
     interquartile_mean,
+    probability_of_improvement,
 )
 
 RETURNS = [100.0, 250.0, 160.0, 90.0]
@@ -166,3 +168,37 @@ def test_bad_strata() -> None:
             estimate(strata, generator=rng())
     with pytest.raises(InputError, match=r"paired returns of \[2\] and \[3\]"):
         difference([[1.0, 2.0]], [[1.0, 2.0, 3.0]], paired=True, generator=rng())
+
+
+def test_the_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
+    """Over two strata of different sizes, in the order of the definition."""
+    first, second = [[1.0, 5.0, 3.0], [2.0, 2.0]], [[3.0, 4.0], [2.0, 1.0, 7.0]]
+    shares = [
+        statistics.mean((b > a) + (a == b) / 2 for a in low for b in high)
+        for low, high in zip(first, second, strict=True)
+    ]
+    found = probability_of_improvement(first, second, generator=rng())
+    assert found.value == pytest.approx(statistics.mean(shares))
+    assert probability_of_improvement(second, first, generator=rng()).value == pytest.approx(
+        1 - found.value
+    )
+
+
+def test_the_interval_of_the_probability_is_that_of_resampled_seeds() -> None:
+    """All resamples of 2 and 2 values, 4 of each: the probability is 0 in 1 of 16, else above."""
+    low, high = [[1.0, 3.0]], [[2.0, 4.0]]
+    exact = [
+        statistics.mean(b > a for a in lows for b in highs)
+        for lows in itertools.product(low[0], repeat=2)
+        for highs in itertools.product(high[0], repeat=2)
+    ]
+    value, interval = probability_of_improvement(low, high, generator=rng(), confidence=0.8)
+    assert value == pytest.approx(0.75)
+    # 10 and 90 % of the 16 equally likely values: 0 has 1/16 < 10 %, 1 has 9/16.
+    assert interval == pytest.approx(tuple(np.quantile(exact, [0.1, 0.9], method="inverted_cdf")))
+
+
+def test_the_probability_has_no_interval_for_one_seed_and_needs_the_same_strata() -> None:
+    assert probability_of_improvement([[1.0]], [[2.0, 3.0]], generator=rng()) == (1.0, None)
+    with pytest.raises(InputError, match="1 and 2 strata"):
+        probability_of_improvement([[1.0]], [[2.0], [3.0]], generator=rng())

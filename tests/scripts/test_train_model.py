@@ -124,11 +124,16 @@ def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
 def test_every_objective_learns_from_the_command_line(datasets, tmp_path, capsys, flags):
     """R2 of a model that has learned nothing is 0; its NLL is that of a unit Gaussian, 1.42."""
     assert train(tmp_path / "run", *flags, "--json") == 0
-    test = last_json(capsys)["test"]
+    found = last_json(capsys)
+    test, learned = found["test"], found["learned_U"]
     assert test["r2"] > 0.5
     assert test["nll"] < 1.2
     figures = tmp_path / "run/figures"
     assert figures.exists() == (flags[1] in ("two_means", "residual_reward", "bilevel"))
+    assert (learned is not None) == (figures / "learned_U.png").exists()
+    assert learned is None or (
+        len(learned) == test["varying_targets"] and min(learned.values()) > 0
+    )
 
 
 def test_a_cold_restart_trains_a_fresh_model_under_the_learned_reward(datasets, tmp_path, capsys):
