@@ -40,6 +40,7 @@ MINIMAL = {
     "eval-model": MODEL,
     "train-agent": "train-agent --agent sac --env Pendulum-v1 --out {here}/new",
     "eval-agent": AGENT,
+    "report": "report {here} --out {here}/new",
     "sanity": "sanity gaussian --out {here}/new",
     "reproduce": "reproduce published",
     "bench": "bench fit",
