@@ -74,8 +74,10 @@ def exchange(a: Path, b: Path) -> None:
     between.rename(a)
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, loader: type[Any] = yaml.SafeLoader) -> Any:
     """Plain values of a YAML file: no tags of objects, no aliases, of bounded size and depth.
+
+    `loader` is one of PyYAML's that makes no objects: SafeLoader, or BaseLoader for text alone.
 
     Raises:
         ValueError: none of that, in one line. OSError: the file cannot be read.
@@ -92,7 +94,7 @@ def read_yaml(path: Path) -> Any:
                 depth -= 1
             if depth > DEEPEST:
                 raise ValueError(f"it is nested more than {DEEPEST} deep")
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, RecursionError, OverflowError) as error:
         raise ValueError(one_line(error)) from None
 

@@ -62,6 +62,19 @@ def load_tensors(
     return {name: t.to(device) for name, t in tensors.items()}, texts
 
 
+def load_texts(path: Path) -> dict[str, str]:
+    """The texts of a file alone, without its tensors and unchecked.
+
+    Raises:
+        ValueError: the file is damaged, in one line. OSError: it cannot be read.
+    """
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            return _texts(dict(file.metadata() or {}))
+    except (SafetensorError, RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(one_line(error)) from None
+
+
 def _texts(metadata: dict[str, str]) -> dict[str, str]:
     """Those that `write_tensors` wrote as one, or others as they stand."""
     if TEXTS not in metadata:

@@ -31,6 +31,7 @@ COMMANDS = {
     "eval-agent": "evaluate agents in the real simulation, several side by side",
     "report": "one page of tables and figures about runs, with intervals over seeds",
     "sanity": "check the toy problems of the theory, pass or fail",
+    "sweep": "objectives x data sets x agents x seeds, on this machine or a Ray cluster",
     "reproduce": "reproduce the tables of RESULTS.md",
     "bench": "throughput beside the machine's own limit",
 }
@@ -159,7 +160,7 @@ def _check_arguments(argv: list[str]) -> None:
 def _run(argv: list[str]) -> int:
     name = argv[0]
     _check_arguments(argv)
-    command = _parsed(name, argv[1:])
+    command = parsed(name, argv[1:])
     module = importlib.import_module(f"mbrl_bilevel.scripts.{_module(name)}")
     import torch
 
@@ -173,8 +174,12 @@ def _run(argv: list[str]) -> int:
     return int(outcome.exit_code)
 
 
-def _parsed(name: str, argv: list[str]) -> Any:
-    """The settings that the flags give; torch is imported only where a preset needs it."""
+def parsed(name: str, argv: list[str]) -> Any:
+    """The settings that the flags give; torch is imported only where a preset needs it.
+
+    Raises:
+        InputError: a flag that is unknown or out of range. SystemExit: help, or what tyro refuses.
+    """
     load_plugins(values_of("plugin", argv))
     flags = importlib.import_module(f"mbrl_bilevel.scripts.flags.{_module(name)}")
     if hasattr(flags, "parse"):

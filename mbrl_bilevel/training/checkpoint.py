@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.files import parse_json, written_by_rename
-from mbrl_bilevel.tensor_files import load_tensors, write_tensors
+from mbrl_bilevel.tensor_files import load_tensors, load_texts, write_tensors
 
 FILE, PREVIOUS = "checkpoint.safetensors", "checkpoint-previous.safetensors"
 DAMAGED = "checkpoint-damaged.safetensors"
@@ -61,6 +61,14 @@ def load_checkpoint(folder: Path, device: str) -> tuple[dict[str, Tensor], dict[
     if there:
         raise InputError(f"the checkpoint {'; '.join(faults)}; start a new run in another folder")
     return None
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The step of the folder's newest checkpoint; 0 where there is none, or it is damaged."""
+    try:
+        return int(parse_json(load_texts(folder / FILE)["state"])["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _set_aside(path: Path, aside: Path) -> None:

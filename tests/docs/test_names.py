@@ -29,8 +29,8 @@ ON = {
     for path in (ROOT / "scripts/flags").glob("*.py")
     for name in re.findall(r"^    (\w+): bool = True", path.read_text(), flags=re.M)
 }
-# Of other programs: uv, pytest, sphinx-build, tensorboard.
-OTHERS = {"--group", "--logdir", "--help"}
+# Of other programs: uv, pytest, sphinx-build, tensorboard, ray.
+OTHERS = {"--group", "--extra", "--logdir", "--help", "--head", "--port"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

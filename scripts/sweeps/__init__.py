@@ -1,0 +1,1 @@
+"""The parts of `sweep`: from a file to trials, their checks, their runs on Ray, their results."""
