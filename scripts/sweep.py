@@ -46,13 +46,13 @@ def run(config: Config) -> Outcome:
         return _listed(trials)
     if config.out is None:
         raise InputError("name the folder of the sweep by --out, on a path that all nodes share")
-    require_ray()
     folder = SweepFolder(config.out.absolute())
     definition = {
         "cpus_per_trial": config.cpus_per_trial,
         "trials": {trial.name: trial.words for trial in trials},
     }
     folder.refuse_another_sweep(definition)
+    require_ray()
     schedule = Schedule(trials)
     for trial in trials:
         if folder.found(trial.name) is not None:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.files import make_folders, read_json, read_yaml, write_text
+from mbrl_bilevel.files import make_folders, read_json, read_yaml, remove_folders, write_text
 from mbrl_bilevel.scripts.csv_table import write_csv
 from mbrl_bilevel.scripts.sweeps.headlines import headlines
 from mbrl_bilevel.scripts.sweeps.trial import Trial
@@ -63,6 +63,7 @@ class SweepFolder:
                 raise InputError(
                     f"--out {self.path} holds no sweep and is not empty: choose a new folder"
                 )
+            remove_folders(self._made())  # that it can be written is known, before Ray is started
             return
         earlier = self._earlier()
         for name, words in earlier["trials"].items():
@@ -106,9 +107,17 @@ class SweepFolder:
                 make_folders(self.path / folder)
             write_text(self.path / SWEEP, yaml.safe_dump(dict(definition), sort_keys=False))
         except OSError as error:
-            raise InputError(
-                f"--out {self.path} cannot be written ({error.strerror}); choose another folder"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _made(self) -> list[Path]:
+        try:
+            return make_folders(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> InputError:
+        why = error.strerror or error
+        return InputError(f"--out {self.path} cannot be written ({why}); choose another folder")
 
     def found(self, name: str) -> dict[str, Any] | None:
         """What a finished trial found; None where it is not finished."""

@@ -33,6 +33,7 @@ AGENT = (
     "eval-agent --model {here}/model --episodes 1 --max-steps 2 --horizon 2 --samples 4 "
     "--elites 2 --iterations 1 --out {here}/new"
 )
+SWEEP = "sweep --set command=train-model dataset=flags/train-v0 seed=0,1 --out {here}/new"
 MINIMAL = {
     "demo": "demo --out {here}/new",
     "collect": COLLECT,
@@ -42,6 +43,7 @@ MINIMAL = {
     "eval-agent": AGENT,
     "report": "report {here} --out {here}/new",
     "sanity": "sanity gaussian --out {here}/new",
+    "sweep": SWEEP,
     "reproduce": "reproduce published",
     "bench": "bench fit",
 }
@@ -60,6 +62,7 @@ def numbers() -> Iterator[tuple[str, str]]:
         (AGENT, ["episodes", "max-steps", "workers", "threads"]),
         ("reproduce dynamics", ["seeds", "steps"]),
         ("bench fit", ["rounds", "threads"]),
+        (SWEEP, ["cpus-per-trial", "concurrent"]),
     ):
         for flag in flags:
             for value in ("0", "-1", HUGE):
@@ -73,6 +76,7 @@ def numbers() -> Iterator[tuple[str, str]]:
         yield f"{LINES.get(flag, TRAIN)} --{flag} 0", f"--{flag} 0.0: choose"
     for value in ("-1", "nan"):
         yield f"{TRAIN} --checkpoint-seconds {value}", f"--checkpoint-seconds {float(value)}"
+        yield f"{SWEEP} --gpus-per-trial {value}", f"--gpus-per-trial {float(value)}"
     yield f"{TRAIN} --hidden 4 0", "--hidden 4 0: choose at least 1"
     yield f"{TRAIN} --weight-decay 1e9", "a weight decay of 1000000000.0"
     yield f"{BILEVEL} --outer-folds 0", "--outer-folds 0: choose at least 2"
@@ -117,6 +121,7 @@ PATHS = [
         ("reproduce dynamics", "--data"),
         ("reproduce published", "--data"),
         (TRAIN, "--out"),
+        (SWEEP, "--out"),
     )
     for line, words in (
         (f"{command} {flag} {{here}}/file", "is a file"),
@@ -125,7 +130,8 @@ PATHS = [
     )
 ]
 PATHS += [
-    (f"{command} --out {{here}}/full", "not empty") for command in ("demo", "sanity mdp", TRAIN)
+    (f"{command} --out {{here}}/full", "not empty")
+    for command in ("demo", "sanity mdp", TRAIN, SWEEP)
 ]
 PATHS += [
     (f"{AGENT} --out {{here}}/file", "cannot be written"),
