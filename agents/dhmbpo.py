@@ -9,6 +9,7 @@ for each real step
     for each of updates_per_step (until the second fit: first_updates_per_step)
         critics, actor and temperature by a short differentiated rollout from a state of a long
         detached one (two_horizon_updates.py)
+        the average of the actor, which is evaluated, follows the actor
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from mbrl_bilevel.agents.actor_average import ActorAverage
 from mbrl_bilevel.agents.behaviour import BehaviourPolicy
 from mbrl_bilevel.agents.learner_state import REMEDY, ModelState, Part, load_agent, save_agent
 from mbrl_bilevel.agents.policy_file import save_policy
@@ -70,12 +72,14 @@ class DHMBPO:
         self.updates = TwoHorizonUpdates(
             settings.policy, model, planned_task(task, model), spaces, generator
         )
+        self.average = ActorAverage(self.updates.actor, settings.policy.averaging_rate)
         self.parts: dict[str, Part] = {
             "env": env,
             "replay": self.replay,
             "model": ModelState(model),  # before the updates, which copy it
             "fits": self.fits,
             "updates": self.updates,
+            "average": self.average,
         }
         self.step = 0
 
@@ -92,6 +96,7 @@ class DHMBPO:
             policy = settings.policy
             for _ in range(policy.first_updates_per_step if first else policy.updates_per_step):
                 self.updates.update(self._starts)
+                self.average.follow()
         self.step += 1
 
     def _fit(self) -> None:
@@ -142,8 +147,8 @@ class DHMBPO:
         self.updates.scale_learning_rate(factor)
 
     def policy(self) -> BehaviourPolicy:
-        """The policy that is evaluated: the actor's mean."""
-        weights = self.updates.actor.weights(self.updates.standardizer)
+        """The policy that is evaluated: the averaged actor's mean."""
+        weights = self.average.actor.weights(self.updates.standardizer)
         return BehaviourPolicy(weights, self.metadata | {"activation": "silu"})
 
     def critics(self) -> TwoHorizonUpdates:

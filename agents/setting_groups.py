@@ -111,8 +111,7 @@ class RolloutModelSettings(AgentModelSettings):
     """What rollouts are made in: the ensemble that models the environment, or its physics."""
 
     model: Literal["learned", "simulator"] = "learned"
-    """What imagines transitions: the learned model, or the physics of the real environment, which
-    tells how much of a result is the model's."""
+    """What imagines transitions: the learned model, or the physics of the real environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +284,8 @@ class TwoHorizonSettings:
     """Target entropy of the action in [-1, 1], in nats; default: -1 per action dimension."""
     target_rate: Rate = 0.005
     """Polyak rate tau of the target critics."""
+    averaging_rate: Rate = 1.0
+    """Polyak rate of the averaged actor, which is evaluated and saved; 1: the actor itself."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

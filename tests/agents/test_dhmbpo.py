@@ -87,14 +87,15 @@ def test_it_acts_at_random_first_and_by_its_policy_from_there_on():
     torch.testing.assert_close(actions[300:], HIGH.expand(10, 1), rtol=0, atol=1e-4)
 
 
-def test_the_policy_that_is_evaluated_acts_by_the_actors_mean_on_raw_observations():
-    agent = dhmbpo()
+def test_the_policy_that_is_evaluated_acts_by_the_averaged_actors_mean_on_raw_observations():
+    agent = dhmbpo(averaging_rate=0.3)
     steps(agent, 110)
     obs = agent.replay.in_order().observation
-    updates = agent.updates
+    updates, averaged = agent.updates, agent.average.actor
     with torch.no_grad():
-        mean, _ = updates.actor(updates.standardizer.standardize(obs))
-        expected = updates.actor.scaled(mean.tanh())
+        mean, _ = averaged(updates.standardizer.standardize(obs))
+        expected = averaged.scaled(mean.tanh())
+        assert not torch.equal(mean, updates.actor(updates.standardizer.standardize(obs))[0])
     np.testing.assert_allclose(agent.policy()(obs.numpy()), expected, atol=1e-5)
     assert agent.policy().metadata["algorithm"] == "dhmbpo"
 
