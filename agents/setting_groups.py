@@ -284,7 +284,7 @@ class TwoHorizonSettings:
     """Target entropy of the action in [-1, 1], in nats; default: -1 per action dimension."""
     target_rate: Rate = 0.005
     """Polyak rate tau of the target critics."""
-    averaging_rate: Rate = 1.0
+    averaging_rate: Rate = 1e-3
     """Polyak rate of the averaged actor, which is evaluated and saved; 1: the actor itself."""
 
     def __post_init__(self) -> None:
