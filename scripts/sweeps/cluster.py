@@ -130,16 +130,11 @@ def connected(address: str | None, cpus: int, gpus: float) -> Iterator[Cluster]:
     if address not in (None, "auto"):
         _require_answer(str(address))
     os.environ.update(SETTINGS)
-    try:
-        _join(address)
+    with contextlib.ExitStack() as ending:
+        _join(address, ending)
         cluster = Cluster(cpus, gpus)
         cluster.require_room()
         yield cluster
-    finally:
-        import ray
-
-        with contextlib.suppress(Exception):
-            ray.shutdown()
 
 
 def _require_answer(address: str) -> None:
@@ -163,15 +158,16 @@ def _unreachable(address: str, reason: object) -> str:
     )
 
 
-def _join(address: str | None) -> None:
-    """ray.init, without the lines that Ray writes.
+def _join(address: str | None, ending: contextlib.ExitStack) -> None:
+    """ray.init, without the lines that Ray writes; `ending` takes what ends it.
 
     In a thread where there is an address, as Ray takes a minute to notice that what answers there
     is no cluster.
     """
+    ending.callback(_leave)
     with _silenced():
         if address is None:
-            _start_here()
+            _start_here(ending)
             return
         failure: list[BaseException] = []
         thread = threading.Thread(target=_init, args=(address, failure), daemon=True)
@@ -183,7 +179,14 @@ def _join(address: str | None) -> None:
         raise InputError(_unreachable(address, " ".join(str(failure[0]).split())[:120]))
 
 
-def _start_here() -> None:
+def _leave() -> None:
+    import ray
+
+    with contextlib.suppress(Exception):  # whatever a lost cluster says of its end
+        ray.shutdown()
+
+
+def _start_here(ending: contextlib.ExitStack) -> None:
     """Ray on this machine; a busy one may not start all its processes in the time they have."""
     failure: list[BaseException] = []
     _init("local", failure, include_dashboard=False, object_store_memory=SMALL_STORE)
@@ -192,16 +195,16 @@ def _start_here() -> None:
             return
         if not isinstance(failure[0], Exception):
             raise failure[0]
-        failure = _start_with_ports()
+        failure = _start_with_ports(ending)
     if failure:
         raise SystemExit(f"mbrl-bilevel sweep: Ray cannot be started here: {failure[0]}")
 
 
-def _start_with_ports() -> list[BaseException]:
-    """Starts Ray with ports that are given, so that its processes wait for each other less.
+def _start_with_ports(ending: contextlib.ExitStack) -> list[BaseException]:
+    """Starts Ray with ports that are given, so that its processes wait less for each other.
 
-    That is slower to fail, but takes Ray's cluster of tests, which a second Ray on the machine
-    would be mistaken for. Returns what it raised.
+    `ray.init` takes none of these ports, Ray's cluster for tests does. It is the second choice, as
+    `--address auto` of another program would find it. Returns what it raised.
     """
     failure: list[BaseException] = []
     try:
@@ -215,6 +218,9 @@ def _start_with_ports() -> list[BaseException]:
             "object_store_memory": SMALL_STORE,
         }
         nodes = Nodes(initialize_head=True, shutdown_at_exit=True, head_node_args=head | ports())
+        ending.pop_all().close()  # what earlier tries left
+        ending.callback(nodes.shutdown)
+        ending.callback(_leave)  # first
         _init(nodes.address, failure)
     except Exception as error:
         failure.append(error)

@@ -33,6 +33,16 @@ REFUSED = [f"objective=bilevel,seed={seed}" for seed in range(3)]
 SMALL = 80 * 2**20  # bytes of a node's store of objects
 
 
+def in_time(start):
+    """A node that is started; Ray gives it half a minute, which a busy machine may not have."""
+    for _ in range(3):
+        try:
+            return start()
+        except Exception as error:
+            late = error
+    raise late
+
+
 @pytest.fixture
 def nodes(monkeypatch, tmp_path):
     """A cluster of two nodes of one CPU, and a data set; everything ends with the test."""
@@ -46,9 +56,9 @@ def nodes(monkeypatch, tmp_path):
     made = ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2000")
     assert run([*made, "--dataset", DATASET]) == 0
     one = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": SMALL}
-    cluster = Nodes(initialize_head=True, head_node_args=one | ports())
+    cluster = in_time(lambda: Nodes(initialize_head=True, head_node_args=one | ports()))
     try:
-        cluster.add_node(**one, **ports())
+        in_time(lambda: cluster.add_node(**one, **ports()))
         yield cluster
     finally:
         cluster.shutdown()
