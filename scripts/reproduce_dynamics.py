@@ -1,5 +1,6 @@
 """Every objective on real data at equal parameters and steps: paired differences over seeds."""
 
+import csv
 import json
 import tempfile
 from collections import defaultdict
@@ -67,6 +68,7 @@ def reproduce(config: Config) -> Outcome:
         if folder is not None:
             make_folder(name, folder)
     rows: Rows = []
+    others = [] if config.out is None else _others(config, config.out / "dynamics.csv")
     with tempfile.TemporaryDirectory() as runs, datasets_in(config.data or Path(runs, "datasets")):
         for env in config.envs:
             data, test = _collected(env)
@@ -77,12 +79,30 @@ def reproduce(config: Config) -> Outcome:
                     found |= _test(run, test, config.device)
                     rows.append({"environment": env, "objective": objective, "seed": seed} | found)
                     if config.out is not None:
-                        write_csv(rows, config.out / "dynamics.csv", list(rows[0]))
+                        write_csv(others + rows, config.out / "dynamics.csv", list(rows[0]))
     results: dict[str, Any] = {
         "test": _by_objective(rows), "seed": config.seed, "seeds": config.repetitions,
         "steps": config.steps or STEPS,
     }  # fmt: skip
     return Outcome(results, "\n\n".join(table(env, rows) for env in config.envs))
+
+
+def _others(config: Config, path: Path) -> Rows:
+    """Rows of an earlier command whose runs this one does not make: they stay in the file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        found: Rows = list(csv.DictReader(file))
+    if found and "open_loop" not in found[0]:
+        raise InputError(f"{path} is of an earlier version: choose another --out")
+    seeds = range(config.seed, config.seed + config.repetitions)
+    return [
+        row
+        for row in found
+        if row["environment"] not in config.envs
+        or row["objective"] not in config.compared
+        or int(row["seed"]) not in seeds
+    ]
 
 
 def _collected(env: str) -> tuple[Dataset, Dataset]:

@@ -44,6 +44,15 @@ def test_networks_are_of_equal_size_and_every_run_has_its_row(small, tmp_path, c
     assert again == found
     assert model.stat().st_mtime_ns == before
 
+    # Another command in the same folder leaves the rows of the first one in the file.
+    other = ["--objectives", "mse", "--seeds", "1", "--steps", "3", "--envs", ENV]
+    folders = ["--out", str(tmp_path / "out"), "--data", str(tmp_path / "data")]
+    assert run(["reproduce", "dynamics", *other, *folders]) == 0
+    with (tmp_path / "out/dynamics.csv").open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert kept[:-1] == rows
+    assert (kept[-1]["objective"], kept[-1]["seed"]) == ("mse", "0")
+
 
 def test_differences_are_paired_by_seed():
     """Differences of 1 and 3 from nll, whose own values vary by 100: 2 +- 12.706 * 1."""
@@ -58,6 +67,15 @@ def test_differences_are_paired_by_seed():
     *_, said, last = dynamics.table("E", rows).splitlines()
     assert said == "difference to nll, same seeds: mean (95 % interval)"
     assert "NLL +2.000 (-10.706 to +14.706)" in last
+
+
+def test_a_file_of_an_earlier_version_is_not_written_over(small, tmp_path, capsys):
+    (tmp_path / "dynamics.csv").write_text("environment,objective,seed,mse\nE,nll,0,1.0\n")
+    flags = ["--envs", ENV, "--objectives", "nll", "--out", str(tmp_path)]
+    assert run(["reproduce", "dynamics", *flags]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("dynamics.csv is of an earlier version: choose another --out")
+    assert "nll,0,1.0" in (tmp_path / "dynamics.csv").read_text()
 
 
 def test_too_few_test_episodes_are_refused_in_one_sentence(small, tmp_path, capsys, monkeypatch):
