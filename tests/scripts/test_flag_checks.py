@@ -103,7 +103,7 @@ LISTS = [
     (f"{AGENT} --model {{here}}/model {{here}}/model", "twice"),
     ("reproduce dynamics --envs", "--envs: name at least one"),
     ("reproduce dynamics --envs Hopper-v5 Hopper-v5", "--envs names Hopper-v5 twice"),
-    ("reproduce dynamics --envs Pendulum-v1", "no policy 'medium' is shipped for Pendulum-v1"),
+    ("reproduce dynamics --envs CartPole-v1", "only flat continuous"),
     ("reproduce dynamics --objectives", "--objectives: name at least one"),
     ("reproduce dynamics --objectives nll nll", "--objectives names nll twice"),
     ("reproduce dynamics --objectives nll magic", "--objectives magic: choose from"),
