@@ -45,9 +45,11 @@ def parse_flat(kind: type[Settings], argv: Sequence[str], command: str, summary:
     _refuse_first_words(argv, group)
     given = vars(_parsed(command, tyro_class(group), argv, summary))
     for one in group.flags:
-        if one.default is MISSING and given[one.name] in (None, ()):
-            name = one.name.upper() if is_positional(one) else flag(one.name)
-            raise InputError(f"{name} is required")
+        positional = is_positional(one)
+        # Of a flag without values the command itself says what to name.
+        missing = (None, ()) if positional else (None,)
+        if one.default is MISSING and given[one.name] in missing:
+            raise InputError(f"{one.name.upper() if positional else flag(one.name)} is required")
     return built(kind, given)
 
 
