@@ -201,7 +201,7 @@ def bilevel(
 
 
 def _of_the_mean(spec: ObjectiveSpec) -> bool:
-    return isinstance(spec, BilevelSettings) and spec.outer_objective == "k_step"
+    return isinstance(spec, BilevelSettings) and spec.learned_reward == "mean"
 
 
 def _two_level(
@@ -265,7 +265,7 @@ def _learned_reward(
     model: DynamicsModel,
     generator: torch.Generator,
 ) -> Mahalanobis | NeuralReward:
-    name = spec.reward or "diagonal_x"
+    name = spec.learned_reward if isinstance(spec, BilevelSettings) else spec.reward
     network = model.network
     form: Form = "diagonal"
     for candidate in ("scalar", "diagonal", "full"):

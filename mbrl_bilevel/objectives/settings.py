@@ -132,16 +132,17 @@ class OuterSettings(ObjectiveSpec):
 
     @property
     def every(self) -> int:
-        """Inner steps per outer step, the default in the place of None; as those below."""
+        """`outer_every`, or its default."""
         return self.outer_every or 3
 
     @property
     def batch_size(self) -> int:
+        """`outer_batch_size`, or its default."""
         return self.outer_batch_size or 128
 
     @property
     def learning_rate(self) -> float | None:
-        """None: the outer step's own."""
+        """`outer_learning_rate`; None stands for that of the outer step."""
         return self.outer_learning_rate
 
 
@@ -255,8 +256,13 @@ class BilevelSettings(OuterSettings):
         return self.outer_learning_rate or (4e-2 if self._k_step else None)
 
     @property
+    def learned_reward(self) -> LearnedReward:
+        """`reward`, or its default."""
+        return self.reward or ("mean" if self._k_step else "diagonal_x")
+
+    @property
     def differentiated_by(self) -> HypergradientName:
-        """The hypergradient, the default in the place of None."""
+        """`hypergradient`, or its default."""
         return self.hypergradient or ("fisher" if self._k_step else "implicit")
 
 
