@@ -21,6 +21,7 @@ import torch
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.plugins import import_plugins
+from mbrl_bilevel.products import are_fast, fast_products
 from mbrl_bilevel.warning_lines import SayOnce
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
@@ -67,7 +68,8 @@ def play_episodes(
 
     `play` must pickle, and call `on_step(length, total_reward)` after each step; `on_tick` gets
     every episode's length and total so far, about five times a second. Each process has `threads`
-    torch threads. Leaving the iteration early, as Ctrl-C does, ends episodes at their next step.
+    torch threads and multiplies as this one does (`products`). Leaving the iteration early, as
+    Ctrl-C does, ends episodes at their next step.
 
     Raises:
         InputError: a main script that new processes cannot read again.
@@ -81,7 +83,7 @@ def play_episodes(
         min(workers, episodes),
         multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(lengths, totals, stop, began, threads),
+        initargs=(lengths, totals, stop, began, threads, are_fast()),
     )
     try:
         with sigint_ignored():
@@ -137,7 +139,7 @@ def _outlive(sentinel: int) -> None:
 _shared: Any = None
 
 
-def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> None:
+def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int, fast: bool) -> None:
     global _shared
     _shared = lengths, totals, stop
     began.value = True
@@ -145,6 +147,8 @@ def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int) -> 
     import_plugins()
     warnings.showwarning = SayOnce()
     torch.set_num_threads(threads)
+    if fast:
+        fast_products()
     # Products of denormal numbers take many times as long, and saturated actors make them.
     torch.set_flush_denormal(True)
 

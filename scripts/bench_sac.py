@@ -9,7 +9,7 @@ from mbrl_bilevel.agents.cuda_graph import CudaGraphUpdate
 from mbrl_bilevel.agents.policy_updates import SoftActorCritic
 from mbrl_bilevel.agents.setting_groups import PolicySettings
 from mbrl_bilevel.data.replay import Batch, Replay
-from mbrl_bilevel.scripts.command import fast_products, plain_products
+from mbrl_bilevel.products import fast_products, plain_products
 from mbrl_bilevel.scripts.measurement import Measurement
 from mbrl_bilevel.scripts.timing import layer_products, median_ratio, take_turns
 

@@ -19,8 +19,9 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.figures import save
 from mbrl_bilevel.evaluation.learning_curves import Curve, learning_curves
 from mbrl_bilevel.files import write_text
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import train_agent
-from mbrl_bilevel.scripts.command import Outcome, plain_products, say
+from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags import train_agent as flags
 from mbrl_bilevel.scripts.flags.reproduce import Config

@@ -25,11 +25,11 @@ from mbrl_bilevel.envs.tasks import find_task, get_task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.model_file import WEIGHTS
 from mbrl_bilevel.objectives.settings import OBJECTIVES
+from mbrl_bilevel.products import fast_products
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
     Outcome,
-    fast_products,
     resolve_device,
     run_folder_hint,
     say,

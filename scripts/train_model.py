@@ -19,6 +19,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.new_model import new_model, observation_names
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.objectives.two_level import TwoLevel
+from mbrl_bilevel.products import fast_products
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, run_folder_hint, say
 from mbrl_bilevel.scripts.flags.train_model import Config
@@ -47,6 +48,7 @@ def run(config: Config) -> Outcome:
 
 def _run(config: Config) -> Outcome:
     device = resolve_device(config.run.device)
+    fast_products()
     dataset, task = _data(config)
     training = _Training.of(config, dataset, task, device)
     out, resume = config.run.out, config.run.resume

@@ -23,7 +23,7 @@ from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.evaluation.k_step import k_step
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.evaluation.windows import draw_windows
-from mbrl_bilevel.scripts.command import fast_products
+from mbrl_bilevel.products import fast_products
 from mbrl_bilevel.training.kept_moments import KeptMoments
 
 DHMBPO = DHMBPOSettings()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from mbrl_bilevel.scripts.command import fast_products, plain_products
+from mbrl_bilevel.products import fast_products, plain_products
 from mbrl_bilevel.scripts.timing import median_ratio
 
 COLUMNS = (

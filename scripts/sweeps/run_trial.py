@@ -93,7 +93,7 @@ def _set_up(order: Order) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     import torch
 
-    from mbrl_bilevel.scripts.command import plain_products
+    from mbrl_bilevel.products import plain_products
 
     torch.set_num_threads(order.cpus)
     torch.set_flush_denormal(True)
