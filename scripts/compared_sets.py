@@ -14,9 +14,11 @@ from mbrl_bilevel.evaluation.returns import (
 )
 from mbrl_bilevel.evaluation.seed_figures import improvement_probabilities
 from mbrl_bilevel.scripts.agent_report import RETURNS
+from mbrl_bilevel.scripts.evaluation_report import RETURN
 from mbrl_bilevel.scripts.model_metrics import sources
 from mbrl_bilevel.scripts.report_parts import Cell, Picture, Section, Table, shown
 from mbrl_bilevel.scripts.run_groups import Group
+from mbrl_bilevel.scripts.run_reading import Kind
 from mbrl_bilevel.scripts.seed_tables import Metric
 
 TITLE = "Probability of improvement"
@@ -30,11 +32,12 @@ def require_comparable(groups: Sequence[Group]) -> None:
         InputError: agents with models, different tasks, models of different data sets, or a set
             without a finished run.
     """
-    kinds = sorted({group.kind for group in groups})
+    compared = [group for against in (False, True) for group in _of_set(groups, against)]
+    kinds = sorted({group.kind for group in compared})
     if len(kinds) > 1:
         raise InputError(
-            f"the runs to compare are {' and '.join(kinds)}: name runs of train-agent alone, or of "
-            "train-model alone"
+            f"the runs to compare are {' and '.join(kinds)}: name runs of train-agent alone, of "
+            "train-model alone, or results of eval-agent alone"
         )
     tasks = sorted({group.task for group in groups})
     if len(tasks) > 1:
@@ -42,30 +45,39 @@ def require_comparable(groups: Sequence[Group]) -> None:
             f"the runs to compare are of different tasks, {', '.join(tasks)}: name runs of one "
             "task, or leave --against out for a section a task"
         )
-    data = sorted({str(group.dataset) for group in groups})
+    data = sorted({str(group.dataset) for group in compared})
     if kinds == ["models"] and len(data) > 1:
         raise InputError(
             f"the models to compare learned from different data sets, {', '.join(data)}, which are "
             "the units of their errors: name models of one data set"
         )
     for against, name in ((False, "RUN"), (True, "--against")):
-        if not any(group.finished for group in groups if group.against is against):
+        if not any(group.finished for group in compared if group.against is against):
             raise InputError(
                 f"no run of {name} is finished, so that there is nothing to compare: wait for one, "
                 "or leave --against out"
             )
 
 
+def _of_set(groups: Sequence[Group], against: bool) -> list[Group]:
+    """Those of trainings, which may have evaluations below them, or else evaluations."""
+    of_set = [group for group in groups if group.against is against]
+    return [group for group in of_set if group.kind != "evaluations"] or of_set
+
+
 def comparison_section(groups: Sequence[Group], seed: int) -> Section:
     """Each group of RUN against each of --against, by every metric of which one is better."""
     runs = [run for group in groups for run in group.runs]
-    metrics: list[Metric] = list(RETURNS)
-    if groups[0].kind == "models":
-        metrics = [metric for source in sources(runs) for metric in source.named]
+    metrics: dict[Kind, list[Metric]] = {
+        "agents": list(RETURNS),
+        "models": [metric for source in sources(runs) for metric in source.named],
+        "evaluations": [RETURN],
+    }
     rows: list[list[Cell]] = []
     for ours in (group for group in groups if not group.against):
-        for theirs in (group for group in groups if group.against):
-            rows += [row for metric in metrics for row in _row(metric, ours, theirs, seed)]
+        for theirs in (group for group in groups if group.against and group.kind == ours.kind):
+            for metric in metrics[ours.kind]:
+                rows += _row(metric, ours, theirs, seed)
     columns = ["RUN", "--against", "metric", "seeds", "probability of improvement"]
     note = (
         "The share of pairs of a run of RUN and one of --against in which the former is better, "

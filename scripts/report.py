@@ -10,13 +10,15 @@ from mbrl_bilevel.files import write_text
 from mbrl_bilevel.scripts.agent_report import agent_section
 from mbrl_bilevel.scripts.command import Outcome
 from mbrl_bilevel.scripts.compared_sets import comparison_section, require_comparable
+from mbrl_bilevel.scripts.evaluation_report import episodes, evaluation_section
 from mbrl_bilevel.scripts.find_runs import find_runs
 from mbrl_bilevel.scripts.flag_checks import make_folder, refuse_twice
 from mbrl_bilevel.scripts.flags.report import Config
 from mbrl_bilevel.scripts.model_report import model_section
+from mbrl_bilevel.scripts.objective_differences import reference_objective
 from mbrl_bilevel.scripts.published_curves import Published, published_curves
 from mbrl_bilevel.scripts.report_page import Report, as_html, as_markdown
-from mbrl_bilevel.scripts.report_parts import Section
+from mbrl_bilevel.scripts.report_parts import Section, Table
 from mbrl_bilevel.scripts.run_groups import Group, grouped
 from mbrl_bilevel.scripts.run_reading import Run
 from mbrl_bilevel.scripts.seed_tables import group_list
@@ -31,7 +33,8 @@ def run(config: Config) -> Outcome:
 
     Raises:
         InputError: folders without runs or results, a run that is named twice, runs that cannot be
-            compared, published curves that cannot be read, or an --out that is not empty.
+            compared, a reference that no evaluated model is of, published curves that cannot be
+            read, or an --out that is not empty.
     """
     if config.out.exists():
         make_folder("--out", config.out, empty=True)  # refused before anything is read
@@ -44,8 +47,11 @@ def run(config: Config) -> Outcome:
     groups = grouped(ours, theirs)
     if theirs:
         require_comparable(groups)
+    reference = reference_objective(
+        [g for g in groups if g.kind == "evaluations"], config.reference
+    )
     published = {task: published_curves(config.published, task) for task in _tasks(groups)}
-    sections = _sections(groups, published, config)
+    sections = _sections(groups, published, reference, config)
     title = f"Runs on {', '.join(_tasks(groups))}"
     report = Report(title, _command(config), sections, _incomplete(runs), runs)
     make_folder("--out", config.out, empty=True)
@@ -61,18 +67,26 @@ def _tasks(groups: Sequence[Group]) -> list[str]:
 
 
 def _sections(
-    groups: Sequence[Group], published: dict[str, Published], config: Config
+    groups: Sequence[Group],
+    published: dict[str, Published],
+    reference: str | None,
+    config: Config,
 ) -> list[Section]:
     sections = [Section("Groups", [GROUPS], [group_list(groups)])]
     if config.against:
         sections.append(comparison_section(groups, config.seed))
     for task in _tasks(groups):
-        agents = [group for group in groups if (group.task, group.kind) == (task, "agents")]
-        models = [group for group in groups if (group.task, group.kind) == (task, "models")]
+        of_task = [group for group in groups if group.task == task]
+        agents = [group for group in of_task if group.kind == "agents"]
+        evaluations = [group for group in of_task if group.kind == "evaluations"]
+        models = [group for group in of_task if group.kind == "models"]
         stem = _file_name(task, _tasks(groups))
         if agents:
             name = f"{stem}-agents"
             sections.append(agent_section(task, name, agents, published[task], config.seed))
+        if evaluations:
+            name, given = f"{stem}-evaluations", (reference, config.margin, config.seed)
+            sections.append(evaluation_section(task, name, evaluations, *given))
         if models:
             sections.append(model_section(task, f"{stem}-models", models, config.seed))
     return sections
@@ -91,7 +105,8 @@ def _incomplete(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         words: list[str] = [] if run.state == "finished" else [run.state]
         if run.state in ("running", "interrupted"):
-            words.append(f"metrics up to step {run.last_step:,}")
+            played = counted(episodes(run), "episode")
+            words.append(f"metrics up to step {run.last_step:,}" if run.acting is None else played)
         words += run.remarks
         if words:
             lines.append(f"{run.folder}: {'; '.join(words)}")
@@ -102,6 +117,10 @@ def _command(config: Config) -> str:
     words = ["mbrl-bilevel", "report", *map(str, config.run), "--out", str(config.out)]
     if config.against:
         words += ["--against", *map(str, config.against)]
+    if config.reference is not None:
+        words += ["--reference", config.reference]
+    if config.margin != Config.margin:
+        words += ["--margin", f"{config.margin:g}"]
     if config.published is not None:
         words += ["--published", str(config.published)]
     return join([*words, "--seed", str(config.seed)] if config.seed else words)
@@ -138,4 +157,14 @@ def _text(config: Config, groups: Sequence[Group], report: Report) -> str:
         f"{len(group.runs)}"
         for group in groups
     ]
+    for table in report.tables:
+        if table.printed:
+            lines += ["", f"{table.title}: {table.name}.csv", *_in_columns(table), ""]
     return "\n".join([*lines, *report.incomplete, f"page: {config.out / PAGE}"])
+
+
+def _in_columns(table: Table) -> list[str]:
+    """The table as lines of a terminal."""
+    rows = [list(table.columns), *table.texts]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(table.columns))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -45,11 +45,12 @@ def as_html(report: Report) -> str:
 def _settings(run: Run) -> dict[str, str]:
     if run.state == "damaged":
         return {"folder": str(run.folder), "summary": "damaged", "config": "; ".join(run.remarks)}
-    command = "train-agent" if run.is_agent else "train-model"
+    command = {"agents": "train-agent", "models": "train-model", "evaluations": "eval-agent"}
+    settings = dict(run.config if run.acting is None else run.acting.settings)
     return {
         "folder": str(run.folder),
-        "summary": f"{command}, {run.name}, seed {run.seed}, {run.state}",
-        "config": yaml.safe_dump(dict(run.config), sort_keys=False),
+        "summary": f"{command[run.kind]}, {run.name}, seed {run.seed}, {run.state}",
+        "config": yaml.safe_dump(settings, sort_keys=False),
     }
 
 

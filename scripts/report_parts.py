@@ -22,6 +22,8 @@ class Table:
     note: str = ""
     folded: bool = False
     """Whether the page shows it only where a reader asks for it."""
+    printed: bool = False
+    """Whether the command prints it too."""
 
     @property
     def texts(self) -> list[list[str]]:

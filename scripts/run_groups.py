@@ -5,19 +5,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.scripts.run_reading import Run
-from mbrl_bilevel.scripts.run_settings import plain_value, printable, settings_of, task_of
+from mbrl_bilevel.scripts.run_reading import Kind, Run
+from mbrl_bilevel.scripts.run_settings import (
+    of_any_seed,
+    plain_value,
+    printable,
+    settings_of,
+    task_of,
+)
 
-Kind = Literal["agents", "models"]
+DATASETS = ("dataset", "model dataset", "policy dataset", "policy model dataset")
 MOST_NAMED = 3  # settings in the name of a group
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one agent, or of models of one objective, on one task with the same settings."""
+    """Runs of one agent, or of models of one objective, on one task with the same settings.
+
+    Or evaluations of such runs, with the same settings of the runs and of the evaluations.
+    """
 
     kind: Kind
     task: str
@@ -51,13 +60,11 @@ def grouped(runs: Sequence[Run], against: Sequence[Run] = ()) -> list[Group]:
     """
     by_settings: dict[tuple[bool, Kind, str, str, tuple[tuple[str, str], ...]], list[Run]]
     by_settings = defaultdict(list)
-    for later, part in ((False, runs), (True, against)):
-        for run in part:
-            if run.state != "damaged":
-                kind: Kind = "agents" if run.is_agent else "models"
-                settings = {k: plain_value(v) for k, v in settings_of(run.config).items()}
-                key = later, kind, task_of(run.config), printable(run.name)
-                by_settings[*key, tuple(sorted(settings.items()))].append(run)
+    parts = [(False, run) for run in runs] + [(True, run) for run in against]
+    known = [(later, run) for later, run in parts if _is_known(run)]
+    for (later, run), settings in zip(known, _settings([r for _, r in known]), strict=True):
+        key = later, run.kind, task_of(run.config), printable(run.name)
+        by_settings[*key, tuple(sorted(settings.items()))].append(run)
     found = []
     for (later, kind, task, name, settings_key), members in by_settings.items():
         alike = [dict(other[4]) for other in by_settings if other[1:4] == (kind, task, name)]
@@ -67,6 +74,27 @@ def grouped(runs: Sequence[Run], against: Sequence[Run] = ()) -> list[Group]:
         label = _label(name, differing) + (" (against)" if later else "")
         found.append(Group(kind, task, label, ordered, dict(settings_key), differing, later))
     return _with_own_names(sorted(found, key=lambda one: (one.kind, one.task, one.against)))
+
+
+def _is_known(run: Run) -> bool:
+    """Whether it can be told what the run is."""
+    return run.state != "damaged" and (run.acting is None or bool(run.acting.returns))
+
+
+def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Those of each run; seeds that have a data set of their own are of one, see `of_any_seed`."""
+    found: list[Mapping[str, Any]]
+    found = [r.acting.settings if r.acting else settings_of(r.config) for r in runs]
+    seeds: defaultdict[str, set[int]] = defaultdict(set)
+    for run, one in zip(runs, found, strict=True):
+        for key in one.keys() & set(DATASETS):
+            seeds[str(one[key])].add(run.seed)
+    texts = []
+    for run, one in zip(runs, found, strict=True):
+        own = {k: of_any_seed(str(one[k]), run.seed) for k in one.keys() & set(DATASETS)}
+        own = {k: v for k, v in own.items() if len(seeds[str(one[k])]) == 1}
+        texts.append({k: plain_value(v) for k, v in (dict(one) | own).items()})
+    return texts
 
 
 def _differing(settings: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from mbrl_bilevel.files import parse_json, read_json, read_yaml
@@ -13,12 +14,41 @@ from mbrl_bilevel.training.folder_lock import LOCK, is_locked
 from mbrl_bilevel.training.run_folder import CONFIG, METRICS, SUMMARY
 
 State = Literal["finished", "running", "interrupted", "without results", "damaged"]
+Kind = Literal["agents", "models", "evaluations"]
 SECOND = "dynamics.csv"  # of `reproduce dynamics`, two folders above its runs
 
 
 @dataclass(frozen=True)
+class Acting:
+    """What eval-agent found of one agent.
+
+    name: what acts. settings: of the evaluation, and those of the run whose model or policy it is.
+    seed: that of the episodes' starts; `returns` by episode. run, agent, objective, data: the run's
+    folder, its agent where the policy acts, the objective of its model, what it learned from.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    returns: Mapping[int, float] = field(default_factory=dict)
+    run: Path | None = None
+    agent: str | None = None
+    objective: str | None = None
+    data: str | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the episodes."""
+        return mean(self.returns.values())
+
+
+@dataclass(frozen=True)
 class Run:
-    """What the folder of a train-agent or train-model holds, each part only if it can be read."""
+    """What the folder of a train-agent or train-model holds, each part only if it can be read.
+
+    With `acting` it is an evaluation by eval-agent: the configuration is that of the run whose
+    model or policy acts, the summary what was found of this agent.
+    """
 
     folder: Path
     state: State
@@ -32,15 +62,20 @@ class Run:
     """The row of `reproduce dynamics`: metrics on a second data set."""
     remarks: tuple[str, ...] = ()
     """What could not be read."""
+    acting: Acting | None = None
 
     @property
-    def is_agent(self) -> bool:
-        return "agent" in self.config
+    def kind(self) -> Kind:
+        if self.acting is not None:
+            return "evaluations"
+        return "agents" if "agent" in self.config else "models"
 
     @property
     def name(self) -> str:
         """The agent, or the objective of a model."""
-        return str(self.config.get("agent" if self.is_agent else "objective"))
+        if self.acting is not None:
+            return self.acting.name
+        return str(self.config.get("agent" if self.kind == "agents" else "objective"))
 
     @property
     def seed(self) -> int:
@@ -62,7 +97,7 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path) -> Run:
     """Reads what there is; nothing that is damaged or missing raises an error."""
     remarks: list[str] = []
-    config = _mapping(folder / CONFIG, read_yaml, remarks)
+    config = mapping_in(folder / CONFIG, read_yaml, remarks)
     if not config:
         remarks = remarks or [f"{CONFIG} is missing"]
     elif not isinstance(config.get("agent", config.get("objective")), str):
@@ -72,8 +107,8 @@ def read_run(folder: Path) -> Run:
     if remarks:
         return Run(folder, "damaged", remarks=tuple(remarks))
     lines = _lines(folder / METRICS, remarks)
-    summary = _mapping(folder / SUMMARY, read_json, remarks)
-    evaluation = _mapping(folder / EVALUATION, read_json, remarks)
+    summary = mapping_in(folder / SUMMARY, read_json, remarks)
+    evaluation = mapping_in(folder / EVALUATION, read_json, remarks)
     second = _second(folder, remarks)
     state: State = "finished" if summary else "running" if is_locked(folder) else "interrupted"
     if not summary and not lines:
@@ -88,7 +123,7 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
-def _mapping(path: Path, read: Any, remarks: list[str]) -> dict[str, Any]:
+def mapping_in(path: Path, read: Any, remarks: list[str]) -> dict[str, Any]:
     """That of a file; empty where there is none, or nothing else, which is remarked."""
     if not path.is_file():
         return {}

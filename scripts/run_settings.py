@@ -1,6 +1,7 @@
 """What a run is: its task, and the settings in which it differs from others."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,32 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     if "agent" not in config:
         del found["objective"]  # the name of the run
     if config.get("dataset") is not None:
-        found["dataset"] = _dataset(config)
-    spec = _spec(config)
-    if spec is not None and "agent" in config:
-        registered = gymnasium.registry.get(spec.name)
-        limit = None if registered is None else registered.max_episode_steps
-        found["max_episode_steps"] = (
-            limit if spec.max_episode_steps is None else (spec.max_episode_steps)
-        )
+        found["dataset"] = dataset_of(config)
+    if _spec(config) is not None and "agent" in config:
+        found["max_episode_steps"] = time_limit(config)
     if isinstance(found.get("model"), str):
         found |= _of_model(Path(found["model"]))
     return found
+
+
+def time_limit(config: Mapping[str, Any]) -> int | None:
+    """Steps after which episodes are truncated: on record, or those registered for the id."""
+    spec = _spec(config)
+    if spec is None or spec.max_episode_steps is not None:
+        return None if spec is None else spec.max_episode_steps
+    registered = gymnasium.registry.get(spec.name)
+    return None if registered is None else registered.max_episode_steps
+
+
+def of_any_seed(dataset: str, seed: int) -> str:
+    """The name of a data set with SEED where the seed stands, without a checksum then.
+
+    "reacher/random-3-v0 (aaaabbbb)" of seed 3 is "reacher/random-SEED-v0"; one that does not hold
+    the seed between dashes, underscores or slashes is left as it is.
+    """
+    name, _, _ = dataset.partition(" (")
+    found = re.sub(rf"(?<=[-_/]){seed}(?=[-_/]|$)", "SEED", name)
+    return dataset if found == name else found
 
 
 def _of_model(folder: Path) -> dict[str, Any]:
@@ -84,7 +100,7 @@ def _spec(config: Mapping[str, Any]) -> EnvSpec | None:
         return None
 
 
-def _dataset(config: Mapping[str, Any]) -> str:
+def dataset_of(config: Mapping[str, Any]) -> str:
     """Its id or the name of its folder, and a few letters of the checksum of its observations."""
     name = str(config["dataset"])
     name = Path(name).name if Path(name).is_absolute() else name

@@ -40,6 +40,22 @@ def model_run(
     return made
 
 
+def evaluation(folder, model, returns, *, complete=True, seed=1000, environment=HOPPER, **found):
+    """What eval-agent wrote of a planner in one model, or of the policy of a run."""
+    folder.mkdir(parents=True)
+    planner = {"planner": "icem", "settings": {"samples": 64}}
+    agent = {"agent": "mpc", "policy": None, "model": None if model is None else str(model)}
+    agent |= planner | found
+    flags = {"agent": agent["agent"], "planner": "icem", "seed": seed, "workers": 1, "threads": 1}
+    flags |= {"episodes": len(returns), "max_steps": None, "policy": "medium", "out": str(folder)}
+    flags |= {"env": environment["id"], "environment": environment, "model": agent["model"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(flags | agent["settings"]))
+    played = {"name": "x", "returns": returns, "episodes": [*range(len(returns))], "seed": seed}
+    played |= {"planning_ms_per_step": 2.0, "normalized_score": None}
+    (folder / "summary.json").write_text(json.dumps(played | agent | {"complete": complete}))
+    return folder
+
+
 def write(folder, config, lines, summary):
     folder.mkdir(parents=True)
     (folder / ".lock").touch()

@@ -4,13 +4,18 @@ import pytest
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.compared_sets import comparison_section, require_comparable
+from mbrl_bilevel.scripts.find_runs import find_runs
 from mbrl_bilevel.scripts.run_groups import grouped
 from mbrl_bilevel.scripts.run_reading import read_run
-from tests.scripts.run_folders import FINGERPRINT, HOPPER, agent_run, model_run
+from tests.scripts.run_folders import FINGERPRINT, HOPPER, agent_run, evaluation, model_run
 
 
 def both(ours, theirs):
     return grouped([read_run(f) for f in ours], [read_run(f) for f in theirs])
+
+
+def sets(ours, theirs):
+    return grouped(find_runs("RUN", [ours]), find_runs("--against", [theirs]))
 
 
 def rows(groups):
@@ -42,6 +47,22 @@ def test_smaller_errors_are_better_and_unfinished_runs_do_not_count(tmp_path):
         assert found[metric]["probability of improvement"] == (1.0, None)
     assert found["test: calibration error"]["probability of improvement"].value == 0.5
     assert found["test: RMSE"]["difference of IQM"].value == pytest.approx(-0.15)
+
+
+def test_evaluations_are_compared_beside_their_models_and_by_themselves(tmp_path):
+    parts = {}
+    for name, value in (("nll", 1.0), ("mse", 2.0)):
+        model = model_run(tmp_path / name, 0, 0.1, objective=name)
+        parts[name] = evaluation(model / "eval-001", model, [value, value])
+    together = rows(sets(tmp_path / "nll", tmp_path / "mse"))
+    apart = rows(sets(parts["nll"], parts["mse"]))
+    of_returns = [row for row in together if row["metric"] == "return"]
+    assert (of_returns, len(together)) == (apart, len(apart) + 4)
+    (row,) = apart
+    assert (row["RUN"], row["--against"], row["better is"]) == ("nll", "mse (against)", "larger")
+    assert row["probability of improvement"].value == 0.0
+    with pytest.raises(InputError, match="the runs to compare are agents and evaluations: name"):
+        require_comparable(sets(agent_run(tmp_path / "a", 0, {1: 1.0}), parts["mse"]))
 
 
 @pytest.mark.situation("refused")

@@ -7,7 +7,7 @@ import pytest
 
 from mbrl_bilevel.scripts.main import run
 from tests.docs.browser import browser, find_chromium
-from tests.scripts.run_folders import HOPPER, agent_run, model_run
+from tests.scripts.run_folders import HOPPER, agent_run, evaluation, model_run
 
 
 def rows_of(path):
@@ -110,6 +110,31 @@ def test_tasks_are_sections_of_their_own(runs, tmp_path, capsys):
     assert titles == ["Groups", "Ant-v5: agents", "Hopper-v5: agents", "Hopper-v5: models"]
 
 
+def test_returns_of_evaluated_models_are_printed_with_intervals(tmp_path, capsys):
+    folder, out = tmp_path / "runs", tmp_path / "out"
+    for seed in range(4):
+        for name, gain in (("nll", 0.0), ("mse", 10.0 + seed)):
+            model = model_run(folder / f"{name}-{seed}", seed, 0.5, objective=name)
+            evaluation(model / "eval-001", model, [100.0 + gain, 102.0 + gain])
+    begun = evaluation(folder / "z/eval-001", None, [1.0])
+    (begun / "summary.json").unlink()
+    assert run(["report", str(folder), "--out", str(out), "--margin", "0.02"]) == 0
+    said = capsys.readouterr().out
+    (row,) = rows_of(out / "hopper-v5-evaluations-differences.csv")
+    assert float(row["difference"]) == 11.5
+    assert (row["verdict"], row["seeds"], row["episodes"]) == ("better", "4", "8")
+    low, high = (row[f"share of the reference {end}"] for end in ("low", "high"))
+    assert 0.02 < float(low) < 11.5 / 101 < float(high)
+    returns = {row["group"]: row for row in rows_of(out / "hopper-v5-evaluations-returns.csv")}
+    assert float(returns["mse"]["mean return"]) == 112.5
+    assert f"{begun}: without results" in said
+    for line in ("Paired differences of returns", "better", "112.5 [111.5, 113.5]"):
+        assert line in said
+    page = (out / "report.html").read_text()
+    assert "--margin 0.02" in page
+    assert "eval-agent, mse, seed 3, finished" in page
+
+
 @pytest.mark.situation("refused")
 @pytest.mark.parametrize(
     ("flags", "sentence"),
@@ -122,6 +147,8 @@ def test_tasks_are_sections_of_their_own(runs, tmp_path, capsys):
         (["RUNS/a", "--out", "OUT", "--against", "RUNS/ant"], "different tasks, Ant-v5, Hopper-v5"),
         (["RUNS/a", "--out", "OUT", "--against", "RUNS/a"], "RUN or --against names"),
         (["RUNS/a", "--out", "OUT", "--published", "RUNS/none"], "--published"),
+        (["RUNS/a", "--out", "OUT", "--reference", "mse"], "no results of eval-agent are of it"),
+        (["RUNS/a", "--out", "OUT", "--margin", "-1"], "--margin -1.0: choose at least 0"),
         (["RUNS/a", "RUNS/copy", "--out", "OUT"], "it would count twice; name one of them"),
         (["RUNS/a", "--out", "OUT", "--agianst", "RUNS/a"], "did you mean --against?"),
     ],

@@ -83,3 +83,16 @@ def test_a_seed_does_not_count_twice(tmp_path):
     runs = read(*(agent_run(tmp_path / name, 5, {1: 1.0}) for name in ("a", "b")))
     with pytest.raises(InputError, match=r"seed 5 of sac on Hopper-v5 stands in \S*a and in \S*b"):
         grouped(runs)
+
+
+def test_seeds_with_a_data_set_each_are_one_group(tmp_path):
+    def model(name, seed, data):
+        return model_run(tmp_path / name, seed, 0.1, dataset=f"d/random-{data}-v0")
+
+    own = read(*(model(f"own{seed}", seed, seed) for seed in (1, 2)))
+    (group,) = grouped(own)
+    assert (group.dataset, [run.seed for run in group.runs]) == ("d/random-SEED-v0", [1, 2])
+    # A number that is no seed: all seeds learn from the same data.
+    same = read(*(model(f"same{seed}", seed, 1) for seed in (1, 2)))
+    (group,) = grouped(same)
+    assert (group.dataset, len(group.runs)) == ("d/random-1-v0 (aaaabbbb)", 2)

@@ -10,7 +10,7 @@ from tests.scripts.run_folders import agent_run, model_run, write
 def test_a_finished_run_with_all_that_is_there(tmp_path):
     folder = model_run(tmp_path / "run", 4, 0.5, evaluation={"rmse": 0.25})
     found = read_run(folder)
-    assert (found.state, found.name, found.seed, found.is_agent) == ("finished", "nll", 4, False)
+    assert (found.state, found.name, found.seed, found.kind) == ("finished", "nll", 4, "models")
     assert found.summary["test"]["rmse"] == 0.5
     assert found.evaluation == {"rmse": 0.25}
     assert [line["step"] for line in found.lines] == [10, 20, 30]

@@ -3,7 +3,13 @@
 import pytest
 import yaml
 
-from mbrl_bilevel.scripts.run_settings import plain_value, printable, settings_of, task_of
+from mbrl_bilevel.scripts.run_settings import (
+    of_any_seed,
+    plain_value,
+    printable,
+    settings_of,
+    task_of,
+)
 from tests.scripts.run_folders import FINGERPRINT, HOPPER
 
 AGENT = {"agent": "sac", "seed": 3, "env": "Hopper-v5", "environment": HOPPER, "steps": 10}
@@ -53,3 +59,17 @@ def test_texts_out_of_files_hold_no_formula_and_no_control_characters():
     assert len(printable("$" * 1000)) == 200
     assert plain_value([1, None, 0.5]) == "[1, null, 0.5]"
     assert plain_value(None) == "null"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "seed", "expected"),
+    [
+        ("reacher/random-3-v0 (aaaabbbb)", 3, "reacher/random-SEED-v0"),
+        ("reacher/random-0-v0 (aaaabbbb)", 0, "reacher/random-SEED-v0"),  # not that of -v0
+        ("reacher/13/random_3", 3, "reacher/13/random_SEED"),
+        ("reacher/random-13-v0 (3aaa)", 3, "reacher/random-13-v0 (3aaa)"),
+        ("hopper/medium-v0 (aaaabbbb)", 0, "hopper/medium-v0 (aaaabbbb)"),
+    ],
+)
+def test_a_data_set_of_each_seed_is_known_by_its_place(dataset, seed, expected):
+    assert of_any_seed(dataset, seed) == expected
