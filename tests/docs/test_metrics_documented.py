@@ -13,8 +13,8 @@ import torch
 from mbrl_bilevel.agents import settings
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.objectives import settings as objective_settings
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import main, train_agent
-from mbrl_bilevel.scripts.command import plain_products
 from tests.scripts.test_train_agent import InThisProcess
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/algorithms").glob("*.md"))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mbrl_bilevel.envs.tasks import TASKS, Task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
-from mbrl_bilevel.scripts.command import plain_products
 from tests.agents.generated_env import Generated, Habits
 from tests.data.minari_files import episode, write
 from tests.hypothesis_settings import TIMES, examples

@@ -20,8 +20,8 @@ from mbrl_bilevel.data import tensor_cache
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import eval_agent, main, train_agent
-from mbrl_bilevel.scripts.command import plain_products
 from mbrl_bilevel.scripts.training_data import described
 from tests.scripts.test_eval_agent import in_this_process
 from tests.scripts.tiny_agents import tiny

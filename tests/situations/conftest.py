@@ -7,8 +7,8 @@ import gymnasium
 import pytest
 
 from mbrl_bilevel.envs.tasks import TASKS
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import eval_agent, train_agent
-from mbrl_bilevel.scripts.command import plain_products
 from tests.scripts.test_eval_agent import in_this_process
 from tests.scripts.test_train_agent import InThisProcess
 from tests.situations.faulty_commands import TASK, Answer

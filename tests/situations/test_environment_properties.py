@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import main
-from mbrl_bilevel.scripts.command import plain_products
 from tests.agents.generated_env import Generated, Habits, habits
 from tests.hypothesis_settings import examples
 
