@@ -1,12 +1,12 @@
 """Metrics of trained dynamics models, by the data that they were evaluated on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from mbrl_bilevel.scripts.run_reading import Run, number
-from mbrl_bilevel.scripts.run_settings import printable
+from mbrl_bilevel.scripts.run_settings import of_any_seed, printable
 from mbrl_bilevel.scripts.seed_tables import Better, Metric
 
 ONE_STEP: Mapping[str, tuple[str, Better]] = {
@@ -37,9 +37,10 @@ class Source:
 def sources(runs: Sequence[Run]) -> list[Source]:
     """The test part of train-model, data of eval-model, and those of `reproduce dynamics`."""
     found = [Source("test", "Test part of the own data (train-model)", _one_step(_test))]
-    data = sorted({_data(run) for run in runs if run.evaluation})
+    names = of_any_seed((_data(run), run.seed) for run in runs if run.evaluation)
+    data = sorted(set(names.values()))
     for place, one in enumerate(data, start=1):
-        part = partial(_evaluation_on, one)
+        part = partial(_evaluation_on, {of for of, name in names.items() if name == one})
         name = "eval" if len(data) == 1 else f"eval-{place}"
         ahead = [_ahead(part, k) for k in horizons(runs)]
         found.append(
@@ -66,8 +67,8 @@ def _second(run: Run) -> Mapping[str, Any]:
     return run.second
 
 
-def _evaluation_on(data: str, run: Run) -> Mapping[str, Any]:
-    return run.evaluation if run.evaluation and _data(run) == data else {}
+def _evaluation_on(data: Set[str], run: Run) -> Mapping[str, Any]:
+    return run.evaluation if run.evaluation and _data(run) in data else {}
 
 
 def _data(run: Run) -> str:

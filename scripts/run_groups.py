@@ -85,15 +85,13 @@ def _settings(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Those of each run; seeds that have a data set of their own are of one, see `of_any_seed`."""
     found: list[Mapping[str, Any]]
     found = [r.acting.settings if r.acting else settings_of(r.config) for r in runs]
-    seeds: defaultdict[str, set[int]] = defaultdict(set)
-    for run, one in zip(runs, found, strict=True):
-        for key in one.keys() & set(DATASETS):
-            seeds[str(one[key])].add(run.seed)
+    own = [{key: str(one[key]) for key in DATASETS if one.get(key) is not None} for one in found]
+    read = [(name, run.seed) for run, of in zip(runs, own, strict=True) for name in of.values()]
+    names = of_any_seed(read)
     texts = []
-    for run, one in zip(runs, found, strict=True):
-        own = {k: of_any_seed(str(one[k]), run.seed) for k in one.keys() & set(DATASETS)}
-        own = {k: v for k, v in own.items() if len(seeds[str(one[k])]) == 1}
-        texts.append({k: plain_value(v) for k, v in (dict(one) | own).items()})
+    for one, of_run in zip(found, own, strict=True):
+        settings = dict(one) | {key: names[dataset] for key, dataset in of_run.items()}
+        texts.append({key: plain_value(value) for key, value in settings.items()})
     return texts
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,23 @@ def time_limit(config: Mapping[str, Any]) -> int | None:
     return None if registered is None else registered.max_episode_steps
 
 
-def of_any_seed(dataset: str, seed: int) -> str:
-    """The name of a data set with SEED where the seed stands, without a checksum then.
+def of_any_seed(datasets: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """A name for each data set: one for all of those that every seed has its own of.
 
-    "reacher/random-3-v0 (aaaabbbb)" of seed 3 is "reacher/random-SEED-v0"; one that does not hold
-    the seed between dashes, underscores or slashes is left as it is.
+    Given are names, with the seed of a run that read it. "reacher/random-3-v0 (aaaabbbb)" of seed 3
+    and others like it are "reacher/random-SEED-v0". Those that runs of several seeds read, and one
+    without others like it, keep their names.
     """
+    seeds: defaultdict[str, set[int]] = defaultdict(set)
+    for dataset, seed in datasets:
+        seeds[dataset].add(seed)
+    own = {dataset: _seedless(dataset, *of) for dataset, of in seeds.items() if len(of) == 1}
+    alike = Counter(own.values())
+    return {one: own[one] if alike.get(own.get(one, ""), 0) > 1 else one for one in seeds}
+
+
+def _seedless(dataset: str, seed: int) -> str:
+    """SEED in the place of a seed between dashes, underscores or slashes, then no checksum."""
     name, _, _ = dataset.partition(" (")
     found = re.sub(rf"(?<=[-_/]){seed}(?=[-_/]|$)", "SEED", name)
     return dataset if found == name else found

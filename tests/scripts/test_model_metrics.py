@@ -34,6 +34,23 @@ def test_each_set_of_data_has_metrics_of_its_own(tmp_path):
     assert (better["RMSE"], better["NLL"], better["R²"]) == ("smaller", "smaller", "larger")
 
 
+def test_seeds_that_were_evaluated_on_their_own_data_are_one_source(tmp_path):
+    runs = [
+        read_run(
+            model_run(
+                tmp_path / f"{seed}",
+                seed,
+                0.5,
+                evaluation={"source": f"the test episodes of d/random-{seed}-v0", "rmse": seed},
+            )
+        )
+        for seed in (1, 2)
+    ]
+    _, own, _ = sources(runs)
+    assert own.title == "The test episodes of d/random-SEED-v0 (eval-model)"
+    assert [own.metrics[0].of(run) for run in runs] == [1.0, 2.0]
+
+
 def test_what_is_no_error_by_steps_is_none():
     for found in (None, [], "1", {"x": 1.0}, {"1": None}, {"1": float("nan")}):
         assert by_steps_ahead(found) == {}

@@ -61,15 +61,10 @@ def test_texts_out_of_files_hold_no_formula_and_no_control_characters():
     assert plain_value(None) == "null"
 
 
-@pytest.mark.parametrize(
-    ("dataset", "seed", "expected"),
-    [
-        ("reacher/random-3-v0 (aaaabbbb)", 3, "reacher/random-SEED-v0"),
-        ("reacher/random-0-v0 (aaaabbbb)", 0, "reacher/random-SEED-v0"),  # not that of -v0
-        ("reacher/13/random_3", 3, "reacher/13/random_SEED"),
-        ("reacher/random-13-v0 (3aaa)", 3, "reacher/random-13-v0 (3aaa)"),
-        ("hopper/medium-v0 (aaaabbbb)", 0, "hopper/medium-v0 (aaaabbbb)"),
-    ],
-)
-def test_a_data_set_of_each_seed_is_known_by_its_place(dataset, seed, expected):
-    assert of_any_seed(dataset, seed) == expected
+def test_data_sets_of_a_seed_each_have_one_name():
+    own = [(f"reacher/random-{seed}-v0 (aaaa{seed})", seed) for seed in (0, 3, 13)]
+    assert of_any_seed(own) == {name: "reacher/random-SEED-v0" for name, _ in own}
+    shared = [("a/random-1-v0 (b)", seed) for seed in (0, 1)]
+    others = [("a/random-1-v0", 3), ("a/13/x", 3), ("a/v0_3 (3aaa)", 3), ("hopper/medium-v0", 0)]
+    given = [*shared, *others]  # read by several seeds; without the seed; without others like it
+    assert of_any_seed(given) == {name: name for name, _ in given}
