@@ -1,12 +1,18 @@
 """Every command line is parsed before anything runs; refusals name the trial."""
 
+import re
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.sweeps import checks
 from mbrl_bilevel.scripts.sweeps.checks import checked_steps
+from mbrl_bilevel.scripts.sweeps.sweep_file import read_stages
 from mbrl_bilevel.scripts.sweeps.trial import trials_of
 
+STUDY = sorted((Path(__file__).parents[3] / "scripts/study").glob("*.yaml"))
 MODEL = {"command": "train-model", "dataset": "my/data-v0"}
 
 
@@ -81,3 +87,24 @@ def test_a_required_flag_is_missed_in_one_sentence():
 def test_an_evaluation_of_several_models_is_refused():
     with pytest.raises(InputError, match=r"model a b are 2 of one trial: write a list, model: \[a"):
         steps({"command": "eval-model", "model": "a b"})
+
+
+@pytest.mark.parametrize("file", STUDY, ids=lambda path: path.stem)
+def test_the_files_of_the_study_pass_with_common_starts_and_data_of_each_seed(file, tmp_path):
+    trials = trials_of(read_stages(file, ()), 0)
+    for trial in trials:
+        dataset = trial.flags.get("dataset")
+        if dataset is not None:
+            made = tmp_path / dataset / "data"
+            made.mkdir(parents=True, exist_ok=True)
+            (made / "metadata.json").write_text("{}")
+            numbers = re.findall(r"random-(\d+)-", dataset)
+            assert numbers in ([], [trial.flags["seed"]])
+    checked_steps(
+        [one for one in trials if one.columns["seed"] in (trials[0].columns["seed"], "9")]
+    )
+    evaluations = [one for one in trials if one.command == "eval-agent"]
+    assert {one.flags["seed"] for one in evaluations} == {"1000"}
+    objectives = Counter(one.columns["objective"] for one in evaluations)
+    assert objectives.keys() == {"mse", "nll", "beta_nll", "faithful", "bilevel"}
+    assert len(set(objectives.values())) == 1
