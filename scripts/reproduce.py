@@ -14,6 +14,7 @@ TAKES = {
     "dynamics": {"data", "seeds", "steps", "envs", "objectives", "out"},
     "agents": {"data", "seeds", "steps", "envs", "agents", "objectives", "out", "published"},
     "published": {"data", "seeds"},
+    "mixtures": {"data", "seeds", "steps", "out"},
     "uci": {"data", "objectives"},
     "sac": {"seeds", "steps", "envs", "out"},
 }

@@ -71,7 +71,7 @@ def reproduce(config: Config) -> Outcome:
     others = [] if config.out is None else _others(config, config.out / "dynamics.csv")
     with tempfile.TemporaryDirectory() as runs, datasets_in(config.data or Path(runs, "datasets")):
         for env in config.envs:
-            data, test = _collected(env)
+            data, test = collected(env)
             for seed in range(config.seed, config.seed + config.repetitions):
                 for objective in config.compared:
                     run = Path(config.out or runs, env, f"{objective}-{seed}")
@@ -105,8 +105,12 @@ def _others(config: Config, path: Path) -> Rows:
     ]
 
 
-def _collected(env: str) -> tuple[Dataset, Dataset]:
-    """The data to train on, and a second data set of the same policy to test on."""
+def collected(env: str) -> tuple[Dataset, Dataset]:
+    """The data to train on, and a second data set of the same policy to test on.
+
+    Raises:
+        InputError: the second one has fewer than TEST_EPISODES episodes.
+    """
     name = f"{env.split('-')[0].lower()}/{_policy(env)}"
     make = partial(_collect, env)
     data = make(f"{name}-v0", TRANSITIONS, 0)

@@ -15,15 +15,9 @@ from mbrl_bilevel.bilevel.implicit import ExactDense
 from mbrl_bilevel.bilevel.minimise import minimise
 from mbrl_bilevel.bilevel.parameters import Params, gradients, leaves
 from mbrl_bilevel.bilevel.problem import BilevelProblem
-from mbrl_bilevel.objectives.estimators import magic_box
+from mbrl_bilevel.objectives.mixture_losses import sampled_energy_score
 from mbrl_bilevel.sanity.check import Check, check
-from mbrl_bilevel.sanity.mixture import (
-    energy_score,
-    log_prob,
-    mean_and_variance,
-    mixture,
-    sample,
-)
+from mbrl_bilevel.sanity.mixture import distribution, energy_score, mixture
 from mbrl_bilevel.sanity.over_seeds import at_most
 
 TRUTH = mixture(0.3, (-1.0, 1.0), (0.2, 0.2))
@@ -31,42 +25,29 @@ START = mixture(0.5, (-0.4, 0.4), (0.6, 0.6))
 LAM = 1.0
 GRID = torch.linspace(-5.0, 5.0, 2_001, dtype=torch.float64)
 CELL = float(GRID[1] - GRID[0])
-GENERATIONS = 64  # samples of the model per gradient step
+ROWS, GENERATIONS = 16, 16  # samples of the truth per gradient step, and of the model for each
 STEPS = 3_000  # of the training by samples
 
 
 def expectation(p: Params, values: Float[Tensor, "q"]) -> Float[Tensor, ""]:
     """E[values(y)] over y ~ p, by the grid."""
-    return CELL * (log_prob(p, GRID).exp() * values).sum()
+    return CELL * (distribution(p).log_prob(GRID).exp() * values).sum()
 
 
 def nll(p: Params) -> Float[Tensor, ""]:
     """Of the truth's draws under p, in nats."""
-    return -expectation(TRUTH, log_prob(p, GRID))
+    return -expectation(TRUTH, distribution(p).log_prob(GRID))
 
 
 def entropy(p: Params) -> Float[Tensor, ""]:
-    return -expectation(p, log_prob(p, GRID))
+    return -expectation(p, distribution(p).log_prob(GRID))
 
 
 def squared_error_loss(p: Params, u: float) -> Float[Tensor, ""]:
     """-J under the reward -u (y_hat - y)^2 (theory T2); only two moments of the truth are in it."""
-    (mean, variance), (true_mean, true_variance) = mean_and_variance(p), mean_and_variance(TRUTH)
+    (mean, variance), (true_mean, true_variance) = (distribution(q).moments() for q in (p, TRUTH))
     expected = variance + true_variance + (mean - true_mean).square()
     return u * expected - LAM * entropy(p)
-
-
-def sampled_energy_score(
-    p: Params, y: Float[Tensor, "m"], generations: Float[Tensor, "g"]
-) -> Float[Tensor, ""]:
-    """The energy score by draws of p that are held fixed: magic boxes carry its derivatives."""
-    box = magic_box(log_prob(p, generations))
-    to_truth = (generations.unsqueeze(1) - y).abs().mean(1)
-    apart = (generations.unsqueeze(1) - generations).abs()
-    pairs = (box.unsqueeze(1) * box * apart).sum() / (len(box) * (len(box) - 1))
-    # A baseline, the mean of the others, changes no expectation: it is 0 in value.
-    baseline = (to_truth.sum() - to_truth) / (len(box) - 1)
-    return (box * (to_truth - baseline) + baseline).mean() - 0.5 * pairs
 
 
 def checks(generator: torch.Generator) -> list[Check]:
@@ -86,7 +67,7 @@ def likelihood_checks() -> list[Check]:
 
 def squared_error_checks() -> list[Check]:
     """By T5 the best p under any u is N(E y, lam / (2 u)): the reward sees no second mode."""
-    variance = float(mean_and_variance(TRUTH)[1])
+    variance = float(distribution(TRUTH).moments()[1])
     u = 0.5 * LAM / variance  # the best u for the likelihood (theory T4)
     found = minimise(lambda p: squared_error_loss(p, u), START)
     # -J at N(E y, variance): u (2 variance) - lam log(2 pi e variance) / 2
@@ -146,9 +127,9 @@ def train_by_samples(generator: torch.Generator) -> Params:
 
 
 def _draw(p: Params, generator: torch.Generator) -> Callable[[Params], Tensor]:
-    y = sample(TRUTH, GENERATIONS, generator)
-    generations = sample(p, GENERATIONS, generator)
-    return lambda q: sampled_energy_score(q, y, generations)
+    y = distribution(TRUTH).sample(ROWS, generator)
+    generations = distribution(p).sample(GENERATIONS * ROWS, generator).view(GENERATIONS, ROWS)
+    return lambda q: sampled_energy_score(distribution(q), y, generations).mean()
 
 
 def _flat(loss: Callable[[Params], Tensor], p: Params) -> Float[Tensor, "n"]:
@@ -163,7 +144,7 @@ def learned_reward_checks(outer_steps: int = 60) -> list[Check]:
     """
 
     def inner(theta: Params, phi: Params, _: None) -> Float[Tensor, ""]:
-        return -LAM * (expectation(theta, log_prob(phi, GRID)) + entropy(theta))
+        return -LAM * (expectation(theta, distribution(phi).log_prob(GRID)) + entropy(theta))
 
     problem = BilevelProblem(inner, lambda theta, phi, _: nll(theta))
     theta, phi = START, leaves(mixture(0.5, (-0.6, 0.5), (0.5, 0.5)))

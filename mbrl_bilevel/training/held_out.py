@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mbrl_bilevel.models.distributions import DiagonalGaussian
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
+from mbrl_bilevel.models.mixture import MixtureEnsemble
 from mbrl_bilevel.nested_state import State, nest, part
 
 WORST = 5.0  # nats of one dimension: beyond it a likelihood selects no more
@@ -87,7 +88,9 @@ class BestMembers:
     `stale` counts the evaluations since any member last improved by more than `tolerance`.
     """
 
-    def __init__(self, network: GaussianEnsemble, tolerance: float = 1e-3) -> None:
+    def __init__(
+        self, network: GaussianEnsemble | MixtureEnsemble, tolerance: float = 1e-3
+    ) -> None:
         self.parameters = {k: v.detach().clone() for k, v in network.named_parameters()}
         first = next(iter(self.parameters.values()))
         self.score = torch.full((network.members,), torch.inf, device=first.device)
@@ -96,7 +99,9 @@ class BestMembers:
         self.stale = 0
 
     @torch.no_grad()
-    def update(self, network: GaussianEnsemble, score: Float[Tensor, "e"]) -> None:
+    def update(
+        self, network: GaussianEnsemble | MixtureEnsemble, score: Float[Tensor, "e"]
+    ) -> None:
         better = score < self.score  # False for NaN: a lost member keeps its best
         self.score = torch.where(better, score, self.score)
         for name, value in network.named_parameters():
@@ -108,7 +113,7 @@ class BestMembers:
         self.stale = 0 if bool(progress.any()) else self.stale + 1
 
     @torch.no_grad()
-    def restore(self, network: GaussianEnsemble) -> None:
+    def restore(self, network: GaussianEnsemble | MixtureEnsemble) -> None:
         """Gives every member its best parameters back."""
         for name, value in network.named_parameters():
             value.copy_(self.parameters[name])

@@ -15,19 +15,22 @@ from mbrl_bilevel.scripts.flags.shared import Command
 class Config(Command):
     """Flags of reproduce."""
 
-    name: Annotated[Literal["dynamics", "agents", "published", "uci", "sac"], tyro.conf.Positional]
-    """dynamics: every objective on real data at equal parameters and steps; agents: learning curves
-    of any agents on any tasks, beside published ones (needs --out); published: the paper's table at
-    its own settings; uci: the UCI regression data sets (needs --data); sac: learning curves of SAC
-    here and in Stable-Baselines3 (needs --out)."""
+    name: Annotated[
+        Literal["dynamics", "mixtures", "agents", "published", "uci", "sac"], tyro.conf.Positional
+    ]
+    """dynamics: every objective on real data at equal parameters and steps; mixtures: a model that
+    can have several modes, trained by likelihood and by rewards; agents: learning curves of any
+    agents on any tasks, beside published ones (needs --out); published: the paper's table at its
+    own settings; uci: the UCI regression data sets (needs --data); sac: learning curves of SAC here
+    and in Stable-Baselines3 (needs --out)."""
     data: Path | None = None
-    """uci: folder of the data sets. dynamics, published, agents: folder in which Minari data sets
-    are kept and reused; default: a temporary one, for agents OUT/datasets."""
+    """uci: folder of the data sets. dynamics, mixtures, published, agents: folder in which Minari
+    data sets are kept and reused; default: a temporary one, for agents OUT/datasets."""
     seeds: Count | None = None
     """Number of repetitions, with seeds --seed, --seed + 1, ...; default: 3, of dynamics 5."""
     steps: Count | None = None
-    """dynamics: gradient steps of each run, default: 4,000; sac: environment steps, default:
-    50,000; agents: steps of the training, default: the agent's own."""
+    """dynamics, mixtures: gradient steps of each run, default: 4,000 and 2,000; sac: environment
+    steps, default: 50,000; agents: steps of the training, default: the agent's own."""
     envs: tuple[str, ...] = ("Hopper-v5", "HalfCheetah-v5")
     """dynamics: environments whose medium policy, or random actions where none is shipped, collects
     the data; agents: the tasks; sac: the first is the task."""
@@ -39,7 +42,8 @@ class Config(Command):
     input; default: the agent's own settings. dynamics trains networks of equal numbers of
     parameters, and takes NAME-wide for twice as many."""
     out: Path | None = None
-    """dynamics, sac, agents: folder of the runs; the same command continues where it stopped."""
+    """dynamics, mixtures, sac, agents: folder of the runs; the same command continues where it
+    stopped."""
     published: Path | None = None
     """agents: folder of published curves to draw behind the own ones: TASK.csv with the columns
     method, seed, real_steps and return."""

@@ -61,6 +61,7 @@ def numbers() -> Iterator[tuple[str, str]]:
         (MODEL, ["horizons"]),
         (AGENT, ["episodes", "max-steps", "workers", "threads"]),
         ("reproduce dynamics", ["seeds", "steps"]),
+        ("reproduce mixtures", ["seeds", "steps"]),
         ("bench fit", ["rounds", "threads"]),
         (SWEEP, ["cpus-per-trial", "concurrent"]),
     ):
@@ -110,6 +111,7 @@ LISTS = [
     ("reproduce published --steps 9", "--steps is no flag of reproduce published"),
     ("reproduce uci --seeds 9", "--seeds is no flag of reproduce uci"),
     ("reproduce sac --data {here}", "--data is no flag of reproduce sac"),
+    ("reproduce mixtures --envs Hopper-v5 Ant-v5", "--envs is no flag of reproduce mixtures"),
     ("reproduce sac", "--out"),
 ]
 PATHS = [
@@ -119,6 +121,8 @@ PATHS = [
         ("sanity gaussian", "--out"),
         ("reproduce dynamics", "--out"),
         ("reproduce dynamics", "--data"),
+        ("reproduce mixtures", "--out"),
+        ("reproduce mixtures", "--data"),
         ("reproduce published", "--data"),
         (TRAIN, "--out"),
         (SWEEP, "--out"),
