@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from mbrl_bilevel.agents.setting_groups import RolloutLength
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import flag
 
 Settings = TypeVar("Settings")

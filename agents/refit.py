@@ -21,7 +21,8 @@ from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.nested_state import State, nest, part
-from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec, OuterSettings
+from mbrl_bilevel.objectives.settings import OBJECTIVES, OuterSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.training.batches import cross_fit
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.kept_moments import KeptMoments

@@ -19,7 +19,8 @@ from mbrl_bilevel.agents.setting_groups import (
     TwoHorizonSettings,
 )
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import BilevelSettings, NLLSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import Count, check_ranges
 from mbrl_bilevel.registry import Registry
 
@@ -74,6 +75,7 @@ class MBPOSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _check_objective(self.objective)
         _check_start(self.start_steps, self.steps)
 
 
@@ -108,6 +110,7 @@ class DHMBPOSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _check_objective(self.objective)
         _check_start(self.start_steps, self.steps)
 
 
@@ -134,6 +137,7 @@ class MOPOSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _check_objective(self.objective)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +185,7 @@ class PETSSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _check_objective(self.objective)
         _check_start(self.start_steps, self.steps)
         if self.execute is not None and self.planner != "icem":
             raise InputError(
@@ -206,4 +211,12 @@ def _check_start(start: int, steps: int) -> None:
         raise InputError(
             f"--start-steps {start} of --steps {steps}: nothing is learned in random steps; choose "
             "fewer of them, or more steps"
+        )
+
+
+def _check_objective(objective: ObjectiveSpec) -> None:
+    if isinstance(objective, BilevelSettings) and objective.visited_by is not None:
+        raise InputError(
+            "--outer-objective visited follows a finished policy, which an agent in training is "
+            "not: choose k_step or one_step, or train the model by train-model"
         )

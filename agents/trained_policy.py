@@ -76,8 +76,11 @@ def load_prior(
     device: torch.device | str = "cpu",
     *,
     other_env: bool = False,
+    flag: str = "--prior",
 ) -> Prior:
     """A prior by the folder of a run of `train-agent`, or by the name of a shipped policy.
+
+    `flag` is what names it in messages.
 
     Raises:
         InputError: neither is there, or it is random, or of another environment or sizes.
@@ -90,11 +93,11 @@ def load_prior(
     try:
         shipped = load_policy(env_id, name)
     except InputError as error:
-        raise InputError(f"--prior {name} is no run folder of train-agent, and {error}") from None
+        raise InputError(f"{flag} {name} is no run folder of train-agent, and {error}") from None
     # `load_policy` gives uniform actions the name of a policy, which collecting data needs.
     if not isinstance(shipped, BehaviourPolicy):
         raise InputError(
-            f"--prior {name}: random actions have no mean to plan around; name a run folder of "
+            f"{flag} {name}: random actions have no mean to follow; name a run folder of "
             "train-agent or another policy"
         )
     sizes = shipped.weights["w1"].shape[1], len(shipped.weights["b_mu"])
@@ -102,7 +105,7 @@ def load_prior(
     assert env.action_space.shape is not None
     if sizes != (*env.observation_space.shape, *env.action_space.shape):
         raise InputError(
-            f"--prior {name} is a policy of {env_id} with {sizes[0]} observation and {sizes[1]} "
+            f"{flag} {name} is a policy of {env_id} with {sizes[0]} observation and {sizes[1]} "
             f"action dimensions, not of {spec}: train one there"
         )
     return Prior(name, PolicyMean(shipped, device), None)

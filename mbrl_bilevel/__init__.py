@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mbrl_bilevel.objectives.settings import FaithfulSettings as FaithfulSettings
     from mbrl_bilevel.objectives.settings import MSESettings as MSESettings
     from mbrl_bilevel.objectives.settings import NLLSettings as NLLSettings
-    from mbrl_bilevel.objectives.settings import ObjectiveSpec as ObjectiveSpec
     from mbrl_bilevel.objectives.settings import TwoMeansSettings as TwoMeansSettings
+    from mbrl_bilevel.objectives.spec import ObjectiveSpec as ObjectiveSpec
     from mbrl_bilevel.planning.settings import PLANNERS as PLANNERS
     from mbrl_bilevel.training.fit import fit as fit
     from mbrl_bilevel.training.loop import Callback as Callback

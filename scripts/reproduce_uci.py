@@ -19,11 +19,8 @@ from mbrl_bilevel.evaluation.one_step import one_step
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.objectives.build import build
-from mbrl_bilevel.objectives.settings import (
-    OBJECTIVES,
-    ObjectiveSpec,
-    OuterSettings,
-)
+from mbrl_bilevel.objectives.settings import OBJECTIVES, OuterSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.scripts.command import Outcome, resolve_device
 from mbrl_bilevel.scripts.flags.reproduce import Config
 from mbrl_bilevel.training.samples import Samples

@@ -27,6 +27,7 @@ MISSING = 'scikit-learn is not installed; pip install "mbrl-bilevel[sanity]"'
 PARTS: dict[Name, Callable[[int], suite.Part]] = {
     "gaussian": lambda seed: suite.Part(suite.gaussian_suite(_generator(seed)), {}),
     "horizon": lambda seed: suite.Part(suite.horizon_suite(_generator(seed)), {}),
+    "visited": lambda seed: suite.Part(suite.visited_suite(_generator(seed)), {}),
     "classification": lambda seed: suite.classification_suite(_generator(seed)),
     "mdp": lambda seed: suite.mdp_suite(seed),
     "two_modes": lambda seed: suite.Part(suite.two_modes_suite(_generator(seed)), {}),

@@ -2,11 +2,13 @@
 
 import warnings
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import torch
 
+from mbrl_bilevel.agents.policy_mean import PolicyMean
 from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.data.minari import Dataset, load_dataset
 from mbrl_bilevel.data.split import split
@@ -26,6 +28,7 @@ from mbrl_bilevel.scripts.flags.train_model import Config
 from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.reward_figures import RewardFigures
 from mbrl_bilevel.scripts.training_data import described, require_unchanged
+from mbrl_bilevel.scripts.visiting_policy import visiting_policy
 from mbrl_bilevel.training.divergence import TrainingDiverged
 from mbrl_bilevel.training.fit import fit
 from mbrl_bilevel.training.objective import Objective
@@ -50,7 +53,8 @@ def _run(config: Config) -> Outcome:
     device = resolve_device(config.run.device)
     fast_products()
     dataset, task = _data(config)
-    training = _Training.of(config, dataset, task, device)
+    policy = visiting_policy(config.objective, dataset, config.data.env, device)
+    training = _Training.of(config, dataset, task, device, policy)
     out, resume = config.run.out, config.run.resume
     if resume:
         require_unchanged(out, config.data.dataset, dataset)
@@ -85,16 +89,22 @@ class _Training:
     held_out: Transitions
     test: Transitions
     generator: torch.Generator
+    policy: PolicyMean | None  # which the outer level follows
 
     @classmethod
     def of(
-        cls, config: Config, dataset: Dataset, task: Task | None, device: torch.device
+        cls,
+        config: Config,
+        dataset: Dataset,
+        task: Task | None,
+        device: torch.device,
+        policy: PolicyMean | None,
     ) -> "_Training":
         seed, most = config.run.seed, config.data.max_transitions
         parts = split(dataset.transitions, seed, max_transitions=most)
         train, held_out, test = (part.to(device) for part in parts)
         generator = torch.Generator(device).manual_seed(seed)
-        return cls(config, dataset, task, train, held_out, test, generator)
+        return cls(config, dataset, task, train, held_out, test, generator, policy)
 
     @property
     def sizes(self) -> str:
@@ -120,7 +130,12 @@ class _Training:
         warn_of_moving(model, self.held_out, "held-out")
         warn_of_moving(model, self.test, "test")
         return self.config.objective.build(
-            model, self.train, self.held_out, steps=self.config.fit.steps, generator=self.generator
+            model,
+            self.train,
+            self.held_out,
+            steps=self.config.fit.steps,
+            generator=self.generator,
+            policy=self.policy,
         )
 
     def fit(self, model: DynamicsModel, objective: Objective, **options: Any) -> FitResult:
@@ -214,6 +229,8 @@ def resolved(config: Config, dataset: Dataset) -> dict[str, Any]:
     spec = dataset.env_spec
     values |= described(config.data.dataset, dataset)
     values |= {"environment": None if spec is None else spec.to_plain()}
+    if (visited_by := values.get("visited_by")) and Path(visited_by).is_dir():
+        values["visited_by"] = Path(visited_by).resolve()  # the same run from any directory
     return {k: plain(v) for k, v in values.items() if k not in IGNORED}
 
 

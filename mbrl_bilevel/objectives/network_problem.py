@@ -24,7 +24,8 @@ def training_problem(
 ) -> BilevelProblem:
     """The bilevel problem of a network: inner loss -J per member, outer NLL summed over members.
 
-    Inner data are (x, y, noise or None), outer data (x, y); x [E, B, d] and y [E, B, n].
+    Inner data are (x, y, noise or None), outer data (x, y) or (x, y, weights [E, B] of rows);
+    x [E, B, d] and y [E, B, n].
 
     Args:
         inner: gives -J [E] and metrics from a distribution, x, y and `noise`.
@@ -38,10 +39,11 @@ def training_problem(
     def inner_loss(theta: Params, phi: Params, data: InnerData) -> Float[Tensor, "e"]:
         return loss_of(functional_call(network, theta, (data[0],)), phi, data)
 
-    def outer_loss(theta: Params, phi: Params, data: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
-        x, y = data
+    def outer_loss(theta: Params, phi: Params, data: tuple[Tensor, ...]) -> Float[Tensor, ""]:
+        x, y, *weight = data
+        log_prob: Tensor = functional_call(network, theta, (x,)).log_prob(y)
         # Summed over members: each has a linear system of its own, on the scale of its own loss.
-        return -functional_call(network, theta, (x,)).log_prob(y).mean(-1).sum()
+        return -(weight[0] * log_prob if weight else log_prob).mean(-1).sum()
 
     if network.covariance == "full":  # its factor has no fixed-size output: Hessian products only
         return BilevelProblem(inner_loss, outer_loss, ensemble=True)

@@ -8,7 +8,8 @@ from mbrl_bilevel.data.minari import Dataset
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.objectives.settings import NLLSettings, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import NLLSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.protocols import Task
 
 

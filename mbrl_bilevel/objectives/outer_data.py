@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from mbrl_bilevel.data.episode_parts import steps_left
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.nested_state import State
 from mbrl_bilevel.training.batches import Batches, cross_fit, fill
 
 
@@ -38,6 +39,15 @@ class OuterBatches:
     def __next__(self) -> tuple[Float[Tensor, "e b d"], Float[Tensor, "e b n"]]:
         rows = next(self.batches)
         return self.x[rows], self.y[rows]
+
+    def metrics(self) -> State:
+        return {}
+
+    def state(self) -> State:
+        return self.batches.state()
+
+    def load_state(self, state: State) -> None:
+        self.batches.load_state(state)
 
 
 class WindowBatch(NamedTuple):
@@ -109,6 +119,15 @@ class OuterWindows:
             (highest - mean) / std,
         )
 
+    def metrics(self) -> State:
+        return {}
+
+    def state(self) -> State:
+        return self.batches.state()
+
+    def load_state(self, state: State) -> None:
+        self.batches.load_state(state)
+
 
 def _runs(transitions: Transitions, rows: Int[Tensor, "m"]) -> Int[Tensor, "b"]:
     """A number for each row, which changes where steps inside or outside of `rows` end."""
@@ -120,7 +139,20 @@ def _runs(transitions: Transitions, rows: Int[Tensor, "m"]) -> Int[Tensor, "b"]:
     return torch.cat([torch.zeros_like(episode[:1]), (~follows).long().cumsum(0)])
 
 
-MakeBatches = Callable[[Int[Tensor, "e m"], torch.Generator], OuterBatches | OuterWindows]
+@runtime_checkable
+class OuterSource(Protocol):
+    """Endless batches of the outer level, metrics to log, and what a checkpoint holds of them."""
+
+    def __next__(self) -> Any: ...
+
+    def metrics(self) -> State: ...
+
+    def state(self) -> State: ...
+
+    def load_state(self, state: State) -> None: ...
+
+
+MakeBatches = Callable[[Int[Tensor, "e m"], torch.Generator], OuterSource]
 
 
 @dataclass(frozen=True)
@@ -130,7 +162,7 @@ class OuterData:
     `inner_rows` is None where every member learns from all training rows.
     """
 
-    batches: OuterBatches | OuterWindows
+    batches: OuterSource
     inner_rows: Int[Tensor, "e n"] | None = None
 
 

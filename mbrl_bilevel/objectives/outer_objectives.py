@@ -1,4 +1,4 @@
-"""What the outer level minimises beyond one step: open-loop errors of the mean."""
+"""What the outer level minimises beside a likelihood: errors of the mean."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mbrl_bilevel.models.dynamics import INPUT_BOUND, DynamicsModel
 from mbrl_bilevel.objectives.outer_data import WindowBatch
+from mbrl_bilevel.objectives.visited import VisitedBatch
 
 LOST = 4.0  # squared deviations; the error of a state drawn at random from the data is 2
 
@@ -23,6 +24,12 @@ class OuterObjective(Protocol):
     """
 
     def __call__(self, mean: Mean, data: Any, /) -> Float[Tensor, ""]: ...
+
+
+def visited_error(mean: Mean, rows: VisitedBatch) -> Float[Tensor, ""]:
+    """Squared error of one step, the mean over targets and weighted rows (theory T12)."""
+    each = (mean(rows.x) - rows.y).square().mean(-1)
+    return (rows.weight * each).mean(-1).sum()
 
 
 class KStepError:

@@ -1,60 +1,24 @@
 """Settings of every objective, the defaults of library and command line; no import of torch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import NetworkKind
-from mbrl_bilevel.ranges import Count, Positive, Range, check_ranges
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.ranges import Count, Positive, Range
 from mbrl_bilevel.registry import Registry
-
-if TYPE_CHECKING:
-    import torch
-
-    from mbrl_bilevel.data.transitions import Transitions
-    from mbrl_bilevel.models.dynamics import DynamicsModel
-    from mbrl_bilevel.training.objective import Objective
 
 InnerEstimator = Literal["exact", "reparameterized", "score_function"]
 FixedReward = Literal["identity", "scalar", "diagonal", "full"]
 ResidualReward = Literal["scalar", "diagonal", "full", "diagonal_x", "full_x"]
 LearnedReward = Literal["scalar", "diagonal", "full", "diagonal_x", "full_x", "neural", "mean"]
-OuterObjectiveName = Literal["one_step", "k_step"]
+OuterObjectiveName = Literal["k_step", "one_step", "visited"]
 OuterDataName = Literal["cross_fit", "held_out", "train"]
 HypergradientName = Literal["implicit", "fisher", "unrolled", "value_gap", "soba", "ma_soba"]
 Weights = Literal["none", "power", "learned"]
 EntropyWeight = Annotated[float, Range(1e-6, 1e6)]
 Exponent = Annotated[float, Range(-4, 4)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveSpec:
-    """Settings of an objective, from which `objectives.build.build` makes it; one subclass each.
-
-    `kind` is that of the network which the objective trains.
-
-    Raises:
-        InputError: a value out of range, or values that exclude one another.
-    """
-
-    kind: ClassVar[NetworkKind] = "gaussian"
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    def build(
-        self,
-        model: "DynamicsModel",
-        train: "Transitions",
-        held_out: "Transitions",
-        *,
-        steps: int,
-        generator: "torch.Generator",
-    ) -> "Objective":
-        """The objective of a fit; see `objectives.build.build`."""
-        from mbrl_bilevel.objectives.build import build  # only now: it imports torch
-
-        return build(self, model, train, held_out, steps=steps, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +87,12 @@ class OuterSettings(ObjectiveSpec):
     outer_folds: Annotated[int, Range(2, 2**31 - 1)] = 10
     """Folds of cross_fit, of which each member leaves one out; at most one per episode."""
     outer_every: Count | None = None
-    """Inner steps per outer step. Default: 3; of bilevel with k_step 20."""
+    """Inner steps per outer step. Default: 3; of bilevel with reward mean 20."""
     outer_batch_size: Count | None = None
     """Rows, or windows, per member of an outer batch. Default: 128; of bilevel with k_step 64."""
     outer_learning_rate: Positive | None = None
     """Adam's learning rate of the outer level, at the start of its cosine schedule. Default: 8e-3;
-    of bilevel with k_step 4e-2, with one_step 3e-3, by soba and ma_soba 1e-3."""
+    of bilevel with reward mean 4e-2, with others 3e-3, by soba and ma_soba 1e-3."""
 
     @property
     def every(self) -> int:
@@ -185,18 +149,22 @@ class ResidualRewardSettings(OuterSettings):
 @dataclass(frozen=True, kw_only=True)
 class BilevelSettings(OuterSettings):
     """Policy gradient under a reward whose outer level differentiates an error on left-out data
-    through the inner solution: that of open-loop predictions (theory T10), or the likelihood of one
-    step (theory T8)."""
+    through the inner solution: that of open-loop predictions (theory T10), of one step where a
+    policy goes (theory T12), or the likelihood of one step (theory T8)."""
 
     outer_objective: OuterObjectiveName = "k_step"
     """Loss of the outer level. k_step: open-loop error of the mean over --outer-horizon steps;
-    one_step: negative log-likelihood."""
+    one_step: negative log-likelihood; visited: error of one step (with reward mean: squared, else
+    negative log-likelihood), rows weighted by how often a policy comes near them in the model."""
     outer_horizon: Count = 10
-    """Steps of a window of k_step, which left-out episodes must have in a row."""
+    """Steps of a window of k_step, which left-out episodes must have in a row; of visited, steps
+    for which the policy is followed in the model."""
+    visited_by: str | None = None
+    """Policy of visited: the folder of a run of train-agent, or the name of a shipped policy."""
     reward: LearnedReward | None = None
-    """Learned reward. mean, of k_step alone and its default: a weight of each target's squared
-    error, beside the noise of --objective faithful. Of one_step: the matrix U, by default
-    diagonal_x, or a neural reward; with _x it depends on the input."""
+    """Learned reward. mean, the default of k_step and visited: a weight of each target's squared
+    error, beside the noise of --objective faithful. Of one_step (default diagonal_x) and visited:
+    the matrix U, or a neural reward; with _x it depends on the input."""
     inner_estimator: InnerEstimator = "exact"
     """Estimator of the policy gradient; neural rewards need reparameterized."""
     samples: Count = 8
@@ -208,7 +176,7 @@ class BilevelSettings(OuterSettings):
     (five warm-started products), fisher one of the Fisher matrix; unrolled differentiates through
     five inner gradient steps, value_gap estimates the same by first derivatives; soba takes one
     step on the linear system per outer step, ma_soba averages the directions of soba. Default:
-    fisher, of one_step implicit."""
+    fisher with reward mean, implicit with others."""
     weights: Weights = "power"
     """Weights w(x) = s(x)^(2 b) of the inner objective. power: b is fixed; learned: the outer level
     learns b. Not of mean."""
@@ -224,15 +192,25 @@ class BilevelSettings(OuterSettings):
                 "one_step cannot be differentiated through both: choose --outer-objective k_step, "
                 "or another reward"
             )
-        if self.reward not in (None, "mean") and self._k_step:
+        if self.reward not in (None, "mean") and self.outer_objective == "k_step":
             raise InputError(
                 f"--reward {self.reward} decides the noise too, of which the error of k_step knows "
                 "nothing: add --outer-objective one_step, or choose --reward mean"
             )
-        if self._k_step and self.inner_estimator != "exact":
+        if self._of_the_mean and self.inner_estimator != "exact":
             raise InputError(
                 f"--inner-estimator {self.inner_estimator}: --reward mean has nothing to sample; "
                 "choose exact, or --outer-objective one_step"
+            )
+        if self.outer_objective == "visited" and self.visited_by is None:
+            raise InputError(
+                "--outer-objective visited: name the policy by --visited-by, a run of train-agent "
+                "or a shipped policy"
+            )
+        if self.outer_objective != "visited" and self.visited_by is not None:
+            raise InputError(
+                f"--visited-by {self.visited_by} is of --outer-objective visited, not of "
+                f"{self.outer_objective}: leave it out, or choose visited"
             )
         if self.reward == "neural" and self.inner_estimator == "exact":
             raise InputError(
@@ -240,30 +218,30 @@ class BilevelSettings(OuterSettings):
             )
 
     @property
-    def _k_step(self) -> bool:
-        return self.outer_objective == "k_step"
+    def _of_the_mean(self) -> bool:
+        return self.learned_reward == "mean"
 
     @property
     def every(self) -> int:
-        return self.outer_every or (20 if self._k_step else 3)
+        return self.outer_every or (20 if self._of_the_mean else 3)
 
     @property
     def batch_size(self) -> int:
-        return self.outer_batch_size or (64 if self._k_step else 128)
+        return self.outer_batch_size or (64 if self.outer_objective == "k_step" else 128)
 
     @property
     def learning_rate(self) -> float | None:
-        return self.outer_learning_rate or (4e-2 if self._k_step else None)
+        return self.outer_learning_rate or (4e-2 if self._of_the_mean else None)
 
     @property
     def learned_reward(self) -> LearnedReward:
         """`reward`, or its default."""
-        return self.reward or ("mean" if self._k_step else "diagonal_x")
+        return self.reward or ("diagonal_x" if self.outer_objective == "one_step" else "mean")
 
     @property
     def differentiated_by(self) -> HypergradientName:
         """`hypergradient`, or its default."""
-        return self.hypergradient or ("fisher" if self._k_step else "implicit")
+        return self.hypergradient or ("fisher" if self._of_the_mean else "implicit")
 
 
 OBJECTIVES: Registry[ObjectiveSpec] = Registry("objective")
@@ -274,9 +252,8 @@ OBJECTIVES.register("faithful", FaithfulSettings, "mbrl_bilevel.objectives.build
 OBJECTIVES.register("natural", NaturalSettings, "mbrl_bilevel.objectives.build:natural")
 OBJECTIVES.register("student_t", StudentTSettings, "mbrl_bilevel.objectives.build:student_t")
 OBJECTIVES.register("pg", PolicyGradientSettings, "mbrl_bilevel.objectives.build:policy_gradient")
-OBJECTIVES.register("separate", SeparateSettings, "mbrl_bilevel.objectives.build:separate")
-OBJECTIVES.register("two_means", TwoMeansSettings, "mbrl_bilevel.objectives.build:two_means")
-OBJECTIVES.register(
-    "residual_reward", ResidualRewardSettings, "mbrl_bilevel.objectives.build:residual_reward"
-)
-OBJECTIVES.register("bilevel", BilevelSettings, "mbrl_bilevel.objectives.build:bilevel")
+TWO_LEVEL = "mbrl_bilevel.objectives.build_two_level"
+OBJECTIVES.register("separate", SeparateSettings, f"{TWO_LEVEL}:separate")
+OBJECTIVES.register("two_means", TwoMeansSettings, f"{TWO_LEVEL}:two_means")
+OBJECTIVES.register("residual_reward", ResidualRewardSettings, f"{TWO_LEVEL}:residual_reward")
+OBJECTIVES.register("bilevel", BilevelSettings, f"{TWO_LEVEL}:bilevel")

@@ -121,7 +121,7 @@ class TwoLevel(NothingLearned):
             p.grad = None if found is None else found.masked_fill(lost, 0.0)
         self.optimizer.step()
         self.schedule.step()
-        return metrics | {"skipped_steps": lost.long()}
+        return metrics | self.outer.batches.metrics() | {"skipped_steps": lost.long()}
 
     @torch.no_grad()
     def precision_diagonal(
@@ -149,7 +149,7 @@ class TwoLevel(NothingLearned):
         rates = [self.optimizer.param_groups[0]["lr"], self.schedule.eta_min]
         parts = {
             "phi": {k: p.detach() for k, p in self.inner.named_parameters()},
-            "batches": self.outer.batches.batches.state(),
+            "batches": self.outer.batches.state(),
             "adam": moments(self.optimizer),
             "outer_step": self.outer_step.state(),
         }
@@ -165,7 +165,7 @@ class TwoLevel(NothingLearned):
             p.copy_(phi[name])
         # A generator's state lives on the CPU, whatever its device.
         batches = {k: v.cpu() for k, v in part(state, "batches").items()}
-        self.outer.batches.batches.load_state(batches)
+        self.outer.batches.load_state(batches)
         load_moments(self.optimizer, part(state, "adam"))
         self.schedule.last_epoch = int(state["outer_steps"])
         # The rate too: the schedule computes it from the last one, not from the count of steps.

@@ -15,6 +15,7 @@ from mbrl_bilevel.sanity.over_seeds import Estimate
 from mbrl_bilevel.sanity.tabular_data import TABLES
 from mbrl_bilevel.sanity.tabular_planning import SETTINGS, Setting
 from mbrl_bilevel.sanity.tabular_population import example_checks, misspecification_checks
+from mbrl_bilevel.sanity.visited import visited_checks
 
 
 class Part(NamedTuple):
@@ -41,6 +42,11 @@ def gaussian_suite(generator: torch.Generator, count: int = 100) -> list[Check]:
 def horizon_suite(generator: torch.Generator) -> list[Check]:
     """Theory T10 on a system of one dimension: weights learned by the error of one step or two."""
     return horizon_checks(generator)
+
+
+def visited_suite(generator: torch.Generator) -> list[Check]:
+    """Theory T12: a model without a right parameter, fitted where a policy goes in it."""
+    return visited_checks(generator)
 
 
 def classification_suite(

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.objectives.settings import OBJECTIVES, ObjectiveSpec
+from mbrl_bilevel.objectives.settings import OBJECTIVES
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import choices, flag
 from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
 from mbrl_bilevel.scripts.flags.words import named, value_of

@@ -8,7 +8,7 @@ import tyro
 
 from mbrl_bilevel.scripts.flags.shared import Command
 
-Name = Literal["gaussian", "horizon", "classification", "mdp", "two_modes"]
+Name = Literal["gaussian", "horizon", "visited", "classification", "mdp", "two_modes"]
 
 
 @dataclass(frozen=True, kw_only=True)

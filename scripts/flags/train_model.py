@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.objectives.settings import OBJECTIVES, NLLSettings, ObjectiveSpec, OuterSettings
+from mbrl_bilevel.objectives.settings import OBJECTIVES, NLLSettings, OuterSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 from mbrl_bilevel.ranges import Count, Range
 from mbrl_bilevel.scripts.flags.group import group_of
 from mbrl_bilevel.scripts.flags.objective import (

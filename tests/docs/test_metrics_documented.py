@@ -15,6 +15,7 @@ from mbrl_bilevel.envs.tasks import TASKS
 from mbrl_bilevel.objectives import settings as objective_settings
 from mbrl_bilevel.products import plain_products
 from mbrl_bilevel.scripts import main, train_agent
+from tests.agents.test_trained_policy import saved
 from tests.scripts.test_train_agent import InThisProcess
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/algorithms").glob("*.md"))
@@ -38,6 +39,7 @@ OBJECTIVES = {
     **{name: (*MODEL, *OUTER, name) for name in ("separate", "two_means")},
     "residual_reward": (*MODEL, *OUTER, "residual_reward"),
     "bilevel": (*MODEL, *OUTER, "bilevel", *SHORT),
+    "visited": (*MODEL, *OUTER, "bilevel", *SHORT, "--outer-objective", "visited"),
     **{
         name: (*MODEL, *OUTER, "bilevel", *SHORT, "--hypergradient", name)
         for name in ("implicit", "fisher", "unrolled", "value_gap", "soba")
@@ -100,7 +102,10 @@ _logged: dict[str, set[str]] = {}  # the names of the metrics of each training, 
 
 def logged(name: str, folder: Path) -> set[str]:
     if name not in _logged:
-        assert main.run([*TRAININGS[name], "--out", str(folder / "run")]) == 0
+        flags = TRAININGS[name]
+        if name == "visited":
+            flags = (*flags, "--visited-by", str(saved(folder / "policy", ENV)))
+        assert main.run([*flags, "--out", str(folder / "run")]) == 0
         _logged[name] = names_in(folder / "run/metrics.jsonl")
     return _logged[name]
 

@@ -11,9 +11,9 @@ from mbrl_bilevel.objectives.settings import (
     OBJECTIVES,
     BetaNLLSettings,
     BilevelSettings,
-    ObjectiveSpec,
     TwoMeansSettings,
 )
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ from mbrl_bilevel.objectives.settings import (
             "choose --outer-objective k_step",
         ),
         (BilevelSettings, {"inner_estimator": "reparameterized"}, "has nothing to sample"),
+        (BilevelSettings, {"outer_objective": "visited"}, "name the policy by --visited-by"),
+        (
+            BilevelSettings,
+            {"visited_by": "medium"},
+            "--visited-by medium is of --outer-objective visited, not of k_step",
+        ),
+        (
+            BilevelSettings,
+            {
+                "outer_objective": "visited",
+                "visited_by": "a",
+                "inner_estimator": "reparameterized",
+            },
+            "has nothing to sample",
+        ),
         (BilevelSettings, {"outer_horizon": 0}, "--outer-horizon 0: choose at least 1"),
         (TwoMeansSettings, {"outer_every": 0}, "--outer-every 0: choose at least 1"),
     ],
@@ -50,6 +65,8 @@ def test_the_outer_objective_decides_what_is_not_given():
             BilevelSettings(outer_objective="one_step"),
             BilevelSettings(outer_every=7, outer_batch_size=9, outer_learning_rate=0.5),
             BilevelSettings(outer_objective="one_step", hypergradient="soba"),
+            BilevelSettings(outer_objective="visited", visited_by="a"),
+            BilevelSettings(outer_objective="visited", visited_by="a", reward="scalar"),
         )
     ]
     assert found == [
@@ -57,6 +74,8 @@ def test_the_outer_objective_decides_what_is_not_given():
         (3, 128, None, "implicit"),
         (7, 9, 0.5, "fisher"),
         (3, 128, None, "soba"),
+        (20, 128, 4e-2, "fisher"),
+        (3, 128, None, "implicit"),
     ]
     assert (TwoMeansSettings().every, TwoMeansSettings().batch_size) == (3, 128)
 
