@@ -153,14 +153,15 @@ def _results(
 
 def _text(config: Config, groups: Sequence[Group], report: Report) -> str:
     lines = [
-        f"{group.task}, {group.name}: {counted(len(group.finished), 'finished run')} of "
-        f"{len(group.runs)}"
+        f"{group.task}, {group.kind}, {group.name}: "
+        f"{counted(len(group.finished), 'finished run')} of {len(group.runs)}"
         for group in groups
     ]
     for table in report.tables:
         if table.printed:
-            lines += ["", f"{table.title}: {table.name}.csv", *_in_columns(table), ""]
-    return "\n".join([*lines, *report.incomplete, f"page: {config.out / PAGE}"])
+            lines += ["", f"{table.title}: {table.name}.csv", *_in_columns(table)]
+    lines += ["", *report.incomplete] if report.incomplete else [""]
+    return "\n".join([*lines, f"page: {config.out / PAGE}"])
 
 
 def _in_columns(table: Table) -> list[str]:

@@ -128,7 +128,11 @@ def test_returns_of_evaluated_models_are_printed_with_intervals(tmp_path, capsys
     returns = {row["group"]: row for row in rows_of(out / "hopper-v5-evaluations-returns.csv")}
     assert float(returns["mse"]["mean return"]) == 112.5
     assert f"{begun}: without results" in said
-    for line in ("Paired differences of returns", "better", "112.5 [111.5, 113.5]"):
+    for line in (
+        "Hopper-v5, evaluations, mse: 4 finished runs of 4",
+        "better",
+        "112.5 [111.5, 113.5]",
+    ):
         assert line in said
     page = (out / "report.html").read_text()
     assert "--margin 0.02" in page
