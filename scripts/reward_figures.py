@@ -48,7 +48,9 @@ class RewardFigures(Callback):
         U = self.objective.precision_diagonal(self.model.network, self.held.x)
         if U is None:
             return None
-        return dict(zip(self.model.informative_names, U.median(0).values.tolist(), strict=True))
+        # A U that is the same for all rows is one row in memory: the median would be garbage.
+        median = U.contiguous().median(0).values
+        return dict(zip(self.model.informative_names, median.tolist(), strict=True))
 
     def _draw(self) -> dict[str, Figure]:
         if not isinstance(self.objective, TwoLevel):

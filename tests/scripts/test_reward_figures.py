@@ -54,6 +54,13 @@ def test_medians_go_by_the_names_of_the_targets(tmp_path):
     assert figures(Known(), tmp_path).median_precision() == {"x": 3.0, "v": 30.0}
 
 
+def test_a_U_that_is_the_same_for_all_rows_is_its_own_median(tmp_path, monkeypatch):
+    """As rewards without _x give it: one row in memory, of which torch 2.15 has no right median."""
+    row = torch.tensor([3.0, 30.0])
+    monkeypatch.setattr(Known, "precision_diagonal", lambda self, network, x: row.expand(ROWS, -1))
+    assert figures(Known(), tmp_path).median_precision() == {"x": 3.0, "v": 30.0}
+
+
 def test_without_a_learned_U_there_are_none(tmp_path):
     assert figures(Known(learns=False), tmp_path / "a").median_precision() is None
     assert figures(NLL(), tmp_path / "b").median_precision() is None
