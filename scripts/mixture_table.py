@@ -1,5 +1,6 @@
 """The table of `reproduce mixtures`: means over seeds, and differences to one Gaussian."""
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
@@ -58,7 +59,7 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
             | _spread("nll", over_seeds("nll"), 3)
             | _spread("nll_heavy", over_seeds("nll", chosen), 3)
             | _spread("bounded_nll", over_seeds("bounded_nll"), 3)
-            | {"minus_gaussian": f"{middle:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
+            | {"minus_gaussian": f"{middle:.3f}", "low": _or_empty(low), "high": _or_empty(high)}
             | {"better_nll": str(better("nll"))}
             | _spread("energy_score", over_seeds("energy_score"), 4)
             | _spread("energy_score_heavy", over_seeds("energy_score", chosen), 4)
@@ -71,6 +72,29 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
     return table
 
 
+def by_target(rows: Rows) -> list[dict[str, str]]:
+    """A row per target: kurtosis of `gaussian`, then the NLL of every objective, over seeds."""
+    chosen = heavy(rows)
+
+    def over_seeds(metric: str, objective: str, target: str) -> float:
+        return mean(
+            row[metric] for row in rows if row["objective"] == objective and row["target"] == target
+        )
+
+    return [
+        {
+            "target": target,
+            "heavy": "yes" if target in chosen else "no",
+            "kurtosis": f"{over_seeds('kurtosis', REFERENCE, target):.1f}",
+        }
+        | {
+            objective: f"{over_seeds('nll', objective, target):.3f}"
+            for objective in dict.fromkeys(row["objective"] for row in rows)
+        }
+        for target in dict.fromkeys(row["target"] for row in rows)
+    ]
+
+
 def _spread(name: str, values: Sequence[float], digits: int) -> dict[str, str]:
     error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
     return {
@@ -80,15 +104,14 @@ def _spread(name: str, values: Sequence[float], digits: int) -> dict[str, str]:
 
 
 def table(rows: Rows) -> str:
-    """What `summarise` found, as Markdown."""
-    found = summarise(rows)
-    chosen = heavy(rows)
+    """What `summarise` and `by_target` found, as Markdown."""
+    found, targets, chosen = summarise(rows), by_target(rows), heavy(rows)
     columns: dict[str, Callable[[dict[str, str]], str]] = {
         "objective": lambda row: row["objective"],
         "NLL": lambda row: _cell(row, "nll"),
         f"NLL, {len(chosen)} heavy": lambda row: _cell(row, "nll_heavy"),
         "bounded NLL": lambda row: _cell(row, "bounded_nll"),
-        "minus gaussian": lambda row: "{minus_gaussian} ({low} to {high})".format(**row),
+        "minus gaussian": _difference,
         "better": lambda row: row["better_nll"],
         "energy score": lambda row: _cell(row, "energy_score"),
         f"energy score, {len(chosen)} heavy": lambda row: _cell(row, "energy_score_heavy"),
@@ -98,9 +121,23 @@ def table(rows: Rows) -> str:
         "NLL of 3 members": lambda row: _cell(row, "pooled_nll"),
         "seconds": lambda row: row["processor_seconds"],
     }
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in found]
-    return "\n".join([*lines, "heavy: " + ", ".join(chosen)])
+    cells = [[cell(row) for cell in columns.values()] for row in found]
+    of_targets = _markdown(list(targets[0]), [list(row.values()) for row in targets])
+    return _markdown(list(columns), cells) + "\n\nNLL of each target:\n\n" + of_targets
+
+
+def _markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _or_empty(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _difference(row: dict[str, str]) -> str:
+    bounds = f" ({row['low']} to {row['high']})" if row["low"] else ""
+    return row["minus_gaussian"] + bounds
 
 
 def _cell(row: dict[str, str], name: str) -> str:

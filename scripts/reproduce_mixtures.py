@@ -23,7 +23,7 @@ from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
 from mbrl_bilevel.scripts.csv_table import write_csv
 from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags.reproduce import Config
-from mbrl_bilevel.scripts.mixture_table import REFERENCE, heavy, summarise, table
+from mbrl_bilevel.scripts.mixture_table import REFERENCE, by_target, heavy, summarise, table
 from mbrl_bilevel.scripts.reproduce_dynamics import collected
 from mbrl_bilevel.training.samples import Samples
 from mbrl_bilevel.training.settings import FitSettings
@@ -56,8 +56,9 @@ def reproduce(config: Config) -> Outcome:
     are told apart by the excess kurtosis of the held-out residuals of `gaussian`, in deviations:
     the half with the largest, on average over seeds, are `heavy`. `learned_reward` is
     log m(y_hat | x) of `likelihood_half`, which is fitted to half of the training episodes; the
-    other half is its own. With --out, mixtures-runs.csv holds a row per run and target, and
-    mixtures.csv the table; the same command continues with what is missing.
+    other half is its own. With --out, mixtures-runs.csv holds a row per run and target,
+    mixtures.csv and mixtures-targets.csv the tables; the same command continues with what is
+    missing.
 
     Raises:
         InputError: a folder that cannot be written, or runs of other steps in it.
@@ -82,7 +83,9 @@ def reproduce(config: Config) -> Outcome:
     rows = [row for row in rows if row["seed"] in seeds]
     summary = summarise(rows)
     if config.out is not None:
+        targets = by_target(rows)
         write_csv(summary, config.out / "mixtures.csv", list(summary[0]))
+        write_csv(targets, config.out / "mixtures-targets.csv", list(targets[0]))
     results = {"test": rows, "table": summary, "heavy": heavy(rows), "steps": steps}
     return Outcome(results | {"seed": config.seed, "seeds": len(seeds)}, table(rows))
 

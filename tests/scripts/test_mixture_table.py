@@ -1,6 +1,6 @@
 """The table of mixtures by hand: two seeds, three targets, differences paired by seed."""
 
-from mbrl_bilevel.scripts.mixture_table import heavy, summarise, table
+from mbrl_bilevel.scripts.mixture_table import by_target, heavy, summarise, table
 
 OTHERS = {"bounded_nll": 0.0, "between": 0.5, "pooled_nll": 0.0, "processor_seconds": 2.0}
 
@@ -38,7 +38,14 @@ def test_means_differences_and_counts():
     assert found["rmse"] == "2.0000"
 
 
-def test_one_seed_has_no_standard_error():
+def test_one_seed_has_neither_standard_error_nor_interval():
     lines = table([r for r in ROWS if r["seed"] == 0]).splitlines()
-    assert "±" not in lines[2]
-    assert lines[-1] == "heavy: b, c"
+    assert "±" not in lines[3]
+    assert "| -1.000 | 1 |" in lines[3]
+    assert lines[-1].split(" | ")[:3] == ["| c", "yes", "5.0"]
+
+
+def test_the_nll_of_each_target_is_the_mean_over_seeds():
+    first = by_target(ROWS)[0]
+    expected = {"heavy": "no", "kurtosis": "2.0", "gaussian": "50.000", "likelihood": "47.000"}
+    assert first == {"target": "a"} | expected
