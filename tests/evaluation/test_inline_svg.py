@@ -16,6 +16,7 @@ def drawn():
 
 
 def test_two_figures_share_no_id_and_every_link_has_its_target():
+    open_before = plt.get_fignums()
     first, second = (inline_svg(drawn(), prefix) for prefix in ("one", "two"))
     ids = [re.findall(r'\bid="([^"]+)"', text) for text in (first, second)]
     assert not set(ids[0]) & set(ids[1])
@@ -23,7 +24,7 @@ def test_two_figures_share_no_id_and_every_link_has_its_target():
         links = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)
         assert links
         assert {a or b for a, b in links} <= set(known)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before
 
 
 def test_it_is_one_element_with_its_texts_and_the_same_each_time():
