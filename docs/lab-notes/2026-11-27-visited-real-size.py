@@ -15,14 +15,14 @@ from mbrl_bilevel.data.dataset_folder import datasets_in
 from mbrl_bilevel.objectives.settings import BilevelSettings
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.flags import train_model as flags
-from mbrl_bilevel.scripts.reproduce_dynamics import STEPS, _collected, _test
+from mbrl_bilevel.scripts.reproduce_dynamics import STEPS, _test, collected
 from mbrl_bilevel.training.settings import FitSettings
 
 HIDDEN = (200, 200, 200)
 
 
 def run(env, seed, out):
-    data, test = _collected(env)
+    data, test = collected(env)
     folder = out / f"{env}-visited-{seed}"
     trained = train_model.run(
         flags.Config(
