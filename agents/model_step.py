@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
-from mbrl_bilevel.models.sampling import deal, draw
+from mbrl_bilevel.models.sampling import deal, draw, take_rows
 from mbrl_bilevel.protocols import Task
 
 
@@ -36,8 +36,8 @@ def model_step(
     """
     rows, place = deal(len(obs), network.members, generator, obs.device)
     # One member a row, not the mean of all: the ensemble's disagreement is part of the noise.
-    y = draw(network(model.inputs(obs[rows], act[rows])), generator)
-    y = model.target_standardizer.restore(model.widen(y)).flatten(0, 1)[place]
+    y = draw(network(take_rows(model.inputs(obs, act), rows)), generator)
+    y = take_rows(model.target_standardizer.restore(model.widen(y)).flatten(0, 1), place)
     after = obs + y[:, : model.obs_dim]
     reward = y[:, model.obs_dim] if task.reward is None else task.reward(obs, act, after)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from mbrl_bilevel.envs.observation_bounds import bounds, kept_bounds
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.finite import finite_rows
 from mbrl_bilevel.models.dynamics import DynamicsModel
+from mbrl_bilevel.models.sampling import take_rows
 from mbrl_bilevel.models.uncertainty import Penalty, check_penalty, sample_with_uncertainty
 from mbrl_bilevel.protocols import NextStep, Task, TransitionModel
 
@@ -234,7 +235,7 @@ class LearnedVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             generator=self.generator,
             device=self.starts.device,
         )
-        return self.starts[rows]
+        return take_rows(self.starts, rows)
 
     def _infos(self, step: LearnedStep, done: np.ndarray) -> dict[str, Any]:
         infos: dict[str, Any] = {}

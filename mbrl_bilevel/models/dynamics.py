@@ -24,8 +24,8 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.inference import InferenceNetwork
 from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.network_kinds import NETWORKS
-from mbrl_bilevel.models.observation_range import reachable, warn_of_starts_outside
-from mbrl_bilevel.models.sampling import deal, draw
+from mbrl_bilevel.models.observation_range import hold, reachable, warn_of_starts_outside
+from mbrl_bilevel.models.sampling import deal, draw, take_rows
 from mbrl_bilevel.models.saved_model import built, describe
 from mbrl_bilevel.models.settings import ModelSettings, NetworkKind
 from mbrl_bilevel.protocols import NextStep
@@ -221,8 +221,8 @@ class DynamicsModel(nn.Module):
             y = draw(self.predict(obs, act), generator)
             return self.next_step(obs, y[member, torch.arange(len(obs), device=obs.device)])
         rows, place = deal(len(obs), len(self.elites), generator, obs.device)
-        gaussian = self.elite_network()(self.inputs(obs[rows], act[rows]))
-        y = draw(gaussian, generator).flatten(0, 1)[place]
+        gaussian = self.elite_network()(take_rows(self.inputs(obs, act), rows))
+        y = take_rows(draw(gaussian, generator).flatten(0, 1), place)
         return self.next_step(obs, self.target_standardizer.restore(self.widen(y)))
 
     def elite_network(self) -> GaussianEnsemble:
@@ -235,7 +235,7 @@ class DynamicsModel(nn.Module):
 
     def next_step(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
         """Where targets y lead, in own units; bounded, lest a planner follow them anywhere."""
-        after = (obs + y[..., : self.obs_dim]).clamp(*self.reachable(obs))
+        after = hold(obs + y[..., : self.obs_dim], obs, self.lowest, self.highest, self._reach(1))
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 
     def reachable(
@@ -246,9 +246,11 @@ class DynamicsModel(nn.Module):
         They are `lowest` and `highest` in every dimension that starts between them; one that starts
         outside may move by the mean and REACH standard deviations of the training changes a step.
         """
+        return reachable(obs, self.lowest, self.highest, self._reach(steps))
+
+    def _reach(self, steps: int) -> Float[Tensor, "o"]:
         targets, size = self.target_standardizer, self.obs_dim
-        reach = steps * (targets.mean[:size].abs() + REACH * targets.std[:size])
-        return reachable(obs, self.lowest, self.highest, reach)
+        return steps * (targets.mean[:size].abs() + REACH * targets.std[:size])
 
     def check_starts(self, obs: Float[Tensor, "*s o"]) -> None:
         """Warns, once, of starts outside the range of the training data; waits for the device."""
