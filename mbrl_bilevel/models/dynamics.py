@@ -24,7 +24,11 @@ from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.models.inference import InferenceNetwork
 from mbrl_bilevel.models.model_file import read_model, write_model
 from mbrl_bilevel.models.network_kinds import NETWORKS
-from mbrl_bilevel.models.observation_range import hold, reachable, warn_of_starts_outside
+from mbrl_bilevel.models.observation_range import (
+    clamp_to_reachable,
+    reachable,
+    warn_of_starts_outside,
+)
 from mbrl_bilevel.models.sampling import deal, draw, take_rows
 from mbrl_bilevel.models.saved_model import built, describe
 from mbrl_bilevel.models.settings import ModelSettings, NetworkKind
@@ -235,7 +239,8 @@ class DynamicsModel(nn.Module):
 
     def next_step(self, obs: Float[Tensor, "*s o"], y: Float[Tensor, "*s n"]) -> NextStep:
         """Where targets y lead, in own units; bounded, lest a planner follow them anywhere."""
-        after = hold(obs + y[..., : self.obs_dim], obs, self.lowest, self.highest, self._reach(1))
+        after = obs + y[..., : self.obs_dim]
+        after = clamp_to_reachable(after, obs, self.lowest, self.highest, self._reach(1))
         return NextStep(after, y[..., self.obs_dim] if self.learn_reward else None)
 
     def reachable(

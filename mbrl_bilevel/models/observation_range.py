@@ -23,14 +23,14 @@ def reachable(
     return torch.where(outside, obs - reach, lowest), torch.where(outside, obs + reach, highest)
 
 
-def hold(
+def clamp_to_reachable(
     after: Float[Tensor, "*s o"],
     obs: Float[Tensor, "*s o"],
     lowest: Float[Tensor, "o"],
     highest: Float[Tensor, "o"],
     reach: Float[Tensor, "o"],
 ) -> Float[Tensor, "*s o"]:
-    """`after`, clamped to what is `reachable` from `obs`, in half of the time."""
+    """`after`, clamped to the bounds of `reachable`, in two thirds of the time."""
     inside = obs.clamp(lowest, highest) == obs
     near = after.clamp(obs - reach, obs + reach)
     return torch.where(inside, after.clamp(lowest, highest), near)

@@ -7,7 +7,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.dynamics import INPUT_BOUND, DynamicsModel
 from mbrl_bilevel.models.inference import for_inference
-from mbrl_bilevel.models.sampling import deal, deviation, draw, noise_like
+from mbrl_bilevel.models.sampling import deal, deviation, draw, noise_like, take_rows
 from mbrl_bilevel.protocols import ActionPrior, Trajectories
 
 KINDS = ("ts1", "ts_inf", "mean", "mixture")
@@ -160,8 +160,8 @@ class Propagation:
         """One sample each from a random member, with equal shares of all rows."""
         rows = x.flatten(0, 1)
         index, place = deal(len(rows), self.elites, generator, x.device)
-        y = draw(self.network(rows[index]), generator).flatten(0, 1)
-        return y[place].reshape(*x.shape[:2], -1)
+        y = draw(self.network(take_rows(rows, index)), generator).flatten(0, 1)
+        return take_rows(y, place).reshape(*x.shape[:2], -1)
 
     def _matched(
         self, x: Float[Tensor, "p r i"], generator: torch.Generator

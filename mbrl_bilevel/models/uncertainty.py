@@ -9,7 +9,7 @@ from torch import Tensor
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.distributions import Gaussian
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.sampling import deal, deviation, of_members
+from mbrl_bilevel.models.sampling import deal, deviation, of_members, take_rows
 from mbrl_bilevel.protocols import NextStep
 
 Penalty = Literal["aleatoric", "disagreement"]
@@ -44,7 +44,7 @@ def sample_with_uncertainty(
         device=obs.device,
         dtype=obs.dtype,
     )
-    y = of_members(gaussian, place // rows.shape[1]).rsample(noise.flatten(0, 1)[place])
+    y = of_members(gaussian, place // rows.shape[1]).rsample(take_rows(noise.flatten(0, 1), place))
     step = model.next_step(obs, model.target_standardizer.restore(model.widen(y)))
     return step, _norm(gaussian, kind)
 

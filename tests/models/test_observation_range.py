@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mbrl_bilevel.data.transitions import Transitions
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.models.observation_range import hold, reachable
+from mbrl_bilevel.models.observation_range import clamp_to_reachable, reachable
 from mbrl_bilevel.models.propagation import Propagation
 from mbrl_bilevel.models.settings import ModelSettings
 
@@ -107,7 +107,7 @@ def test_each_dimension_has_bounds_of_its_own() -> None:
     assert found[1].tolist() == [[1.0, 3.25], [-1.75, 1.0]]
 
 
-def test_a_held_step_is_clamped_to_what_is_reachable_to_the_bit() -> None:
+def test_a_step_is_clamped_to_what_is_reachable_to_the_bit() -> None:
     g = torch.Generator().manual_seed(0)
     obs, after = (3 * torch.randn(2, 200, 4, generator=g)).unbind()
     lowest, highest = (
@@ -115,7 +115,7 @@ def test_a_held_step_is_clamped_to_what_is_reachable_to_the_bit() -> None:
         torch.tensor([1.0, 2.0, 0.0, 3e38]),
     )
     reach = torch.tensor([0.5, 1.0, 1e-3, 2.0])
-    found = hold(after, obs, lowest, highest, reach)
+    found = clamp_to_reachable(after, obs, lowest, highest, reach)
     assert torch.equal(found, after.clamp(*reachable(obs, lowest, highest, reach)))
 
 

@@ -16,8 +16,9 @@ def test_every_row_finds_what_its_own_member_made_of_it(count: int, members: int
     assert len(place.unique()) == count
 
 
-def test_taken_rows_are_those_of_an_index() -> None:
+@pytest.mark.parametrize(("count", "shape"), [(7, (4, 5)), (7, (6,)), (0, (3, 0))])
+def test_taken_rows_are_those_of_an_index(count: int, shape: tuple[int, ...]) -> None:
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(7, 3, generator=g)
-    rows = torch.randint(7, (4, 5), generator=g)
+    x = torch.randn(count, 3, generator=g)
+    rows = torch.randint(max(count, 1), shape, generator=g)
     assert torch.equal(take_rows(x, rows), x[rows])
