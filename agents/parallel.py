@@ -21,7 +21,7 @@ import torch
 from mbrl_bilevel.agents.episode import Episode
 from mbrl_bilevel.agents.main_script import KILLED, check_main_script, why_never_started
 from mbrl_bilevel.plugins import import_plugins
-from mbrl_bilevel.products import are_fast, fast_products
+from mbrl_bilevel.products import products_in_use, use_products
 from mbrl_bilevel.warning_lines import SayOnce
 
 Play = Callable[[int, Callable[[int, float], None]], Episode]
@@ -83,7 +83,7 @@ def play_episodes(
         min(workers, episodes),
         multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(lengths, totals, stop, began, threads, are_fast()),
+        initargs=(lengths, totals, stop, began, threads, products_in_use()),
     )
     try:
         with sigint_ignored():
@@ -139,7 +139,7 @@ def _outlive(sentinel: int) -> None:
 _shared: Any = None
 
 
-def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int, fast: bool) -> None:
+def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int, products: str) -> None:
     global _shared
     _shared = lengths, totals, stop
     began.value = True
@@ -147,8 +147,7 @@ def _prepare(lengths: Any, totals: Any, stop: Any, began: Any, threads: int, fas
     import_plugins()
     warnings.showwarning = SayOnce()
     torch.set_num_threads(threads)
-    if fast:
-        fast_products()
+    use_products(products)
     # Products of denormal numbers take many times as long, and saturated actors make them.
     torch.set_flush_denormal(True)
 

@@ -19,7 +19,7 @@ from mbrl_bilevel.data.env_spec import EnvSpec
 from mbrl_bilevel.envs.make import make_env
 from mbrl_bilevel.envs.video import mujoco_gl, rendering_backend
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.products import fast_products
+from mbrl_bilevel.products import choose_products
 from mbrl_bilevel.ranges import flag
 from mbrl_bilevel.scripts.agent_results import Played, Results
 from mbrl_bilevel.scripts.candidates import (
@@ -44,7 +44,7 @@ def run(config: Config) -> Outcome:
 def _run(config: Config) -> Outcome:
     check_main_script()
     _check_flags(config)
-    fast_products()
+    choose_products(config.precision, resolve_device(config.device))
     spec = environment(config.models, config.agent, config.env, other_env=config.other_env)
     candidates = _candidates(config, spec.id)
     limit, scores = check(candidates, spec, config.max_steps)

@@ -11,7 +11,7 @@ from mbrl_bilevel.evaluation.model_evaluation import evaluate
 from mbrl_bilevel.evaluation.recalibration import recalibrate, stored_factors
 from mbrl_bilevel.evaluation.targets import warn_of_moving
 from mbrl_bilevel.models.dynamics import DynamicsModel
-from mbrl_bilevel.products import fast_products
+from mbrl_bilevel.products import choose_products
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, say
 from mbrl_bilevel.scripts.compare_models import compare
 from mbrl_bilevel.scripts.evaluation_data import EvaluationData, evaluation_data
@@ -29,7 +29,7 @@ def run(config: Config) -> Outcome:
 
 def _run(config: Config) -> Outcome:
     device = resolve_device(config.device)
-    fast_products()
+    choose_products(config.precision, device)
     folders = _folders(config)
     models = [DynamicsModel.load(folder, device) for folder in folders]
     loaded: dict[str, Dataset] = {}

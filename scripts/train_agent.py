@@ -25,7 +25,7 @@ from mbrl_bilevel.envs.tasks import find_task, get_task, planned_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.model_file import WEIGHTS
 from mbrl_bilevel.objectives.settings import OBJECTIVES
-from mbrl_bilevel.products import fast_products
+from mbrl_bilevel.products import choose_products
 from mbrl_bilevel.scripts import train_model
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import (
@@ -59,7 +59,7 @@ def run(config: Config) -> Outcome:
 def _run(config: Config) -> Outcome:
     flags, device = config.run, resolve_device(config.run.device)
     torch.set_num_threads(flags.threads)
-    fast_products()
+    products = choose_products(flags.precision, device)
     if getattr(config.agent, "evaluates_policy", True):
         check_main_script()
     dataset = _load(config)
@@ -78,6 +78,7 @@ def _run(config: Config) -> Outcome:
         learner = build(model=given)
     with RunFolder(flags.out, values, flags.resume) as folder:
         say(run_folder_hint(flags.out))
+        say(f"on {device}, {products}")
         learner = learner or build(model=given or _trained_model(config, device))
         found = _learn(config, learner, folder, acting)
         folder.summarize(found)
@@ -186,6 +187,7 @@ def _model_training(config: Config, folder: Path) -> train_flags.Config:
             resume=(folder / CONFIG).is_file(),
             seed=flags.seed,
             device=flags.device,
+            precision=flags.precision,
         ),
         data=train_flags.DataFlags(
             dataset=config.data.dataset,

@@ -21,7 +21,7 @@ from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.objectives.new_model import new_model, observation_names
 from mbrl_bilevel.objectives.settings import OBJECTIVES
 from mbrl_bilevel.objectives.two_level import TwoLevel
-from mbrl_bilevel.products import fast_products
+from mbrl_bilevel.products import choose_products
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, run_folder_hint, say
 from mbrl_bilevel.scripts.flags.train_model import Config
@@ -51,7 +51,7 @@ def run(config: Config) -> Outcome:
 
 def _run(config: Config) -> Outcome:
     device = resolve_device(config.run.device)
-    fast_products()
+    products = choose_products(config.run.precision, device)
     dataset, task = _data(config)
     policy = visiting_policy(config.objective, dataset, config.data.env, device)
     training = _Training.of(config, dataset, task, device, policy)
@@ -60,7 +60,7 @@ def _run(config: Config) -> Outcome:
         require_unchanged(out, config.data.dataset, dataset)
     with RunFolder(out, resolved(config, dataset), resume=resume) as folder:
         say(run_folder_hint(out))
-        say(f"{dataset.id}: {training.sizes}, on {device}")
+        say(f"{dataset.id}: {training.sizes}, on {device}, {products}")
         model = training.new_model()
         objective = training.objective(model)
         result, learned = training.fit_and_draw(model, objective, folder)

@@ -10,7 +10,7 @@ from mbrl_bilevel.planning.settings import PLANNERS, ScoringSettings
 from mbrl_bilevel.ranges import Count, Range, Threads
 from mbrl_bilevel.scripts.flags.group import Flag, Group, group_of
 from mbrl_bilevel.scripts.flags.parse import built, parse_groups
-from mbrl_bilevel.scripts.flags.shared import Command
+from mbrl_bilevel.scripts.flags.shared import Computing
 from mbrl_bilevel.scripts.flags.words import is_help, values_of
 
 SUMMARY = "Evaluate agents in the real simulation, several side by side."
@@ -18,7 +18,7 @@ DEFAULT_PLANNER, AROUND_A_PRIOR = "icem", "mppi"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(Command):
+class RunFlags(Computing):
     """How the command runs, and where results go."""
 
     out: Path | None = None

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbrl_bilevel.ranges import Count
-from mbrl_bilevel.scripts.flags.shared import Command
+from mbrl_bilevel.scripts.flags.shared import Computing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Command):
+class Config(Computing):
     """Flags of eval-model."""
 
     model: tuple[Path, ...]

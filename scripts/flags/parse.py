@@ -18,7 +18,14 @@ Settings = TypeVar("Settings")
 # Left out of --help where there are many flags, and shown by --help-all.
 SELDOM = frozenset(
     {
-        *("threads", "checkpoint_seconds", "unchecked_task", "log_every", "learn_reward"),
+        *(
+            "threads",
+            "precision",
+            "checkpoint_seconds",
+            "unchecked_task",
+            "log_every",
+            "learn_reward",
+        ),
         *("model_learning_rate", "model_weight_decay", "model_schedule", "model_evaluations"),
         *("model_held_out", "imagined_rounds", "recent_states", "policy_batch_size"),
         *("scale_temperature", "entropy_in_values", "target_rate", "actor_learning_rate"),

@@ -21,6 +21,15 @@ class Command:
     """Modules to import first, which register tasks, objectives, planners or agents."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Computing(Command):
+    """The run, where it is computed and how exactly."""
+
+    precision: Literal["float32", "bf16"] = "float32"
+    """Matrix products on the CPU: bf16 rounds their factors to bfloat16, 8 bits, where the CPU
+    multiplies such numbers: faster, and less exact. Weights and sums stay float32."""
+
+
 def shared_flags(config: Any) -> Command:
     """The flags of every command, of whichever form the settings of this one have."""
     return config if isinstance(config, Command) else config.run

@@ -17,7 +17,7 @@ from mbrl_bilevel.scripts.flags.agent import (
 )
 from mbrl_bilevel.scripts.flags.group import group_of
 from mbrl_bilevel.scripts.flags.parse import built, parse_groups
-from mbrl_bilevel.scripts.flags.shared import Command
+from mbrl_bilevel.scripts.flags.shared import Computing
 from mbrl_bilevel.scripts.flags.words import is_help, named, value_of
 
 SUMMARY = "Train an agent, online or offline, model-based or model-free."
@@ -29,7 +29,7 @@ CHOOSE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(Command):
+class RunFlags(Computing):
     """The run folder, and how the run is computed."""
 
     out: Path

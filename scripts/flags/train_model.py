@@ -18,7 +18,7 @@ from mbrl_bilevel.scripts.flags.objective import (
     objective_settings,
 )
 from mbrl_bilevel.scripts.flags.parse import built, parse_groups
-from mbrl_bilevel.scripts.flags.shared import Command
+from mbrl_bilevel.scripts.flags.shared import Computing
 from mbrl_bilevel.training.settings import FitSettings
 
 SUMMARY = (
@@ -28,7 +28,7 @@ SUMMARY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(Command):
+class RunFlags(Computing):
     """The run folder, and how the run is computed."""
 
     out: Path

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from mbrl_bilevel.products import fast_products, plain_products
+import torch
+
+from mbrl_bilevel.products import (
+    Precision,
+    choose_products,
+    multiplies_bf16,
+    plain_products,
+    products_in_use,
+)
 from mbrl_bilevel.scripts.timing import median_ratio
 
 COLUMNS = (
@@ -21,6 +29,12 @@ COLUMNS = (
     "limit_ms",
     "per",
 )
+NAMES = {"ieee": "torch's", "bf16": "oneDNN"}
+
+
+def precisions_here() -> tuple[Precision, ...]:
+    """Those of `--precision` that this CPU has."""
+    return ("float32", "bf16") if multiplies_bf16() else ("float32",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +51,10 @@ class Comparison:
     ours: Callable[[], object]
     limit: Callable[[], object]
     """The bare matrix products of the same sizes, or the bare reading of the file."""
-    fast: bool
-    """Whether ours multiplies by oneDNN, as the command that does this work; the peer never."""
     per: str
     """What the milliseconds are of."""
+    precision: Precision = "float32"
+    """How ours and the limit multiply; peers multiply as torch comes."""
     count: int = 1
     """How many of those one round does."""
 
@@ -83,8 +97,9 @@ def compare(
     work: Comparison, peer: Callable[[], float], version: str, rounds: int, warm_up: int = 1
 ) -> Row:
     """Times ours, the peer and the limit in turn; `peer` runs a round and tells its seconds."""
-    (fast_products if work.fast else plain_products)()
+    choose_products(work.precision, torch.device("cpu"))
     try:
+        how = "bf16" if work.precision == "bf16" else NAMES[products_in_use()]
         candidates = {"ours": _timed(work.ours), "peer": peer, "limit": _timed(work.limit)}
         seconds = alternate(candidates, rounds, warm_up)
     finally:
@@ -94,7 +109,7 @@ def compare(
     return Row(
         benchmark=work.name,
         peer=f"{work.packages} {version}",
-        products="oneDNN" if work.fast else "torch's",
+        products=how,
         ours_ms=milliseconds["ours"],
         peer_ms=milliseconds["peer"],
         ratio=median_ratio(seconds["peer"], seconds["ours"]),

@@ -7,7 +7,7 @@ import torch
 
 from mbrl_bilevel.models.gaussian import GaussianEnsemble
 from mbrl_bilevel.objectives.likelihood import NLL
-from mbrl_bilevel.scripts.peers.comparison import Comparison
+from mbrl_bilevel.scripts.peers.comparison import Comparison, precisions_here
 from mbrl_bilevel.scripts.peers.sizes import ACT, OBS, Network
 from mbrl_bilevel.scripts.timing import layer_products
 from mbrl_bilevel.training.samples import Samples
@@ -43,7 +43,7 @@ def comparisons(seed: int) -> Iterator[Comparison]:
         for _ in range(STEPS):
             products()
 
-    for fast in (True, False):
+    for precision in precisions_here():
         yield Comparison(
             name="fit",
             peer="mbrl_fit",
@@ -51,7 +51,7 @@ def comparisons(seed: int) -> Iterator[Comparison]:
             spec={"network": asdict(NETWORK), "rows": rows, "batch": BATCH, "seed": seed},
             ours=ours,
             limit=limit,
-            fast=fast,
+            precision=precision,
             per=f"gradient step, {NETWORK}, {BATCH} rows each",
             count=STEPS,
         )

@@ -33,6 +33,5 @@ def comparisons(seed: int) -> Iterator[Comparison]:
                     spec={"dataset": name},
                     ours=ours,
                     limit=path.read_bytes,
-                    fast=False,
                     per=f"load of {episodes:,} episodes of {steps:,} steps",
                 )

@@ -13,7 +13,7 @@ from mbrl_bilevel.models.settings import ModelSettings
 from mbrl_bilevel.planning.cem import CEM
 from mbrl_bilevel.planning.icem import ICEM
 from mbrl_bilevel.planning.mppi import MPPI
-from mbrl_bilevel.scripts.peers.comparison import Comparison
+from mbrl_bilevel.scripts.peers.comparison import Comparison, precisions_here
 from mbrl_bilevel.scripts.peers.sizes import ACT, OBS, Network
 from mbrl_bilevel.scripts.timing import layer_products
 
@@ -31,17 +31,18 @@ def comparisons(seed: int) -> Iterator[Comparison]:
     """Each by a particle of every member (TS-infinity), all iterations, from the last plan."""
     for name, (planner, more, module, packages) in PLANNERS.items():
         spec = {"network": asdict(NETWORK), "planner": name, "elites": ELITES, **SEARCH}
-        yield Comparison(
-            name=f"plan {name}",
-            peer=module,
-            packages=packages,
-            spec={**spec, "particles": NETWORK.members, "seed": seed},
-            ours=_planning(planner, more, seed),
-            limit=_limit(),
-            fast=False,
-            per=f"plan of {SEARCH['samples']} x {SEARCH['horizon']} x {SEARCH['iterations']}, "
-            f"{NETWORK}",
-        )
+        for precision in precisions_here():
+            yield Comparison(
+                name=f"plan {name}",
+                peer=module,
+                packages=packages,
+                spec={**spec, "particles": NETWORK.members, "seed": seed},
+                ours=_planning(planner, more, seed),
+                limit=_limit(),
+                precision=precision,
+                per=f"plan of {SEARCH['samples']} x {SEARCH['horizon']} x {SEARCH['iterations']}, "
+                f"{NETWORK}",
+            )
 
 
 def _planning(planner: type[Any], more: dict[str, float], seed: int) -> Callable[[], object]:

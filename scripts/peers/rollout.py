@@ -11,7 +11,7 @@ from mbrl_bilevel.envs.learned_vector_env import LearnedVectorEnv
 from mbrl_bilevel.envs.tasks import get_task
 from mbrl_bilevel.models.dynamics import DynamicsModel
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.scripts.peers.comparison import Comparison
+from mbrl_bilevel.scripts.peers.comparison import Comparison, precisions_here
 from mbrl_bilevel.scripts.peers.sizes import ACT, OBS, Network
 from mbrl_bilevel.scripts.timing import layer_products
 
@@ -22,7 +22,7 @@ WORK = ((Network(), 1_000, 20), (Network(layers=2, units=64), 1_000, 50))
 def comparisons(seed: int) -> Iterator[Comparison]:
     """Every row of a step is moved by a member drawn at random; actions are drawn beforehand."""
     for network, rows, steps in WORK:
-        for fast in (True, False):
+        for precision in precisions_here():
             yield Comparison(
                 name="rollout",
                 peer="mbrl_rollout",
@@ -30,7 +30,7 @@ def comparisons(seed: int) -> Iterator[Comparison]:
                 spec={"network": asdict(network), "rows": rows, "steps": steps, "seed": seed},
                 ours=_rollout(network, rows, steps, seed),
                 limit=_limit(network, rows, steps),
-                fast=fast,
+                precision=precision,
                 per=f"step of {rows:,} rows, {network}",
                 count=steps,
             )

@@ -11,6 +11,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mbrl_bilevel import products
 from mbrl_bilevel.bilevel.implicit import Implicit
 from mbrl_bilevel.data.minari import load_dataset
 from mbrl_bilevel.data.split import split
@@ -34,6 +35,13 @@ def datasets(tmp_path_factory):
         made = ("collect", "--env", "Pendulum-v1", "--policy", "random", "--steps", "2000")
         assert run([*made, "--dataset", DATASET]) == 0
         yield folder
+
+
+@pytest.fixture
+def plain_products():
+    """This process multiplies as before, afterwards."""
+    yield
+    products.plain_products()
 
 
 def train(out, *flags):
@@ -77,6 +85,29 @@ def test_the_same_seed_trains_the_same_model_and_another_seed_another(datasets, 
     a, b, c = (DynamicsModel.load(tmp_path / name).state_dict() for name in "abc")
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not all(torch.equal(a[k], c[k]) for k in a)
+
+
+def test_bf16_is_refused_where_the_cpu_has_none_of_it(datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(products, "multiplies_bf16", lambda: False)
+    assert train(tmp_path / "run", "--precision", "bf16") == 2
+    assert "--precision bf16: this CPU does not multiply bfloat16" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_bf16_trains_a_model_that_predicts_as_well(datasets, tmp_path, capsys, plain_products):
+    """Steps of 1 in 256 in the factors are far below what the model does not know."""
+    if not products.multiplies_bf16():
+        pytest.skip("a CPU that does not multiply bfloat16 numbers")
+    r2 = {}
+    for precision in ("float32", "bf16"):
+        out = tmp_path / precision
+        assert train(out, "--precision", precision, "--json") == 0
+        r2[precision] = last_json(capsys)["test"]["r2"]
+        assert yaml.safe_load((out / "config.yaml").read_text())["precision"] == precision
+    assert r2["bf16"] != r2["float32"]
+    assert r2["bf16"] > 0.7
+    assert train(tmp_path / "bf16", "--resume") == 2
+    assert "precision is float32 now and was bf16" in capsys.readouterr().err
 
 
 def test_a_finished_run_resumes_to_the_same_end(datasets, tmp_path, capsys):
