@@ -20,6 +20,22 @@ class Measurement:
     more: Mapping[str, float]
     """Further numbers by their names, units included."""
 
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """A row for each number: benchmark, metric, value, unit."""
+        found: list[tuple[str, float | None, str]] = [
+            ("ours", self.ours, self.unit),
+            ("limit", self.limit, self.unit),
+            ("share of limit", self.share_of_limit, ""),
+            (self.peer_name or "peer", self.peer, self.unit),
+            ("times the peer", self.ratio, ""),
+            *((what, number, "") for what, number in self.more.items()),
+        ]
+        return [
+            {"benchmark": name, "metric": what, "value": f"{number:.4g}", "unit": unit}
+            for what, number, unit in found
+            if number is not None
+        ]
+
     def text(self, name: str) -> str:
         """A row, and one for everything else that was measured."""
         lines = [f"{name}: {self.ours:.4g} {self.unit}"]

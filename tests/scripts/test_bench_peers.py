@@ -25,7 +25,6 @@ IS_MADE = environment.is_made()
         ("checkpoint --peers", "checkpoint --peers: it has no peer"),
         ("fit --peers --device cuda", "peers are timed on the CPU"),
         ("rollout", "add --peers"),
-        ("fit --out here", "add --peers"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(flags, words, capsys, monkeypatch):
