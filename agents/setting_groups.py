@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import ModelSettings
-from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range, check_ranges, flag
+from mbrl_bilevel.ranges import BatchSize, Count, NotNegative, Positive, Range, check_ranges, flag
 
 WHOLE = Range(0, 2**31 - 1)
 MOST_ROWS = 2**63 - 1  # torch counts rows by 64-bit integers
@@ -65,7 +65,7 @@ class PolicySettings:
     """Adam's learning rate for critics, temperature and, by default, the actor."""
     actor_learning_rate: Positive | None = None
     """Adam's learning rate for the actor; default: --policy-learning-rate."""
-    policy_batch_size: Count = 256
+    policy_batch_size: BatchSize = 256
     """Transitions per policy update."""
     updates_per_step: Count = 1
     """Policy updates per step."""
@@ -122,7 +122,7 @@ class RefitSettings:
     """Real steps between fits of the model."""
     first_model_steps: Count | None = None
     """Gradient steps of the first fit of the model; default: --model-steps."""
-    model_batch_size: Count = 256
+    model_batch_size: BatchSize = 256
     """Rows per member and gradient step in the fits of the model."""
     model_resampling: Literal["shared", "bootstrap"] = "shared"
     """Whether members see the same batches, or each its own bootstrap sample of the data."""
@@ -256,7 +256,7 @@ class TwoHorizonSettings:
     """Units of each of the three hidden layers of actor and critics."""
     policy_learning_rate: Positive = 3e-4
     """Adam's learning rate for actor, critics and temperature."""
-    policy_batch_size: Count = 256
+    policy_batch_size: BatchSize = 256
     """Rollouts per policy update."""
     updates_per_step: Count = 1
     """Policy updates per real step."""

@@ -32,6 +32,7 @@ class Range:
 # Seeds that torch, numpy and gymnasium take alike; counts up to what a C integer holds.
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Count = Annotated[int, Range(1, 2**31 - 1)]
+BatchSize = Annotated[int, Range(1, 1_000_000)]  # larger ones are a slip, and fit no memory
 Threads = Annotated[int, Range(1, 1024)]
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]

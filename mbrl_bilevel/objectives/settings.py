@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.models.settings import NetworkKind
 from mbrl_bilevel.objectives.spec import ObjectiveSpec
-from mbrl_bilevel.ranges import Count, Positive, Range
+from mbrl_bilevel.ranges import BatchSize, Count, Positive, Range
 from mbrl_bilevel.registry import Registry
 
 InnerEstimator = Literal["exact", "reparameterized", "score_function"]
@@ -88,7 +88,7 @@ class OuterSettings(ObjectiveSpec):
     """Folds of cross_fit, of which each member leaves one out; at most one per episode."""
     outer_every: Count | None = None
     """Inner steps per outer step. Default: 3; of bilevel with reward mean 20."""
-    outer_batch_size: Count | None = None
+    outer_batch_size: BatchSize | None = None
     """Rows, or windows, per member of an outer batch. Default: 128; of bilevel with k_step 64."""
     outer_learning_rate: Positive | None = None
     """Adam's learning rate of the outer level, at the start of its cosine schedule. Default: 8e-3;

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from mbrl_bilevel.errors import InputError
-from mbrl_bilevel.ranges import Count, NotNegative, Positive, Range, check_ranges
+from mbrl_bilevel.ranges import BatchSize, Count, NotNegative, Positive, Range, check_ranges
 
 Resampling = Literal["shared", "bootstrap"]
 Schedule = Literal["constant", "cosine", "plateau"]
@@ -21,7 +21,7 @@ class FitSettings:
 
     steps: Count = 20_000
     """Gradient steps, at most."""
-    batch_size: Count = 256
+    batch_size: BatchSize = 256
     """Rows per member and step."""
     learning_rate: Positive = 3e-3
     """AdamW's learning rate at the start of its schedule."""

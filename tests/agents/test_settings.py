@@ -24,6 +24,9 @@ from mbrl_bilevel.errors import InputError
 
 BAD = {
     "--policy-hidden 0: choose at least 1": lambda: PolicySettings(policy_hidden=0),
+    "--policy-batch-size 2147483647: choose at most 1,000,000": lambda: PolicySettings(
+        policy_batch_size=2**31 - 1
+    ),
     "--discount 1.0: choose at most 0.999999": lambda: PolicySettings(discount=1.0),
     "--discount nan: choose at least 0": lambda: PolicySettings(discount=math.nan),
     "--policy-learning-rate inf": lambda: PolicySettings(policy_learning_rate=math.inf),
