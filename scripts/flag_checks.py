@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_bilevel.errors import InputError
+from mbrl_bilevel.objectives.settings import OBJECTIVES, OuterSettings
+from mbrl_bilevel.objectives.spec import ObjectiveSpec
+from mbrl_bilevel.products import Precision
 
 
 def refuse_twice(name: str, values: Iterable[Any]) -> None:
@@ -15,6 +18,19 @@ def refuse_twice(name: str, values: Iterable[Any]) -> None:
     for value, times in Counter(values).most_common(1):
         if times > 1:
             raise InputError(f"{name} names {value} twice: name it once")
+
+
+def refuse_rounded_outer_level(precision: Precision, objective: ObjectiveSpec | None) -> None:
+    """InputError for products in bfloat16 under an outer level.
+
+    Linear systems of curvature products and differences of losses lose more by rounding than
+    gradients do, and nobody has measured how much.
+    """
+    if precision == "bf16" and isinstance(objective, OuterSettings):
+        raise InputError(
+            f"--precision bf16 --objective {OBJECTIVES.name(objective)}: its outer level needs "
+            "float32 products; leave --precision out"
+        )
 
 
 def make_folder(name: str, folder: Path, *, empty: bool = False) -> None:

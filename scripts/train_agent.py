@@ -34,6 +34,7 @@ from mbrl_bilevel.scripts.command import (
     run_folder_hint,
     say,
 )
+from mbrl_bilevel.scripts.flag_checks import refuse_rounded_outer_level
 from mbrl_bilevel.scripts.flags import train_model as train_flags
 from mbrl_bilevel.scripts.flags.train_agent import Config, DataFlags, DataSetFlags
 from mbrl_bilevel.scripts.plain import plain
@@ -59,6 +60,7 @@ def run(config: Config) -> Outcome:
 def _run(config: Config) -> Outcome:
     flags, device = config.run, resolve_device(config.run.device)
     torch.set_num_threads(flags.threads)
+    refuse_rounded_outer_level(flags.precision, getattr(config.agent, "objective", None))
     products = choose_products(flags.precision, device)
     if getattr(config.agent, "evaluates_policy", True):
         check_main_script()

@@ -24,6 +24,7 @@ from mbrl_bilevel.objectives.two_level import TwoLevel
 from mbrl_bilevel.products import choose_products
 from mbrl_bilevel.scripts.acting_environment import acting_environment, agreeing
 from mbrl_bilevel.scripts.command import Outcome, resolve_device, run_folder_hint, say
+from mbrl_bilevel.scripts.flag_checks import refuse_rounded_outer_level
 from mbrl_bilevel.scripts.flags.train_model import Config
 from mbrl_bilevel.scripts.plain import plain
 from mbrl_bilevel.scripts.reward_figures import RewardFigures
@@ -51,6 +52,7 @@ def run(config: Config) -> Outcome:
 
 def _run(config: Config) -> Outcome:
     device = resolve_device(config.run.device)
+    refuse_rounded_outer_level(config.run.precision, config.objective)
     products = choose_products(config.run.precision, device)
     dataset, task = _data(config)
     policy = visiting_policy(config.objective, dataset, config.data.env, device)

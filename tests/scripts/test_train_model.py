@@ -94,6 +94,12 @@ def test_bf16_is_refused_where_the_cpu_has_none_of_it(datasets, tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
+def test_bf16_is_refused_under_an_outer_level(datasets, tmp_path, capsys):
+    assert train(tmp_path / "run", "--precision", "bf16", "--objective", "bilevel") == 2
+    assert "bilevel: its outer level needs float32 products" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_bf16_trains_a_model_that_predicts_as_well(datasets, tmp_path, capsys, plain_products):
     """Steps of 1 in 256 in the factors are far below what the model does not know."""
     if not products.multiplies_bf16():
