@@ -36,7 +36,7 @@ def fast_products() -> None:
     lower precision is allowed, so this allows it, looks whether the products are any less exact
     here, and takes it back if they are. A torch before 2.9 has no such switch.
     """
-    if _switch() is not None and not multiplies_bf16():
+    if not multiplies_bf16():
         use_products("bf16")
 
 

@@ -11,6 +11,7 @@ import torch
 from mbrl_bilevel.errors import InputError
 from mbrl_bilevel.scripts.command import Outcome, say
 from mbrl_bilevel.scripts.csv_table import write_csv
+from mbrl_bilevel.scripts.flag_checks import make_folder
 from mbrl_bilevel.scripts.flags.bench import COMPARED, Config
 from mbrl_bilevel.scripts.peers.comparison import COLUMNS, Comparison, Row, compare, table
 from mbrl_bilevel.scripts.peers.environment import peers_python
@@ -24,9 +25,12 @@ def run(config: Config) -> Outcome:
     """Every comparison in turn, on the CPU and by one thread unless told otherwise.
 
     Raises:
-        InputError: a benchmark that has no peer, a GPU, or no environment for the peers.
+        InputError: a benchmark that has no peer, a GPU, a folder that holds something, or no
+            environment for the peers.
     """
     names = _checked(config)
+    if config.out is not None:
+        make_folder("--out", config.out, empty=True)
     say("preparing the peers' environment ...")
     python = peers_python()
     threads = config.threads or 1
@@ -40,7 +44,6 @@ def run(config: Config) -> Outcome:
                 say(f"bench {work.name}: {work.per}, beside {work.packages} ...")
                 rows.append(_row(work, python, threads, config.rounds, versions))
                 if config.out is not None:
-                    config.out.mkdir(parents=True, exist_ok=True)
                     write_csv([row.cells() for row in rows], config.out / FILE, COLUMNS)
     machine = {
         "cpu": cpu_name(),

@@ -41,7 +41,7 @@ class Config(Command):
     Stable-Baselines3), in an environment of their own, which is made in the cache folder by uv or
     pip when it is first wanted."""
     out: Path | None = None
-    """Folder for the table as throughput-bench.csv; that of --peers as throughput-peers.csv."""
+    """New folder for the table as throughput-bench.csv; that of --peers as throughput-peers.csv."""
     rounds: Count = 7
     """Repetitions of every measurement; medians are reported."""
     threads: Threads | None = None

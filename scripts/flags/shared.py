@@ -27,8 +27,8 @@ class Computing(Command):
 
     precision: Literal["float32", "bf16"] = "float32"
     """Matrix products on the CPU: bf16 rounds their factors to bfloat16, 8 bits, where the CPU
-    multiplies such numbers: faster, and less exact. Weights and sums stay float32. Not of
-    objectives with an outer level."""
+    multiplies such numbers: faster, and less exact. Weights and sums stay float32. Objectives with
+    an outer level are not trained so."""
 
 
 def shared_flags(config: Any) -> Command:

@@ -43,6 +43,18 @@ def test_every_number_is_a_row(tmp_path, capsys):
     assert {"fit, 5 members, ms", "plan, horizon 2, ms"} <= found["growth"]["more"].keys()
 
 
+@pytest.mark.parametrize("flags", ["simulate", "fit --peers"])
+def test_nothing_is_overwritten_and_a_file_is_no_folder(flags, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    kept = tmp_path / "full" / "throughput-bench.csv"
+    kept.write_text("earlier")
+    for out, words in ((kept, "is a file; choose a folder"), (kept.parent, "is not empty")):
+        assert run(["bench", *flags.split(), "--out", str(out)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert words in error
+    assert kept.read_text() == "earlier"
+
+
 @pytest.mark.parametrize("every", [1, 1_000_000])
 def test_outer_steps_are_taken_from_the_first_step_on(every):
     """Real trainings warm up, and a benchmark of the warm-up would time inner steps alone."""
